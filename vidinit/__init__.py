@@ -1,0 +1,53 @@
+"""Start video recognition models from image models.
+
+The functions here are the commands of the same names, with the same defaults. Nothing heavy is
+imported until one of them is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_PUBLIC = {
+    "convert": "vidinit.conversion.convert",
+    "cotrain": "vidinit.tasks.commands",
+    "create_model": "vidinit.zoo.build",
+    "distill": "vidinit.tasks.commands",
+    "evaluate": "vidinit.engine.evaluate",
+    "finetune": "vidinit.tasks.commands",
+    "list_models": "vidinit.zoo.names",
+    "load": "vidinit.checkpoint",
+    "predict": "vidinit.engine.predict",
+    "profile": "vidinit.measure.profile",
+    "VidinitError": "vidinit.errors",
+}
+_ROOMS = ("zoo", "conversion", "data", "tasks", "engine", "measure", "report", "config", "errors")
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"vidinit.{name}")
+    raise AttributeError(f"module 'vidinit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])
+
+
+if TYPE_CHECKING:
+    from .checkpoint import load
+    from .conversion.convert import convert
+    from .engine.evaluate import evaluate
+    from .engine.predict import predict
+    from .errors import VidinitError
+    from .measure.profile import profile
+    from .tasks.commands import cotrain, distill, finetune
+    from .zoo.build import create_model
+    from .zoo.names import list_models

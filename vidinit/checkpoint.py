@@ -1,0 +1,181 @@
+"""The self-describing model folder: ``model.safetensors`` and ``model.yaml``, nothing beside it.
+
+Architecture, class names, pixel statistics, clip settings and lineage are in the yaml. Folders are
+written under a temporary name and renamed, so that a half-written one is never seen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from .errors import UsageError
+from .zoo.names import find_entry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .zoo.base import VideoModel
+
+WEIGHTS, CARD = "model.safetensors", "model.yaml"
+FORMAT = 1
+
+
+def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+    """An output folder that may be written: absent, empty, or allowed to be replaced.
+
+    Raises:
+        UsageError: when it is a file, cannot be made, or holds something.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
+    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
+        raise UsageError(
+            f"--out {folder} is not empty", "name another folder, or pass --overwrite"
+        )
+    parent = folder.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK):
+        raise UsageError(f"--out {folder} cannot be written", f"{parent} is not writable")
+    return folder
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write all files of a folder at once: under a temporary name, then renamed into place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.new")
+    old = folder.with_name(f".{folder.name}.old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir()
+    for name, content in files.items():
+        (new / name).write_bytes(content)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_model(
+    model: VideoModel, folder: str | Path, heads: dict[str, nn.Linear] | None = None, **card: Any
+) -> Path:
+    """Write a model folder.
+
+    Args:
+        model: its name, options, spec, classes and lineage are recorded.
+        folder: replaced as a whole if it is there.
+        heads: further heads by name, for a trunk trained on several sources.
+        card: further entries of model.yaml (``head_classes``: name to class names).
+    """
+    from safetensors.torch import save
+
+    from . import __version__
+
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    for name, head in (heads or {}).items():
+        state[f"heads.{name}.weight"] = head.weight.detach().cpu().contiguous()
+        state[f"heads.{name}.bias"] = head.bias.detach().cpu().contiguous()
+    described = {
+        "format": FORMAT,
+        "vidinit": __version__,
+        "name": model.name,
+        "options": model.options,
+        "num_classes": model.num_classes,
+        "clip": model.spec.as_dict(),
+        "classes": model.classes,
+        "lineage": model.lineage,
+        **card,
+    }
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    write_folder(Path(folder), {WEIGHTS: save(state), CARD: text.encode()})
+    return Path(folder)
+
+
+def model_folder(ref: str | Path) -> Path | None:
+    """The model folder meant by a model folder or a run folder; None for a zoo name.
+
+    Raises:
+        UsageError: for a path that is no such folder, and for an unknown zoo name.
+    """
+    path = Path(ref)
+    for folder in (path, path / "model"):
+        if (folder / CARD).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is no model or run folder: it has no {CARD} with {WEIGHTS}",
+            "a run that was stopped early has no model yet; resume it with --resume",
+        )
+    if len(path.parts) > 1 or path.suffix in (".yaml", ".safetensors"):
+        raise UsageError(f"no such model folder: {path}", "give a zoo name or a folder")
+    find_entry(str(ref))
+    return None
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """model.yaml as a dict.
+
+    Raises:
+        UsageError: when it cannot be understood.
+    """
+    try:
+        card = yaml.safe_load((folder / CARD).read_text())
+        if not isinstance(card, dict) or card["format"] != FORMAT:
+            raise ValueError(f"format {card.get('format') if isinstance(card, dict) else card!r}")
+        return card
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"cannot read {folder / CARD}", f"it is damaged or newer ({reason})") from error
+
+
+def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
+    """The model in a model folder or run folder, in eval mode.
+
+    Args:
+        folder: a model folder, or a run folder that holds one.
+        head: name of one of several heads (co-training); default: the primary source's.
+
+    Returns:
+        A module from normalized clips (B, 3, T, H, W) to logits, with ``.classes`` and
+        ``.predict(path, topk=5)``.
+
+    Raises:
+        UsageError: when the folder is none, is damaged, or has no such head.
+    """
+    place = model_folder(folder)
+    if place is None:
+        raise UsageError(f"'{folder}' is a zoo name, not a folder", "vidinit.create_model makes it")
+    from safetensors.torch import load_file
+
+    from .zoo.base import ClipSpec
+    from .zoo.build import create_model
+    from .zoo.image import load_exactly
+
+    card = read_card(place)
+    heads: dict[str, list[str]] = card.get("head_classes") or {}
+    if head is not None and head not in heads:
+        has = f"it has {', '.join(heads)}" if heads else "it has one head only"
+        raise UsageError(f"{place} has no head '{head}'", has)
+    try:
+        state = load_file(place / WEIGHTS)
+    except Exception as error:  # safetensors raises its own kinds for damaged files
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"cannot read {place / WEIGHTS}", f"it is damaged ({reason})") from error
+    classes = heads[head] if head is not None else card["classes"]
+    if head is not None and f"heads.{head}.weight" in state:  # the primary one is the model's own
+        state["head.weight"] = state[f"heads.{head}.weight"]
+        state["head.bias"] = state[f"heads.{head}.bias"]
+    state = {k: v for k, v in state.items() if not k.startswith("heads.")}
+    model = create_model(
+        card["name"], num_classes=state["head.weight"].shape[0], **card["options"]
+    )
+    load_exactly(model, state, str(place))
+    model.spec = ClipSpec.from_dict(card["clip"])
+    model.classes = classes
+    model.lineage = list(card["lineage"])
+    return model.eval()

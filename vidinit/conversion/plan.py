@@ -1,0 +1,142 @@
+"""The table of a conversion: which tensor of the video model comes from where, by which rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..zoo.inflate import InflatedNet, Origin
+from ..zoo.temporal import TemporalConv
+from . import rules
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: the tensors of a stage that were treated alike.
+
+    Attributes:
+        stage: stage of the network, ``blocks.3`` for example.
+        rule: what was done, for people.
+        kind: ``copied``, ``inflated`` or ``initialized``.
+        tensors: how many tensors.
+        note: why kernels stayed single-frame; empty otherwise.
+    """
+
+    stage: str
+    rule: str
+    kind: str
+    tensors: int
+    note: str = ""
+
+
+RULES = {
+    "copy": ("copied as it is", "copied"),
+    "inflate-center": ("image kernel at the middle tap", "inflated"),
+    "inflate-mean": ("image kernel over t at every tap", "inflated"),
+    "dirac": ("identity kernel", "initialized"),
+    "unit-gain": ("norm that passes its input", "initialized"),
+    "zeros": ("norm that passes its input", "initialized"),
+    "ones": ("norm that passes its input", "initialized"),
+    "random": ("random", "initialized"),
+}
+
+
+def origins_of(model: InflatedNet, classifier: str) -> dict[str, Origin]:
+    """`InflatedNet.origins` with the head's: the image network's classifier, copied."""
+    origins = dict(model.origins)
+    for part in ("weight", "bias"):
+        origins[f"head.{part}"] = Origin(f"{classifier}.{part}", "copy")
+    return origins
+
+
+def transfer(
+    model: InflatedNet, image_state: Mapping[str, Tensor], classifier: str, inflation: str
+) -> list[Row]:
+    """Fill the video model from an image state dict; every tensor of both sides accounted for.
+
+    Args:
+        model: with as many classes as the image classifier.
+        image_state: state dict of the image network.
+        classifier: key prefix of its classifier.
+        inflation: ``center`` or ``mean``.
+
+    Returns:
+        The rows of the table, in the order of the network.
+
+    Raises:
+        UsageError: when a tensor is missing, left over, or of another shape.
+    """
+    origins = origins_of(model, classifier)
+    want = model.state_dict()
+    state: dict[str, Tensor] = {}
+    counted: dict[tuple[str, str, str, str], int] = {}
+    used: set[str] = set()
+    for key, target in want.items():
+        origin = origins[key]
+        rule = f"inflate-{inflation}" if origin.rule == "inflate" else origin.rule
+        source = None
+        if origin.source is not None:
+            if origin.source not in image_state:
+                raise UsageError(
+                    f"the image weights lack {origin.source}, which {key} is made of",
+                    "they belong to another architecture",
+                )
+            source = image_state[origin.source]
+            used.add(origin.source)
+        state[key] = _value(model, key, target, rule, source)
+        words, kind = RULES[rule]
+        place = (stage_of(key), words, kind, origin.note)
+        counted[place] = counted.get(place, 0) + 1
+    left = [key for key in image_state if key not in used]
+    if left:
+        raise UsageError(
+            f"{len(left)} image tensors have no place in {model.name}, {left[0]} first",
+            "they belong to another architecture",
+        )
+    model.load_state_dict(state)
+    table = [Row(stage, words, kind, n, note) for (stage, words, kind, note), n in counted.items()]
+    return sorted(table, key=lambda row: row.stage == "head")  # it stands first in the state dict
+
+
+def _value(
+    model: InflatedNet, key: str, target: Tensor, rule: str, source: Tensor | None
+) -> Tensor:
+    if source is not None:
+        if rule == "copy":
+            value = source
+        elif rule == "inflate-mean":
+            value = rules.inflate_mean(source, target.shape)
+        else:
+            value = rules.inflate_center(source, target.shape)
+        # A classifier may be a 1x1 convolution in the image network.
+        value = value.reshape(target.shape) if value.numel() == target.numel() else value
+        if value.shape != target.shape:
+            raise UsageError(
+                f"{key} needs {tuple(target.shape)}, the image weights give {tuple(value.shape)}",
+                "they belong to another architecture",
+            )
+        return value
+    module: nn.Module = model.get_submodule(key.rpartition(".")[0])
+    if rule == "dirac":
+        assert isinstance(module, TemporalConv)
+        return rules.dirac(target.shape, module.groups)
+    if rule == "unit-gain":
+        assert isinstance(module, nn.BatchNorm2d)
+        return rules.unit_gain(target.shape, module.eps)
+    return torch.zeros_like(target) if rule == "zeros" else torch.ones_like(target)
+
+
+def stage_of(key: str) -> str:
+    """``trunk.blocks.3.0.conv_dw.weight`` to ``blocks.3``; the stem's parts to ``stem``."""
+    key = key.removeprefix("trunk.")
+    if re.match(r"(conv1|bn1|act1|conv_stem|stem)\b", key):
+        return "stem"
+    if re.match(r"(head|conv_head|norm_head|bn2)\b", key):
+        return "head"
+    match = re.match(r"(?:blocks|stages|features)\.(\d+)|([A-Za-z_]\w*)", key)
+    return match.group(0) if match else key

@@ -1,0 +1,64 @@
+"""Does the video model equal the image model on a still clip?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..zoo.base import VideoModel
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the still-clip check measured.
+
+    Attributes:
+        max_difference: largest difference of two logits, video against image.
+        scale: largest logit of the image model, for comparison.
+        frames: length of the clip.
+        size: side of the frame in pixels.
+    """
+
+    max_difference: float
+    scale: float
+    frames: int
+    size: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether the difference is rounding: below 1e-4, or 1e-4 of the largest logit."""
+        return self.max_difference < TOLERANCE * max(1.0, self.scale)
+
+
+def still_frames(count: int, size: int) -> Tensor:
+    """Normalized test frames (count, 3, size, size): smooth blobs plus grain, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(count, 3, 8, 8, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bicubic")
+    return smooth + 0.2 * torch.randn(count, 3, size, size, generator=generator)
+
+
+@torch.no_grad()
+def prove(image_model: nn.Module, video_model: VideoModel, count: int = 2) -> Proof:
+    """Compare logits on clips made of one repeated frame, in eval mode and float32, as converted.
+
+    Args:
+        image_model: takes (N, 3, S, S), returns logits (N, classes).
+        video_model: the converted model; its `spec` gives frames and size.
+        count: number of different frames.
+    """
+    image_model.eval()
+    was_training = video_model.training
+    video_model.eval()
+    frames, size = video_model.spec.frames, video_model.spec.size
+    images = still_frames(count, size)
+    want = image_model(images)
+    clips = images.unsqueeze(2).expand(-1, -1, frames, -1, -1)
+    got = video_model(clips)
+    video_model.train(was_training)
+    difference = float((got - want).abs().max())
+    return Proof(difference, float(want.abs().max()), frames, size)

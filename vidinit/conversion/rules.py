@@ -1,0 +1,57 @@
+"""Weight rules as pure tensor functions, with what is known about their exactness.
+
+A rule is exact when a clip of one repeated frame gets the image network's logits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+INFLATIONS = ("center", "mean")
+
+
+def inflate_center(weight: Tensor, shape: torch.Size) -> Tensor:
+    """The middle tap is the image kernel, the others are zero. Exact for any zero padding in time.
+
+    Args:
+        weight: (O, I, k, k).
+        shape: of the result, (O, I, t, k, k), or (O, I, t, 1) for a pointwise kernel.
+    """
+    out = torch.zeros(shape, dtype=weight.dtype)
+    out[:, :, shape[2] // 2] = weight.reshape(shape[:2] + shape[3:])
+    return out
+
+
+def inflate_mean(weight: Tensor, shape: torch.Size) -> Tensor:
+    """Every tap is the image kernel over t (I3D). With zero padding in time it is not exact.
+
+    A constant clip gets 2/3 of the response at its first and last frame (t = 3), and each further
+    layer carries that one frame inwards.
+
+    Args:
+        weight: (O, I, k, k).
+        shape: of the result, (O, I, t, k, k), or (O, I, t, 1) for a pointwise kernel.
+    """
+    taps = shape[2]
+    kernel = weight.reshape(shape[:2] + shape[3:]).unsqueeze(2) / taps
+    return kernel.expand(shape).clone()
+
+
+def dirac(shape: torch.Size, groups: int) -> Tensor:
+    """The identity as a temporal kernel (O, I/groups, t, 1): one at the middle tap. Exact."""
+    out = torch.zeros(shape)
+    per_group = shape[0] // groups
+    for o in range(shape[0]):
+        out[o, o % per_group, shape[2] // 2] = 1.0
+    return out
+
+
+def unit_gain(shape: torch.Size, eps: float) -> Tensor:
+    """Scale sqrt(1 + eps): a batch norm with mean 0, variance 1 and shift 0 that passes its input.
+
+    With a scale of 1 and eps 1e-3 every such layer would lose 0.05 % of the signal.
+    """
+    return torch.full(shape, math.sqrt(1.0 + eps))

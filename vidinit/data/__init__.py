@@ -1,0 +1,1 @@
+"""The data room: source row -> index -> decode -> view -> transform -> batch."""

@@ -1,0 +1,1 @@
+"""The built-in demonstration: does this model see motion?"""

@@ -1,0 +1,119 @@
+"""Several processes on this machine, through torch.distributed's elastic launcher.
+
+The command runs in worker processes that read the configuration from a file and write their result,
+or the error that ended them, to another one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ..config import COMMANDS, RunConfig
+from ..errors import DataError, Interrupted, UsageError, VidinitError
+
+_KINDS: dict[str, type[VidinitError]] = {
+    kind.__name__: kind for kind in (VidinitError, UsageError, DataError, Interrupted)
+}
+
+
+def in_group() -> bool:
+    """Whether this process was started by a launcher (torchrun, accelerate launch, ours)."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def launch(
+    command: str, config: RunConfig, processes: int, *, resume: bool, overwrite: bool
+) -> dict[str, Any]:
+    """Run a configured command in ``processes`` processes and return what it returned.
+
+    Raises:
+        VidinitError: whatever the first failing worker raised.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # Two processes with all cores' threads each would fight over them.
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    for name in ("torch.distributed", "torch.distributed.elastic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # our error line says it better
+    with tempfile.TemporaryDirectory(prefix="vidinit-") as folder:
+        given, result = Path(folder) / "config.json", Path(folder) / "result.json"
+        given.write_text(config.model_dump_json())
+        flags = [flag for flag, on in (("resume", resume), ("overwrite", overwrite)) if on]
+        job = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.2,
+        )
+        arguments = ["-m", __name__, command, str(given), str(result), *flags]
+        try:
+            elastic_launch(job, sys.executable)(*arguments)
+        except ChildFailedError as error:
+            raise _error_of(result, command) from error
+        except SignalException as error:
+            raise Interrupted(
+                "stopped by a signal",
+                "run the same command with --resume to go on",
+                signal_number=int(error.sigval),
+            ) from error
+        return dict(json.loads(result.read_text()))
+
+
+def _error_of(result: Path, command: str) -> VidinitError:
+    try:
+        told = json.loads(result.read_text())
+        error = _KINDS[told["kind"]](told["message"], told["hint"])
+        error.exit_code = told["exit_code"]
+        return error
+    except (OSError, ValueError, KeyError):
+        return VidinitError(f"a process of {command} died", "see the messages above")
+
+
+def work(arguments: list[str]) -> int:
+    """What a worker does: COMMAND CONFIG RESULT [resume] [overwrite]."""
+    from ..recipes.run import execute
+
+    command, given, result, *flags = arguments
+    config = COMMANDS[command].model_validate_json(Path(given).read_text())
+    try:
+        value = execute(
+            command, config, resume="resume" in flags, overwrite="overwrite" in flags
+        )
+    except VidinitError as error:
+        told = {
+            "kind": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        }
+        _write(Path(result), told)
+        return 1
+    if os.environ.get("RANK", "0") == "0":
+        _write(Path(result), value)
+    return 0
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    code = work(sys.argv[1:])
+    if code:
+        os._exit(code)  # the others may wait for this process: the launcher ends them

@@ -1,0 +1,134 @@
+"""The folder of a run: configuration, metrics, health, checkpoints, model, report."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..checkpoint import check_out
+from ..errors import UsageError
+
+
+def default_out(command: str, model: str) -> Path:
+    """``runs/<command>-<model>-<n>`` with the first n that is free."""
+    stem = re.sub(r"[^A-Za-z0-9._@:+-]+", "_", f"{command}-{Path(model).name or model}")
+    n = 1
+    while (Path("runs") / f"{stem}-{n}").exists():
+        n += 1
+    return Path("runs") / f"{stem}-{n}"
+
+
+class RunFolder:
+    """Paths and small files of one run. Only the main process writes."""
+
+    def __init__(self, root: Path, *, writes: bool = True) -> None:
+        self.root = root
+        self.writes = writes
+        self.metrics_file = root / "metrics.jsonl"
+        self.checkpoints = root / "checkpoints"
+        self.model = root / "model"
+
+    @classmethod
+    def open(
+        cls,
+        out: str | Path,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        writes: bool = True,
+        config: dict[str, Any] | None = None,
+    ) -> RunFolder:
+        """Make the folder, or enter it again.
+
+        Raises:
+            UsageError: when it is not empty and neither flag says what to do.
+        """
+        root = Path(out)
+        run = cls(root, writes=writes)
+        if not writes:
+            return run
+        check_out(root, overwrite=overwrite, resume=resume)
+        if overwrite and not resume and root.is_dir():
+            run._check_is_run()
+            shutil.rmtree(root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {root} ({error.strerror})") from error
+        if config is not None:
+            run.write("config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        return run
+
+    def _check_is_run(self) -> None:
+        """--overwrite deletes a run of ours, never a folder that holds something else."""
+        strangers = [
+            p.name
+            for p in self.root.iterdir()
+            if p.name not in OUR_FILES and not p.name.startswith(".")
+        ]
+        if strangers:
+            raise UsageError(
+                f"--overwrite would delete {self.root / strangers[0]}, which no run wrote",
+                "name another --out",
+            )
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file under a temporary name, then rename it."""
+        if self.writes:
+            temporary = self.root / f".{name}.new"
+            temporary.write_text(text)
+            os.replace(temporary, self.root / name)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """`write` of indented JSON."""
+        self.write(name, json.dumps(value, indent=2) + "\n")
+
+    def log(self, **values: Any) -> None:
+        """Append one line to metrics.jsonl; numbers that are not finite become null."""
+        if self.writes:
+            clean = {
+                k: None if isinstance(v, float) and not math.isfinite(v) else v
+                for k, v in values.items()
+            }
+            with self.metrics_file.open("a") as file:
+                file.write(json.dumps(clean) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All complete lines of metrics.jsonl; a line cut off by a kill is dropped."""
+        rows = []
+        if self.metrics_file.is_file():
+            for line in self.metrics_file.read_text().splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    continue
+        return rows
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget lines of steps that a resumed run will take again."""
+        if self.writes and self.metrics_file.is_file():
+            kept = [row for row in self.read_metrics() if row["step"] <= step]
+            self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+
+OUR_FILES = {
+    "config.yaml",
+    "metrics.jsonl",
+    "data_health.json",
+    "split.json",
+    "checkpoints",
+    "model",
+    "model.yaml",
+    "model.safetensors",
+    "report.html",
+    "results.json",
+    "predictions.csv",
+    "result.json",
+}

@@ -1,0 +1,57 @@
+"""The few kinds of error a user can meet, each with its exit code.
+
+A message says what is wrong and where; a hint says what to do about it. They are raised
+anywhere and rendered once, in ``commands/app.py``, as one line on stderr.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VidinitError(Exception):
+    """A failed run: exit code 1.
+
+    Args:
+        message: what is wrong, and where. One sentence without a full stop.
+        hint: what the user can do about it. Empty when the message already says it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """One line: the message, then the hint."""
+        text = f"{self.message}; {self.hint}" if self.hint else self.message
+        return " ".join(text.split())
+
+
+class UsageError(VidinitError):
+    """A wrong name, path, key, value or combination: exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(VidinitError):
+    """Data that cannot be used (nothing readable, no class, ...): exit code 3."""
+
+    exit_code = 3
+
+
+class Interrupted(VidinitError):
+    """A run stopped by a signal after its state was saved: exit code 130 or 143."""
+
+    def __init__(self, message: str, hint: str = "", *, signal_number: int = 2) -> None:
+        super().__init__(message, hint)
+        self.exit_code = 128 + signal_number
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A "did you mean" hint for ``word``, or the empty string when nothing known is close."""
+    close = difflib.get_close_matches(word, list(known), n=2, cutoff=0.55)
+    return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""

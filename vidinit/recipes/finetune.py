@@ -1,0 +1,136 @@
+"""Fine-tune a video model on labelled videos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..checkpoint import save_model
+from ..config import FinetuneConfig
+from ..data.loader import ClipDataset, train_loader
+from ..data.sources import train_val
+from ..engine.fit import Job, fit, make_accelerator
+from ..engine.scoring import pixels_of, score
+from ..errors import UsageError
+from ..report.run_report import write_report
+from ..tasks.classify import ClassifyTask
+from .common import (
+    checked,
+    finished_result,
+    from_main,
+    open_model,
+    open_run,
+    set_spec,
+    train_result,
+    with_messages,
+    workers_of,
+)
+
+
+def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """See `vidinit.finetune`."""
+    data, train = config.data, config.train
+    if data.train is None:
+        raise UsageError("no training data", "pass --data DIR (a folder per class, or a list)")
+    if (done := finished_result(config.out, resume)) is not None:
+        return done
+    split = with_messages(
+        lambda: train_val(
+            str(data.train), data.val, val_fraction=data.val_fraction, seed=train.seed, kinds="any"
+        )
+    )
+    accelerator = make_accelerator(config, seed=train.seed)
+    health = from_main(
+        accelerator,
+        lambda: [
+            checked(rows, data.max_bad, what)
+            for rows, what in zip(split, ("training", "validation"), strict=True)
+            if len(rows)
+        ],
+    )
+    rows = health[0].good
+    classes = list(rows.classes or ())
+    model = open_model(config.model, len(classes), classes)
+    model.dropout.p = train.dropout
+    spec = set_spec(model, data)
+    run = open_run(config, "finetune", accelerator, resume=resume, overwrite=overwrite)
+    run.write_json("data_health.json", health_of(health))
+    if data.val is None and len(health) > 1:
+        run.write_json("split.json", {"data": data.train, "val": _val_rows(health[1].good)})
+    dataset = ClipDataset(
+        rows,
+        frames=spec.frames,
+        stride=spec.stride,
+        size=spec.size,
+        pixels=pixels_of(spec),
+        seed=train.seed,
+        scale=(data.min_area, 1.0),
+        flip=data.flip,
+        center=data.start == "center",
+    )
+    workers = workers_of(data, accelerator.num_processes)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    task = ClassifyTask(
+        model, label_smoothing=train.label_smoothing, frozen_trunk=train.freeze == "trunk"
+    )
+
+    def evaluate() -> dict[str, float]:
+        return score(
+            model,
+            health[1].good,
+            spec,
+            accelerator,
+            num_classes=len(classes),
+            clips=config.eval.clips,
+            crops=config.eval.crops,
+            batch_size=data.batch_size,
+            workers=workers,
+        ).metrics()
+
+    def save(metrics: dict[str, float]) -> None:
+        step = {"step": "finetune", "data": data.train, "epochs": train.epochs, **metrics}
+        lineage, model.lineage = model.lineage, [*model.lineage, step]
+        save_model(model, run.model)
+        model.lineage = lineage
+
+    def batches(epoch: int, start: int) -> Any:
+        return train_loader(
+            dataset,
+            batch_size=data.batch_size,
+            workers=workers,
+            seed=train.seed,
+            epoch=epoch,
+            rank=rank,
+            world=world,
+            start=start,
+        )
+
+    job = Job(
+        title="finetune",
+        task=task,
+        batches=batches,
+        steps_per_epoch=len(batches(0, 0)),
+        save_model=save,
+        evaluate=evaluate if len(health) > 1 else None,
+        evaluate_every=config.eval.every,
+    )
+    result = fit(job, train, run, accelerator, resume=resume)
+    out = train_result(run, result.progress, len(rows))
+    run.write_json("result.json", out)
+    if accelerator.is_main_process:
+        write_report(run, title=f"finetune {config.model}", config=config.model_dump(mode="json"))
+    accelerator.wait_for_everyone()
+    return out
+
+
+def health_of(parts: list[Any]) -> dict[str, Any]:
+    """data_health.json: files, good, bad over all parts."""
+    dicts = [part.as_dict() for part in parts]
+    return {
+        "files": sum(d["files"] for d in dicts),
+        "good": sum(d["good"] for d in dicts),
+        "bad": [bad for d in dicts for bad in d["bad"]],
+    }
+
+
+def _val_rows(rows: Any) -> list[list[Any]]:
+    return [[str(row.path), row.label] for row in rows.rows]

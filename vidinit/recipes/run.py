@@ -1,0 +1,74 @@
+"""From a configuration to a result: checks that cost nothing, then one process or several."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import check_out, model_folder
+from ..config import RunConfig
+from ..engine import launch
+from ..engine.run_folder import default_out
+from ..errors import UsageError
+
+_EXECUTE = {
+    "cotrain": "cotrain",
+    "distill": "distill",
+    "eval": "evaluate",
+    "finetune": "finetune",
+}
+
+
+def run(
+    command: str,
+    config: RunConfig,
+    *,
+    processes: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Run a configured command; names and paths are checked before anything heavy is imported.
+
+    Args:
+        command: a key of `vidinit.config.COMMANDS`.
+        config: as built by `vidinit.config.build`.
+        processes: how many to start on this machine; 1 inside a group that was launched already.
+        resume: go on in the same folder.
+        overwrite: replace an earlier run's folder.
+
+    Raises:
+        VidinitError: with the exit code of the kind of failure.
+    """
+    if processes < 1:
+        raise UsageError(f"--processes must be at least 1, not {processes}")
+    if resume and config.out is None:
+        raise UsageError("--resume needs the run's folder", "pass --out DIR")
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite contradict each other", "pass one of them")
+    model_folder(config.model)
+    if config.out is None:
+        config.out = str(default_out(command, config.model))
+    elif not launch.in_group():  # another process of the group may have begun to write
+        check_out(Path(config.out), overwrite=overwrite, resume=resume)
+    for path in _paths(config):
+        if not Path(path).exists():
+            raise UsageError(f"{path} does not exist", "check the path of the data")
+    if processes > 1 and not launch.in_group():
+        return launch.launch(command, config, processes, resume=resume, overwrite=overwrite)
+    return execute(command, config, resume=resume, overwrite=overwrite)
+
+
+def execute(
+    command: str, config: RunConfig, *, resume: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
+    """Run a configured command in this process, alone or as one of a group."""
+    module = importlib.import_module(f"{__package__}.{_EXECUTE[command]}")
+    return dict(module.execute(config, resume=resume, overwrite=overwrite))
+
+
+def _paths(config: RunConfig) -> list[str]:
+    paths = [config.data.train, config.data.val]
+    for source in getattr(config, "sources", []):
+        paths += [source.data, source.val]
+    return [path for path in paths if path is not None]

@@ -1,0 +1,127 @@
+"""What every video model of the zoo is: a trunk, a head, and the settings a clip needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .folding import FrameCount, fold
+from .temporal import TemporalConv, VolumeConv
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How a clip is cut and normalized for a model.
+
+    Attributes:
+        frames: frames of a clip.
+        stride: video frames from one clip frame to the next.
+        size: side of the square crop, in pixels.
+        mean, std: pixel statistics of RGB in 0 to 1.
+        interpolation: ``bicubic`` or ``bilinear``.
+        crop_pct: crop size over short side at test time.
+    """
+
+    frames: int = 8
+    stride: int = 8
+    size: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = "bilinear"
+    crop_pct: float = 0.875
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, as model.yaml holds them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
+        """The inverse of `as_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+class VideoModel(nn.Module):
+    """A video classifier: `embed` makes a clip descriptor, `head` the logits.
+
+    Attributes:
+        name: zoo name or ``<plan>-<timm name>``; `create_model` rebuilds the model from it.
+        options: the options given to `create_model`.
+        spec: how clips are cut and normalized.
+        classes: class names in the order of the logits, or None.
+        lineage: what made the weights what they are, oldest first.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.frames = FrameCount()
+        self.num_features = num_features
+        self.num_classes = num_classes
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(num_features, num_classes)
+        self.reset_head(num_classes)
+        self.name = ""
+        self.options: dict[str, Any] = {}
+        self.spec = ClipSpec()
+        self.classes: list[str] | None = None
+        self.lineage: list[dict[str, Any]] = []
+
+    def reset_head(self, num_classes: int) -> None:
+        """A new linear head, N(0, 0.01) and zero bias; forgets the class names."""
+        old = self.head.weight
+        self.head = nn.Linear(self.num_features, num_classes).to(old.device, old.dtype)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        self.num_classes = num_classes
+        self.classes = None
+
+    def embed_frames(self, x: Tensor) -> Tensor:
+        """Folded frames (B*T, 3, H, W), with `self.frames` set, to descriptors (B, C)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no embed_frames")
+
+    def embed(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalized clips to (B, C) descriptors, pooled over space and time."""
+        if clip.dim() != 5 or clip.shape[1] != 3:
+            raise ValueError(f"expected clips (B, 3, T, H, W), got {tuple(clip.shape)}")
+        self.frames.value = clip.shape[2]
+        return self.embed_frames(fold(clip))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalized clips to logits (B, num_classes)."""
+        return self.head(self.dropout(self.embed(clip)))
+
+    def temporal_parameters(self) -> set[str]:
+        """Names of the parameters of kernels that look across time, and of their norms."""
+        names: set[str] = set()
+        for prefix, module in self.named_modules():
+            if isinstance(module, (TemporalConv, VolumeConv)) or getattr(module, "is_new", False):
+                names.update(f"{prefix}.{key}" for key, _ in module.named_parameters())
+        return names
+
+    def predict(self, path: str | Path, topk: int = 5) -> list[tuple[str, float]]:
+        """The ``topk`` most probable classes of a video file, as (class name, probability).
+
+        One centre clip and crop, by this model's `spec`.
+
+        Raises:
+            DataError: when the file cannot be read.
+        """
+        from ..engine.predict import predict_file
+
+        return predict_file(self, Path(path), topk)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of learnable values."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def to_channels_last(model: VideoModel) -> VideoModel:
+    """4-D weights in channels_last memory: the layout every convolution of the house reads."""
+    return model.to(memory_format=torch.channels_last)
