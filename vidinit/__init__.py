@@ -13,18 +13,18 @@ __version__ = "0.1.0.dev0"
 
 _PUBLIC = {
     "convert": "vidinit.conversion.convert",
-    "cotrain": "vidinit.tasks.commands",
+    "cotrain": "vidinit.recipes.api",
     "create_model": "vidinit.zoo.build",
-    "distill": "vidinit.tasks.commands",
-    "evaluate": "vidinit.engine.evaluate",
-    "finetune": "vidinit.tasks.commands",
+    "distill": "vidinit.recipes.api",
+    "evaluate": "vidinit.recipes.api",
+    "finetune": "vidinit.recipes.api",
     "list_models": "vidinit.zoo.names",
     "load": "vidinit.checkpoint",
     "predict": "vidinit.engine.predict",
     "profile": "vidinit.measure.profile",
     "VidinitError": "vidinit.errors",
 }
-_ROOMS = ("zoo", "conversion", "data", "tasks", "engine", "measure", "report", "config", "errors")
+_ROOMS = ("zoo", "conversion", "data", "tasks", "engine", "measure", "recipes", "report", "config", "errors")
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
@@ -44,10 +44,9 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from .checkpoint import load
     from .conversion.convert import convert
-    from .engine.evaluate import evaluate
     from .engine.predict import predict
     from .errors import VidinitError
     from .measure.profile import profile
-    from .tasks.commands import cotrain, distill, finetune
+    from .recipes.api import cotrain, distill, evaluate, finetune
     from .zoo.build import create_model
     from .zoo.names import list_models

@@ -13,7 +13,7 @@ from ..errors import UsageError, suggest
 from ..measure.flops import count_macs
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
 from ..zoo.build import assemble
-from ..zoo.image import ImageSource, build_image_model, clip_spec_of, load_image_model
+from ..zoo.image import ImageSource, build_image_model, clip_spec_of, imagenet_classes, load_image_model
 from ..zoo.names import find_target
 from .plan import Row, transfer
 from .proof import Proof, prove
@@ -137,6 +137,8 @@ def convert(
         )
     torch.manual_seed(seed)
     image = load_image_model(source, weights=weights, pretrained=pretrained)
+    name, entry = find_target(to, image.arch)  # hf-hub: and local-dir: tell it only now
+    assert entry.backbone is not None
     _check_backbone(image, entry.backbone, to)
     blank = build_image_model(image.arch, num_classes=0)
     model = assemble(blank, entry, num_classes=image.num_classes, name=name, **options)
@@ -163,7 +165,7 @@ def convert(
         image_gmacs=count_macs(image.model, (1, 3, proof.size, proof.size)) / 1e9,
         out=folder,
     )
-    model.classes = _imagenet_classes(image)
+    model.classes = imagenet_classes(image)
     model.lineage.append(
         {
             "step": "convert",
@@ -190,13 +192,3 @@ def _check_backbone(image: ImageSource, backbone: str, to: str) -> None:
             f"'{to}' is made of {backbone}, not of {image.arch}",
             "put a plan on the source itself: --to c2d, i3d, s3d or sts",
         )
-
-
-def _imagenet_classes(image: ImageSource) -> list[str] | None:
-    """ImageNet's class names where the source is a pretrained ImageNet classifier."""
-    if image.num_classes != 1000:
-        return None
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo()
-    return [str(info.index_to_description(i)).split(",")[0] for i in range(1000)]

@@ -47,6 +47,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         scale: smallest and largest share of the area to crop.
         ratio: smallest and largest width over height of the crop.
         flip: whether half of the clips are mirrored.
+        center: take the clip at the center of its video instead of a random one.
         teacher_frames: how many frames of a clip a teacher sees; 0 leaves ``picks`` out.
     """
 
@@ -60,6 +61,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
+    center: bool = False
     teacher_frames: int = 0
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return {**item, "index": candidate, "skipped": len(bad), "bad": bad}
         raise DataError(
             f"{len(bad)} files in a row cannot be read, the last is {bad[-1]}: {reason}",
-            "run 'vidinit data check' on the data",
+            "repair or remove the unreadable files",
         )
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
@@ -96,7 +98,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def _item(self, row: Row, generator: np.random.Generator) -> dict[str, Any]:
         reader = open_video(row.path)
         num_frames = min(reader.num_frames, row.num_frames or reader.num_frames)
-        indices = train_indices(num_frames, self.frames, self.stride, generator)
+        indices = train_indices(
+            num_frames, self.frames, self.stride, None if self.center else generator
+        )
         clip = train_transform(
             reader.get(indices),
             size=self.size,

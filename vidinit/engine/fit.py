@@ -185,7 +185,7 @@ def _epoch(
             progress.bad.extend(bad for bad in batch["bad"] if bad not in progress.bad)
             clips = len(batch["index"]) * accelerator.num_processes
             if progress.step % config.log_every == 0 or progress.step == 1:
-                shown = _log_losses(losses, optimizer, run, progress, epoch)
+                shown = _log_losses(losses, optimizer, run, progress, epoch + 1)
             bar.advance(shown, clips)
             _leave_if_asked(stop, accelerator, run, progress, saved=False)
 

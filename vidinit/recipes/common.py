@@ -70,6 +70,16 @@ def checked(rows: Rows, max_bad: float, what: str) -> Health:
     return health
 
 
+def health_of(parts: list[Health]) -> dict[str, Any]:
+    """data_health.json: files, good, bad over all parts."""
+    dicts = [part.as_dict() for part in parts]
+    return {
+        "files": sum(d["files"] for d in dicts),
+        "good": sum(d["good"] for d in dicts),
+        "bad": [bad for d in dicts for bad in d["bad"]],
+    }
+
+
 def open_model(
     ref: str, num_classes: int | None = None, classes: list[str] | None = None
 ) -> VideoModel:

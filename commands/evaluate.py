@@ -1,0 +1,85 @@
+"""`vidinit eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options as opt
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder, run folder or zoo name.")],
+    overrides: opt.Overrides = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder per class (its val/ if it has one), or a list.", rich_help_panel=opt.INPUT
+        ),
+    ] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="The data, as it is.", rich_help_panel=opt.INPUT)
+    ] = None,
+    multi_view: Annotated[
+        bool,
+        typer.Option("--multi-view", help="10 clips x 3 crops a video.", rich_help_panel=opt.INPUT),
+    ] = False,
+    clips: Annotated[
+        int | None, typer.Option(help="Clips a video; default 1.", rich_help_panel=opt.INPUT)
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option(help="Crops a clip, 1 or 3.", rich_help_panel=opt.INPUT)
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Which source's head of a co-trained model.", rich_help_panel=opt.INPUT),
+    ] = None,
+    config: opt.Config = None,
+    batch_size: opt.BatchSize = None,
+    device: opt.Device = None,
+    precision: opt.Precision = None,
+    processes: opt.Processes = 1,
+    out: opt.Out = None,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Score a model on labelled videos: top-1, top-5, mean class accuracy.
+
+    Examples:
+        vidinit eval runs/finetune-mine-1 --data videos/
+        vidinit eval runs/finetune-mine-1 --data videos/ --multi-view --json
+        vidinit eval runs/cotrain-r3d50-1 --val ssv2.txt --head ssv2
+    """
+    import vidinit
+
+    result = vidinit.evaluate(
+        model,
+        data=data,
+        val=val,
+        multi_view=multi_view,
+        clips=clips,
+        crops=crops,
+        head=head,
+        out=out,
+        config=config,
+        overrides=list(overrides or []),
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        processes=processes,
+        overwrite=overwrite,
+    )
+    if json:
+        opt.print_json(result)
+    elif opt.is_main():
+        low, high = result["top1_interval"]
+        typer.echo(
+            f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "
+            f"top-5 {result['top5']:.3f}   mean class {result['mean_class_accuracy']:.3f}"
+        )
+        missing = f", {len(result['missing'])} missing" if result["missing"] else ""
+        typer.echo(f"{result['videos']} videos, {result['views']} views, softmax averaged{missing}")
+        typer.echo(f"report: {result['out']}/report.html")

@@ -1,0 +1,72 @@
+"""`vidinit finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options as opt
+
+
+def finetune(
+    model: Annotated[
+        str | None, typer.Argument(help="Zoo name, model folder or run folder.")
+    ] = None,
+    overrides: opt.Overrides = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder per class, or with train/ and val/, or a `path label` list.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(help="Validation data; default: a split.", rich_help_panel=opt.INPUT),
+    ] = None,
+    preset: opt.Preset = None,
+    config: opt.Config = None,
+    epochs: opt.Epochs = None,
+    lr: opt.Lr = None,
+    batch_size: opt.BatchSize = None,
+    seed: opt.Seed = None,
+    device: opt.Device = None,
+    precision: opt.Precision = None,
+    processes: opt.Processes = 1,
+    out: opt.Out = None,
+    resume: opt.Resume = False,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Train a video model on labelled videos.
+
+    Examples:
+        vidinit finetune runs/convert-s3d-1 --data videos/ --epochs 20
+        vidinit finetune sts-r3d50 --data list.txt --val val.txt train.lr=0.02
+        vidinit finetune r2plus1d-18 --data videos/ --out runs/mine --resume
+    """
+    import vidinit
+
+    name, given = opt.split_model(model, overrides)
+    result = vidinit.finetune(
+        name,
+        data=data,
+        val=val,
+        out=out,
+        preset=preset,
+        config=config,
+        overrides=given,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        precision=precision,
+        processes=processes,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    opt.print_training(result, as_json=json)

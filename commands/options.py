@@ -1,0 +1,97 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+INPUT, TRAINING, OUTPUT = "Input", "Training", "Output"
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings, e.g. train.epochs=20."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="A shipped recipe: <target>_<data>.", rich_help_panel=TRAINING),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="YAML in the form of a run's config.yaml.", rich_help_panel=TRAINING),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="train.epochs", rich_help_panel=TRAINING, show_default=False)
+]
+Lr = Annotated[
+    float | None, typer.Option(help="train.lr", rich_help_panel=TRAINING, show_default=False)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="data.batch_size, per process", rich_help_panel=TRAINING),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="Of everything random; default 0.", rich_help_panel=TRAINING)
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=TRAINING)
+]
+Precision = Annotated[
+    str | None, typer.Option(help="fp32, bf16 or fp16.", rich_help_panel=TRAINING)
+]
+Processes = Annotated[
+    int, typer.Option(help="Processes on this machine.", rich_help_panel=TRAINING)
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on in the folder of --out.", rich_help_panel=OUTPUT),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to write, empty or absent; default runs/<command>-<model>-<n>.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what a run wrote.", rich_help_panel=OUTPUT)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="The result as JSON on stdout.", rich_help_panel=OUTPUT)
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)
+]
+
+
+def split_model(model: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """MODEL may be left out where a preset names it: the first word is then an override."""
+    given = list(overrides or [])
+    if model is not None and "=" in model:
+        return None, [model, *given]
+    return model, given
+
+
+def is_main() -> bool:
+    """Whether this process prints results; in a launched group only the first does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def print_json(value: Any) -> None:
+    """The result on stdout, for scripts."""
+    if is_main():
+        typer.echo(json.dumps(value, indent=2))
+
+
+def print_training(result: dict[str, Any], *, as_json: bool) -> None:
+    """The end of a training command."""
+    if as_json:
+        print_json(result)
+    elif is_main():
+        best = "" if result["best"] is None else f", best top-1 {result['best']:.3f}"
+        skipped = f", {result['skipped']} clips replaced" if result["skipped"] else ""
+        typer.echo(f"{result['steps']} steps on {result['videos']} videos{best}{skipped}")
+        typer.echo(f"model: {result['out']}/model   report: {result['out']}/report.html")

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import MODEL, SMALL, moving_bar, write_video
+
+
+@pytest.fixture(scope="session")
+def motion_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that only motion tells apart: train/ (6 each) and val/ (3 each)."""
+    root = tmp_path_factory.mktemp("motion")
+    for part, count in (("train", 6), ("val", 3)):
+        for name, step in (("left", -4), ("right", 4)):
+            for i in range(count):
+                seed = i + (100 if part == "val" else 0)
+                write_video(root / part / name / f"{i}.mp4", moving_bar(step, seed))
+    return root
+
+
+@pytest.fixture(scope="session")
+def picture_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of images, 8 each: red, green and blue grain."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green", "blue")):
+        (root / name).mkdir()
+        for i in range(8):
+            image = rng.integers(0, 120, (40, 40, 3))
+            image[..., channel] += 120
+            Image.fromarray(image.astype(np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(motion_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `finetune` on `motion_set`."""
+    import vidinit
+
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    vidinit.finetune(MODEL, data=motion_set, out=out, overrides=SMALL, epochs=2)
+    return out

@@ -1,0 +1,212 @@
+"""Models of the zoo: counts, equality with public implementations, plans on image networks."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torchvision
+from support import shake_norms
+from torch import nn
+
+import vidinit
+from vidinit.errors import UsageError
+from vidinit.zoo.base import count_parameters
+from vidinit.zoo.inflate import InflatedNet, find_sites
+from vidinit.zoo.temporal import TemporalConv, VolumeConv
+
+
+def on_meta(name: str, **options) -> vidinit.zoo.base.VideoModel:
+    with torch.device("meta"):
+        return vidinit.create_model(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("sts-r3d50", 32_454_096),
+        ("sts-slowonly-r50", 32_454_096),
+        ("r3d50", 32_454_096),
+        ("slowonly-r50", 32_454_096),
+        ("c2d-r50", 24_327_632),
+        ("r2plus1d-18", 31_505_325),
+        ("i3d-resnet18", 33_371_472),  # a ResNet-18 with 3x3x3 kernels has R3D-18's count
+    ],
+)
+def test_parameter_counts(name, params):
+    assert count_parameters(on_meta(name)) == params
+
+
+def test_r2plus1d_equals_torchvision():
+    ours = vidinit.create_model("r2plus1d-18", num_classes=12).eval()
+    theirs = torchvision.models.video.r2plus1d_18(num_classes=12).eval()
+    shake_norms(theirs)
+    want = ours.state_dict()
+    given = {k.replace("fc.", "head."): v for k, v in theirs.state_dict().items()}
+    ours.load_state_dict({k: v.reshape(want[k].shape) for k, v in given.items()})
+    for frames, side in ((8, 48), (5, 32)):
+        x = torch.randn(1, 3, frames, side, side)
+        a, b = ours(x), theirs(x)
+        assert (a - b).abs().max() < 1e-5 * b.abs().max()
+    # Gradients of the last clip, by name.
+    a.square().sum().backward()
+    b.square().sum().backward()
+    grads = {k.replace("fc.", "head."): p.grad for k, p in theirs.named_parameters()}
+    for name, parameter in ours.named_parameters():
+        other = grads[name].reshape(parameter.shape)
+        assert (parameter.grad - other).abs().max() <= 1e-4 * max(1.0, float(other.abs().max()))
+
+
+def test_slow_only_equals_pytorchvideo():
+    ours = vidinit.create_model("r3d50", num_classes=7).eval()
+    create_resnet = pytest.importorskip("pytorchvideo.models.resnet").create_resnet
+    theirs = create_resnet(
+        model_num_class=7,
+        model_depth=50,
+        stem_conv_kernel_size=(1, 7, 7),
+        head_pool_kernel_size=(4, 2, 2),
+        head_activation=None,
+        dropout_rate=0,
+    ).eval()
+    shake_norms(theirs)
+    want = ours.state_dict()
+    state = {}
+    for key, value in theirs.state_dict().items():
+        new = slow_only_key(key)
+        state[new] = value.reshape(want[new].shape)
+    ours.load_state_dict(state)
+    x = torch.randn(1, 3, 4, 64, 64)
+    a, b = ours(x), theirs(x)
+    assert (a - b).abs().max() < 1e-5 * b.abs().max()
+
+
+def slow_only_key(key: str) -> str:
+    """pytorchvideo's name to timm's; pytorchvideo swaps neither kernels nor order."""
+    parts = key.split(".")
+    if key.startswith("blocks.5.proj"):
+        return f"head.{parts[-1]}"
+    if parts[1] == "0":
+        return f"trunk.{'conv1' if parts[2] == 'conv' else 'bn1'}.{parts[-1]}"
+    block = f"trunk.layer{parts[1]}.{parts[3]}"
+    if parts[4].startswith("branch1"):
+        return f"{block}.downsample.{0 if parts[4] == 'branch1_conv' else 1}.{parts[-1]}"
+    kind, letter = parts[5].split("_")
+    number = "abc".index(letter) + 1
+    return f"{block}.{'conv' if kind == 'conv' else 'bn'}{number}.{parts[-1]}"
+
+
+def test_sts_and_its_plain_twin_share_keys():
+    sts, twin = on_meta("sts-r3d50"), on_meta("sts-r3d50", sts=False)
+    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (sts, twin)]
+    assert shapes[0] == shapes[1]
+    kernels = [m for m in sts.modules() if isinstance(m, TemporalConv)]
+    assert len(kernels) == 9
+    assert sum(k.weight.numel() for k in kernels) == 12_189_696
+    assert all(k.sts for k in kernels)
+
+
+@pytest.fixture(scope="module")
+def sts_r3d50() -> vidinit.zoo.base.VideoModel:
+    model = vidinit.create_model("sts-r3d50", num_classes=5).double().eval()
+    shake_norms(model)
+    return model
+
+
+def test_sts_without_side_taps_is_the_plain_twin_and_a_per_frame_net(sts_r3d50):
+    model = sts_r3d50
+    twin = vidinit.create_model("sts-r3d50", num_classes=5, sts=False).double().eval()
+    clip = torch.randn(1, 3, 3, 48, 48, dtype=torch.float64)
+    twin.load_state_dict(model.state_dict())
+    assert (model(clip) - twin(clip)).abs().max() > 1e-3
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    for kernel in model.modules():
+        if isinstance(kernel, TemporalConv):
+            kernel.weight.data[:, :, [0, 2]] = 0
+    twin.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert (model(clip) - twin(clip)).abs().max() < 1e-12
+        frames = torch.stack([model.embed(clip[:, :, [t]]) for t in range(3)]).mean(0)
+        assert (model.embed(clip) - frames).abs().max() < 1e-12
+    model.load_state_dict(kept)
+
+
+def test_only_center_taps_learn_from_images_in_the_plain_twin():
+    twin = vidinit.create_model("sts-r3d50", num_classes=5, sts=False)
+    shake_norms(twin)  # timm starts residual branches at zero, which would hide the gradients
+    twin(torch.randn(2, 3, 1, 48, 48)).square().sum().backward()
+    for kernel in twin.modules():
+        if isinstance(kernel, TemporalConv):
+            assert (kernel.weight.grad[:, :, [0, 2]] == 0).all()
+            assert (kernel.weight.grad[:, :, 1] != 0).any()
+
+
+IMAGE_NETS = ["resnet18", "resnet26", "resnext26ts", "tf_efficientnet_lite0", "mobilenetv2_050"]
+IMAGE_NETS += ["efficientnet_b0", "mobilenetv3_small_050", "seresnet50", "resnet26d"]
+
+
+@pytest.mark.parametrize("plan", ["c2d", "i3d", "s3d", "sts"])
+@pytest.mark.parametrize("name", IMAGE_NETS)
+def test_every_plan_on_every_kind_of_image_network(name, plan):
+    try:
+        model = on_meta(f"{plan}-{name}", num_classes=3)
+    except UsageError as error:
+        assert plan == "sts" and name in ("resnet18", "resnext26ts")
+        assert "no kernel it is defined for" in str(error)
+        return
+    assert model(torch.empty(2, 3, 3, 64, 64, device="meta")).shape == (2, 3)
+    temporal = [m for m in model.modules() if isinstance(m, (TemporalConv, VolumeConv))]
+    assert bool(temporal) == (plan != "c2d")
+    keys = set(model.state_dict()) - {"head.weight", "head.bias"}
+    assert isinstance(model, InflatedNet) and set(model.origins) == keys
+
+
+def test_sites_tell_residual_sums_from_activations():
+    sites = {site.name: site for site in find_sites(timm.create_model("resnet18"))}
+    assert len(sites) == 17
+    first, second = sites["layer1.0.conv1"], sites["layer1.0.conv2"]
+    assert isinstance(first.act, nn.ReLU) and first.end == "layer1.0.act1"
+    # The sum with the shortcut, in place or not, stands between the norm and the activation.
+    assert second.act is None and second.end == "layer1.0.bn2"
+
+
+def test_c2d_r50_pools_time_after_the_first_stage():
+    model = vidinit.create_model("c2d-r50", num_classes=2).eval()
+    for frames in (1, 2, 5):
+        assert model(torch.zeros(1, 3, frames, 32, 32)).shape == (1, 2)
+    assert model.frames.value == 2
+
+
+def test_forward_is_the_same_in_train_and_eval_without_softmax():
+    model = vidinit.create_model("c2d-resnet18", num_classes=4).eval()
+    logits = model(torch.randn(2, 3, 2, 32, 32))
+    assert logits.shape == (2, 4)
+    assert (logits.sum(dim=1) - 1).abs().min() > 1e-4
+
+
+def test_wrong_inputs_and_names():
+    model = vidinit.create_model("c2d-resnet18", num_classes=4)
+    with pytest.raises(ValueError, match="clips"):
+        model(torch.zeros(2, 3, 32, 32))
+    with pytest.raises(UsageError, match="did you mean 'sts-r3d50'"):
+        vidinit.create_model("sts-r3d5")
+    with pytest.raises(UsageError, match="did you mean 's3d-resnet50'"):
+        vidinit.create_model("s3d-resnet5O")
+    with pytest.raises(UsageError, match="no option 'stss'.*did you mean 'sts'"):
+        vidinit.create_model("sts-r3d50", stss=False)
+    with pytest.raises(UsageError, match="at least 1"):
+        vidinit.create_model("c2d-resnet18", frames=0)
+
+
+def test_list_models_in_natural_order():
+    assert vidinit.list_models("*r3d50") == ["r3d50", "sts-r3d50"]
+    assert set(vidinit.list_models()) >= {"c2d-r50", "r2plus1d-18", "sts-slowonly-r50"}
+    for name in vidinit.list_models():
+        assert on_meta(name, num_classes=2).head.out_features == 2
+
+
+def test_temporal_parameters_are_the_new_ones():
+    model = vidinit.create_model("s3d-resnet18", num_classes=2)
+    names = model.temporal_parameters()
+    assert len(names) == 17 * 3
+    assert names <= {name for name, _ in model.named_parameters()}
+    assert all(".time." in name for name in names)

@@ -1,0 +1,221 @@
+"""Co-train one trunk on several video sets and image sets, a head each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..checkpoint import save_model
+from ..config import CotrainConfig, SourceConfig
+from ..data.index import Health
+from ..data.loader import ClipDataset, train_loader
+from ..data.sources import Rows, train_val
+from ..engine.fit import Batch, Job, fit, make_accelerator
+from ..engine.scoring import pixels_of, score
+from ..errors import UsageError
+from ..report.progress import say
+from ..report.run_report import write_report
+from ..tasks.cotrain import CotrainTask, schedule, step_counts
+from ..zoo.base import ClipSpec
+from .common import (
+    checked,
+    finished_result,
+    from_main,
+    health_of,
+    open_model,
+    open_run,
+    set_spec,
+    train_result,
+    with_messages,
+    workers_of,
+)
+
+
+@dataclass
+class Source:
+    """A source ready to train on: its settings, clips, and steps it would take alone."""
+
+    config: SourceConfig
+    dataset: ClipDataset
+    spec: ClipSpec
+    batch_size: int
+    alone: int
+    val: Rows | None
+
+
+def check_sources(sources: list[SourceConfig]) -> None:
+    """Refuse what cannot be co-trained, before anything is read."""
+    if len(sources) < 2:
+        raise UsageError(
+            f"co-training needs at least two sources, not {len(sources)}",
+            "pass --source NAME=DIR twice, or --images NAME=DIR",
+        )
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two sources are called '{name}'", "name each once")
+
+
+def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """See `vidinit.cotrain`."""
+    data, train = config.data, config.train
+    check_sources(config.sources)
+    if (done := finished_result(config.out, resume)) is not None:
+        return done
+    splits = {
+        s.name: with_messages(
+            lambda s=s: train_val(  # type: ignore[misc]
+                s.data, s.val, val_fraction=data.val_fraction, seed=train.seed, kinds=s.kind
+            )
+        )
+        for s in config.sources
+    }
+    accelerator = make_accelerator(config, seed=train.seed, find_unused=True)
+    health: dict[str, list[Health]] = from_main(
+        accelerator,
+        lambda: {
+            name: [checked(rows, data.max_bad, name) for rows in split if len(rows)]
+            for name, split in splits.items()
+        },
+    )
+    classes = {name: list(parts[0].good.classes or ()) for name, parts in health.items()}
+    model = open_model(config.model, *_primary(classes))
+    model.dropout.p = train.dropout
+    spec = set_spec(model, data)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    sources = [_source(s, health[s.name], config, spec, world) for s in config.sources]
+    counts = step_counts(
+        [s.config.share if s.config.share is not None else s.alone for s in sources],
+        sum(s.alone for s in sources),
+    )
+    for source, count in zip(sources, counts, strict=True):
+        say(
+            f"{source.config.name}: {count} steps an epoch, {source.batch_size} x "
+            f"{source.spec.frames} frames, {count / source.alone:.2f} passes over its data"
+        )
+    if 0 in counts:
+        name = sources[counts.index(0)].config.name
+        raise UsageError(f"source '{name}' gets no step", "raise its share or its data")
+    run = open_run(config, "cotrain", accelerator, resume=resume, overwrite=overwrite)
+    run.write_json("data_health.json", health_of([h for parts in health.values() for h in parts]))
+    workers = workers_of(data, world)
+    task = CotrainTask(
+        model,
+        classes,
+        image_sources={s.config.name for s in sources if s.config.kind == "image"},
+        label_smoothing=train.label_smoothing,
+    )
+
+    def batches(epoch: int, start: int) -> Iterator[Batch]:
+        order = schedule(counts, seed=train.seed, epoch=epoch)
+        streams = [
+            _stream(source, epoch * count + int((order[:start] == k).sum()), train.seed, workers,
+                    rank, world)
+            for k, (source, count) in enumerate(zip(sources, counts, strict=True))
+        ]
+        for k in order[start:]:
+            yield {**next(streams[k]), "source": sources[k].config.name}
+
+    def evaluate() -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        for source in sources:
+            if source.val is None:
+                continue
+            name = source.config.name
+            values = score(
+                task.classifier(name),
+                source.val,
+                source.spec,
+                accelerator,
+                num_classes=len(classes[name]),
+                clips=config.eval.clips if source.config.kind == "video" else 1,
+                crops=config.eval.crops,
+                batch_size=data.batch_size,
+                workers=workers,
+            ).metrics()
+            metrics.update({f"{key}_{name}": value for key, value in values.items()})
+        return metrics
+
+    def save(metrics: dict[str, float]) -> None:
+        step = {"step": "cotrain", "sources": {s.name: s.data for s in config.sources}, **metrics}
+        lineage, model.lineage = model.lineage, [*model.lineage, step]
+        heads = task.heads.by_name(list(classes))
+        save_model(model, run.model, heads=heads, head_classes=classes)
+        model.lineage = lineage
+
+    job = Job(
+        title="cotrain",
+        task=task,
+        batches=batches,
+        steps_per_epoch=sum(counts),
+        save_model=save,
+        evaluate=evaluate if any(s.val is not None for s in sources) else None,
+        evaluate_every=config.eval.every,
+        watch=f"top1_{config.sources[0].name}",
+    )
+    result = fit(job, train, run, accelerator, resume=resume)
+    out = train_result(run, result.progress, sum(len(s.dataset.rows) for s in sources))
+    out["sources"] = {
+        s.config.name: {"steps_per_epoch": n} for s, n in zip(sources, counts, strict=True)
+    }
+    run.write_json("result.json", out)
+    if accelerator.is_main_process:
+        write_report(run, title=f"cotrain {config.model}", config=config.model_dump(mode="json"))
+    accelerator.wait_for_everyone()
+    return out
+
+
+def _primary(classes: dict[str, list[str]]) -> tuple[int, list[str]]:
+    first = next(iter(classes.values()))
+    return len(first), first
+
+
+def _source(
+    source: SourceConfig, health: list[Health], config: CotrainConfig, spec: ClipSpec, world: int
+) -> Source:
+    from dataclasses import replace
+
+    data = config.data
+    frames = source.frames or (1 if source.kind == "image" else spec.frames)
+    if source.kind == "image" and frames != 1:
+        raise UsageError(f"source '{source.name}': images are clips of one frame, not {frames}")
+    own = replace(spec, frames=frames)
+    # A clip of T frames costs what T images cost, so images come T times as many.
+    equal = data.batch_size * (spec.frames if source.kind == "image" else 1)
+    rows = health[0].good
+    batch_size = min(source.batch_size or equal, max(1, len(rows) // world))
+    dataset = ClipDataset(
+        rows,
+        frames=frames,
+        stride=own.stride,
+        size=own.size,
+        pixels=pixels_of(own),
+        seed=config.train.seed,
+        scale=(data.min_area, 1.0),
+        flip=source.flip and data.flip,
+        center=data.start == "center",
+    )
+    alone = max(1, len(rows) // (batch_size * world))
+    return Source(source, dataset, own, batch_size, alone, health[1].good if health[1:] else None)
+
+
+def _stream(
+    source: Source, done: int, seed: int, workers: int, rank: int, world: int
+) -> Iterator[Batch]:
+    """Endless batches of one source; after ``done`` of them, counted over all its own epochs."""
+    epoch, start = divmod(done, source.alone)
+    while True:
+        yield from train_loader(
+            source.dataset,
+            batch_size=source.batch_size,
+            workers=workers,
+            seed=seed,
+            epoch=epoch,
+            rank=rank,
+            world=world,
+            start=start,
+        )
+        epoch, start = epoch + 1, 0
+
+

@@ -1,0 +1,126 @@
+"""Distil image teachers into a video model on unlabelled videos (DistInit)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import save_model
+from ..config import DistillConfig
+from ..data.loader import ClipDataset, train_loader
+from ..data.sources import unlabelled_rows
+from ..engine.fit import Job, fit, make_accelerator
+from ..engine.scoring import pixels_of
+from ..errors import UsageError
+from ..report.progress import say
+from ..report.run_report import write_report
+from ..tasks.distill import DistillTask, Teacher
+from ..zoo.names import find_teacher
+from .common import (
+    checked,
+    finished_result,
+    from_main,
+    health_of,
+    open_model,
+    open_run,
+    set_spec,
+    train_result,
+    workers_of,
+)
+
+
+def load_teacher(given: str) -> Teacher:
+    """A teacher by short name, timm name, or ``NAME=FILE`` with local weights."""
+    from ..zoo.image import clip_spec_of, imagenet_classes, load_image_model
+
+    name, _, file = given.partition("=")
+    source = load_image_model(find_teacher(name), weights=file or None)
+    if source.num_classes < 2:
+        raise UsageError(f"teacher '{name}' has no classifier", "use one with class logits")
+    spec = clip_spec_of(source.model, frames=1, stride=1, size=None)
+    say(f"teacher {name}: {source.arch}, weights from {source.weights}")
+    return Teacher(name, source.model, spec.mean, spec.std, imagenet_classes(source))
+
+
+def check_teachers(teachers: list[str]) -> None:
+    """Refuse two teachers of one name, and weight files that are not there."""
+    names = [given.partition("=")[0] for given in teachers]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two teachers are called '{name}'", "name each once")
+    for given in teachers:
+        _, equals, file = given.partition("=")
+        if equals and not Path(file).is_file():
+            raise UsageError(f"no such weights file: {file}", "check the path in --teacher")
+
+
+def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """See `vidinit.distill`."""
+    data, train, settings = config.data, config.train, config.distill
+    if data.train is None:
+        raise UsageError("no videos", "pass --videos DIR (searched through) or a list of files")
+    check_teachers(settings.teachers)
+    if (done := finished_result(config.out, resume)) is not None:
+        return done
+    found = unlabelled_rows(data.train)
+    accelerator = make_accelerator(config, seed=train.seed)
+    health = from_main(accelerator, lambda: checked(found, data.max_bad, "videos"))
+    teachers = [load_teacher(given) for given in settings.teachers]
+    student = open_model(config.model)
+    student.dropout.p = train.dropout
+    spec = set_spec(student, data)
+    if settings.picks > spec.frames:
+        raise UsageError(
+            f"distill.picks={settings.picks} is more than the clip's {spec.frames} frames",
+            "lower it, or raise data.frames",
+        )
+    run = open_run(config, "distill", accelerator, resume=resume, overwrite=overwrite)
+    run.write_json("data_health.json", health_of([health]))
+    dataset = ClipDataset(
+        health.good,
+        frames=spec.frames,
+        stride=spec.stride,
+        size=spec.size,
+        pixels=pixels_of(spec),
+        seed=train.seed,
+        scale=(data.min_area, 1.0),
+        flip=data.flip,
+        center=data.start == "center",
+        teacher_frames=settings.picks,
+    )
+    workers = workers_of(data, accelerator.num_processes)
+    task = DistillTask(student, teachers, temperature=settings.temperature)
+    task.move_teachers(accelerator.device)
+
+    def batches(epoch: int, start: int) -> Any:
+        return train_loader(
+            dataset,
+            batch_size=data.batch_size,
+            workers=workers,
+            seed=train.seed,
+            epoch=epoch,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            start=start,
+        )
+
+    def save(metrics: dict[str, float]) -> None:
+        step = {"step": "distill", "videos": data.train, "teachers": settings.teachers}
+        lineage, student.lineage = student.lineage, [*student.lineage, step]
+        save_model(student, run.model)
+        student.lineage = lineage
+
+    job = Job(
+        title="distill",
+        task=task,
+        batches=batches,
+        steps_per_epoch=len(batches(0, 0)),
+        save_model=save,
+    )
+    result = fit(job, train, run, accelerator, resume=resume)
+    out = train_result(run, result.progress, len(health.good))
+    run.write_json("result.json", out)
+    if accelerator.is_main_process:
+        write_report(run, title=f"distill {config.model}", config=config.model_dump(mode="json"))
+    accelerator.wait_for_everyone()
+    return out

@@ -1,0 +1,263 @@
+"""Plots as inline SVG, and frames as one JPEG: strings to put into an HTML page.
+
+Text and axes take the color of the surrounding text (``currentColor``), so that one picture reads
+on a light and on a dark page. Several pictures fit on one page: no two share an id.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import math
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLORS = ("#1f77c9", "#cc5c00", "#00926b", "#b5609f", "#a17a00", "#6f7681")
+"""Line colors: told apart without red-green vision, contrast above 3 on white and near-black."""
+
+_INK = "#010203"  # stands for currentColor, which matplotlib does not know
+_DASHES = ("-", "--", ":", "-.")
+_COUNTS_UP_TO = 20  # classes of a confusion matrix whose cells still hold a number
+_NAMES_UP_TO = 60
+_serial = itertools.count(1)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of width x height inches, in the style of the report."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style = {
+        "svg.fonttype": "none",  # the page's own fonts, and text that can be searched
+        "svg.hashsalt": "vidinit",
+        "text.parse_math": False,  # a class may be called $x$
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "grid.alpha": 0.18,
+        "legend.frameon": False,
+        **dict.fromkeys(
+            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color",
+             "grid.color"),
+            _INK,
+        ),
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The figure as an <svg> element; ``label`` describes it to a screen reader."""
+    buffer = io.StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with warnings.catch_warnings():
+        # A glyph that matplotlib's font lacks is drawn by the browser's.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing")
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=no_metadata, bbox_inches="tight"
+        )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # matplotlib's <style> would apply to the whole page; the root's attributes do the same here.
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.S)
+    used = set(re.findall(r"#([\w.-]+)\)|xlink:href=\"#([\w.-]+)\"", text))
+    ids = {name for pair in used for name in pair if name}
+    prefix = f"v{next(_serial)}-{zlib.crc32(text.encode()):08x}-"
+
+    def rename(match: re.Match[str]) -> str:
+        return f' id="{prefix}{match[1]}"' if match[1] in ids else ""
+
+    text = re.sub(r' id="([^"]*)"', rename, text)
+    text = text.replace("url(#", f"url(#{prefix}").replace('href="#', f'href="#{prefix}')
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    text = re.sub(r"font: ([^;\"]*px) [^;\"]*", r"font-size: \1; font-family: inherit", text)
+    text = text.replace(_INK, "currentColor")
+    # Points become CSS pixels, a third larger, and the picture shrinks with a narrow page.
+    match = re.match(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"', text)
+    assert match is not None
+    width, height = (round(float(size) * 4 / 3) for size in match.groups())
+    head = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'width="{width}" height="{height}"',
+                  match[0])  # fmt: skip
+    head += (
+        f' role="img" aria-label="{escape(label)}" class="plot"'
+        ' style="stroke-linejoin: round; stroke-linecap: butt; max-width: 100%; height: auto"'
+    )
+    return head + text[match.end() :].rstrip()
+
+
+def _short(name: str, limit: int = 28) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, ylabel: str) -> str:
+    """Lines over a common axis.
+
+    Args:
+        series: name to points (x, y), in the order of x. A y that is not finite leaves a gap.
+        xlabel: what x is, with its unit.
+        ylabel: what y is. A single series needs no legend: this names it.
+
+    Returns:
+        An <svg> element.
+
+    Raises:
+        ValueError: when there is no finite point at all.
+    """
+    if not any(math.isfinite(y) for points in series.values() for _, y in points):
+        raise ValueError(f"no points to draw for '{ylabel}'")
+    from matplotlib.ticker import MaxNLocator
+
+    with _figure(6.2, 2.7) as figure:
+        axes = figure.subplots()
+        axes.grid(True)
+        for i, (name, points) in enumerate(series.items()):
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                color=COLORS[i % len(COLORS)],
+                linestyle=_DASHES[i % len(_DASHES)],
+                # Few points are seen as such, and a lone one is seen at all.
+                marker="o" if len(points) <= 30 else "",
+                markersize=3,
+                linewidth=1.5,
+                label=_short(name),
+            )
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        if all(x == int(x) for points in series.values() for x, _ in points):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 1.5
+        if len(series) > 1:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return _svg(figure, f"{ylabel} over {xlabel}: {', '.join(series)}")
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """A confusion matrix: the color is the share of the true class, the number the count.
+
+    Args:
+        matrix: (C, C) counts, true class by predicted class. Rows of zeros stay blank.
+        classes: the C names. They are written up to 60 classes, counts above 0 up to 20.
+
+    Returns:
+        An <svg> element.
+
+    Raises:
+        ValueError: when the shape is not (C, C).
+    """
+    count = len(classes)
+    matrix = np.asarray(matrix)
+    if matrix.shape != (count, count) or count == 0:
+        raise ValueError(f"expected counts ({count}, {count}), got {matrix.shape}")
+    total = matrix.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, matrix / np.maximum(total, 1), np.nan)
+    side = min(9.5, max(2.6, (0.34 if count <= _COUNTS_UP_TO else 0.16) * count)) + 1.2
+    with _figure(side, side) as figure:
+        axes = figure.subplots()
+        # cividis is read the same with and without red-green vision.
+        image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, interpolation="none")
+        axes.set(xlabel="predicted class", ylabel="true class")
+        axes.spines[:].set_visible(False)
+        bar: Any = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, pad=0.02)
+        bar.set_label("share of the true class")
+        bar.outline.set_visible(False)
+        if count <= _NAMES_UP_TO:
+            names = [_short(str(name), 20) for name in classes]
+            size = 8 if count <= _COUNTS_UP_TO else 6
+            axes.set_xticks(range(count), names, rotation=90, fontsize=size)
+            axes.set_yticks(range(count), names, fontsize=size)
+        if count <= _COUNTS_UP_TO:
+            for row, column in zip(*np.nonzero(matrix), strict=True):
+                color = "#000000" if shares[row, column] > 0.5 else "#ffffff"
+                number = f"{matrix[row, column]:g}"
+                axes.text(column, row, number, ha="center", va="center", color=color, fontsize=8)
+        right, videos = np.trace(matrix), matrix.sum()
+        return _svg(figure, f"confusion matrix of {count} classes: {right} of {videos} right")
+
+
+def bars(
+    values: Mapping[str, float],
+    *,
+    xlabel: str,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    chance: float | None = None,
+) -> str:
+    """Horizontal bars from zero, in the given order from top to bottom.
+
+    Args:
+        values: name to length, finite.
+        xlabel: what the lengths are, with its unit.
+        intervals: name to (low, high), drawn over the bars that have one.
+        chance: a dashed line at this length, the level of guessing.
+
+    Returns:
+        An <svg> element.
+
+    Raises:
+        ValueError: when there is no value, or one that is not finite.
+    """
+    if not values or not all(map(math.isfinite, values.values())):
+        raise ValueError(f"bars need finite values, got {dict(values)}")
+    intervals = intervals or {}
+    with _figure(6.2, 0.9 + 0.24 * len(values)) as figure:
+        axes = figure.subplots()
+        axes.barh(range(len(values)), list(values.values()), height=0.68, color=COLORS[0])
+        for y, (name, value) in enumerate(values.items()):
+            low, high = intervals.get(name, (value, value))
+            if name in intervals:
+                axes.plot([low, high], [y, y], color=_INK, linewidth=1.2, marker="|", markersize=5)
+            axes.annotate(
+                f"{value:.3g}",
+                (max(value, high), y),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+        if chance is not None:
+            axes.axvline(chance, color=COLORS[1], linestyle="--", linewidth=1.2, label="chance")
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0)
+        axes.set_yticks(range(len(values)), [_short(name) for name in values])
+        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.set_xlim(left=min(0.0, *values.values()), right=None)
+        axes.set_xlabel(xlabel)
+        shown = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+        return _svg(figure, f"{xlabel}: {shown}")
+
+
+def film_strip(frames: np.ndarray, *, height: int = 72) -> str:
+    """Frames side by side, as an <img> that carries its JPEG with it.
+
+    Args:
+        frames: uint8 RGB (T, H, W, 3).
+        height: of the strip, in pixels.
+
+    Raises:
+        ValueError: for other shapes or types.
+    """
+    from PIL import Image
+
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(f"expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}")
+    count, tall, wide = frames.shape[:3]
+    strip = Image.fromarray(np.ascontiguousarray(np.concatenate(list(frames), axis=1)))
+    width = count * max(1, round(wide * height / tall))
+    strip = strip.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    strip.save(buffer, format="JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<img class="film" width="{width}" height="{height}" alt="{count} frames of a clip"'
+        f' src="data:image/jpeg;base64,{data}">'
+    )
