@@ -62,9 +62,7 @@ Overwrite = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="The result as JSON on stdout.", rich_help_panel=OUTPUT)
 ]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)
-]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)]
 
 
 def split_model(model: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:

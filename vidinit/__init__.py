@@ -24,9 +24,33 @@ _PUBLIC = {
     "profile": "vidinit.measure.profile",
     "VidinitError": "vidinit.errors",
 }
-_ROOMS = ("zoo", "conversion", "data", "tasks", "engine", "measure", "recipes", "report", "config", "errors")
+_ROOMS = (
+    "zoo",
+    "conversion",
+    "data",
+    "tasks",
+    "engine",
+    "measure",
+    "recipes",
+    "report",
+    "config",
+    "errors",
+)
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = [
+    "VidinitError",
+    "__version__",
+    "convert",
+    "cotrain",
+    "create_model",
+    "distill",
+    "evaluate",
+    "finetune",
+    "list_models",
+    "load",
+    "predict",
+    "profile",
+]
 
 
 def __getattr__(name: str) -> Any:

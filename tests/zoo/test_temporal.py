@@ -72,7 +72,11 @@ def random_case(kind: str, frames: int = 4) -> tuple[Tensor, Tensor, dict]:
     if kind == "temporal":
         return torch.randn(2, 6, frames, 6, 4), torch.randn(10, 6, 3, 1, 1), {}
     stride = 2 if kind == "strided" else 1
-    return torch.randn(2, 6, frames, 6, 8), torch.randn(6, 1, 3, 3, 3), dict(groups=6, stride=stride)
+    return (
+        torch.randn(2, 6, frames, 6, 8),
+        torch.randn(6, 1, 3, 3, 3),
+        dict(groups=6, stride=stride),
+    )
 
 
 def plain(x: Tensor, w: Tensor, groups: int = 1, stride: int = 1) -> Tensor:

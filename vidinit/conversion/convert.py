@@ -1,4 +1,4 @@
-"""`vidinit convert`: an image checkpoint in, a video model out, and the proof of what carried over."""
+"""`vidinit convert`: an image checkpoint in, a video model out, with a proof."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from ..errors import UsageError, suggest
 from ..measure.flops import count_macs
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
 from ..zoo.build import assemble
-from ..zoo.image import ImageSource, build_image_model, clip_spec_of, imagenet_classes, load_image_model
+from ..zoo.image import (
+    ImageSource,
+    build_image_model,
+    clip_spec_of,
+    imagenet_classes,
+    load_image_model,
+)
 from ..zoo.names import find_target
 from .plan import Row, transfer
 from .proof import Proof, prove

@@ -143,9 +143,9 @@ def fit(
             better = value is not None and (progress.best is None or value > progress.best)
             if better:
                 progress.best = value
-            if better if (config.select == "best" and value is not None) else last:
-                if accelerator.is_main_process:
-                    job.save_model(result.metrics)
+            wanted = better if config.select == "best" and value is not None else last
+            if wanted and accelerator.is_main_process:
+                job.save_model(result.metrics)
             progress.finished = last
             checkpoints.save(accelerator, run.checkpoints, progress)
             _leave_if_asked(stop, accelerator, run, progress, saved=True)
@@ -204,7 +204,7 @@ def _log_losses(
         step=progress.step,
         loss=total,
         lr=max(group["lr"] for group in optimizer.param_groups),
-        **({f"loss_{k}": v for k, v in values.items()} if len(values) > 1 else {}),
+        **{f"loss_{name}": value for name, value in values.items() if name != "loss"},
     )
     if not math.isfinite(total):
         raise VidinitError(

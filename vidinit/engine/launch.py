@@ -90,9 +90,7 @@ def work(arguments: list[str]) -> int:
     command, given, result, *flags = arguments
     config = COMMANDS[command].model_validate_json(Path(given).read_text())
     try:
-        value = execute(
-            command, config, resume="resume" in flags, overwrite="overwrite" in flags
-        )
+        value = execute(command, config, resume="resume" in flags, overwrite="overwrite" in flags)
     except VidinitError as error:
         told = {
             "kind": type(error).__name__,

@@ -42,7 +42,7 @@ def make_optimizer(groups: list[dict[str, object]], config: TrainConfig) -> torc
     """The configured optimizer over the groups."""
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
 
 
 def lr_factor(step: int, steps_per_epoch: int, config: TrainConfig) -> float:

@@ -83,7 +83,7 @@ class RunFolder:
         """Write a small file under a temporary name, then rename it."""
         if self.writes:
             temporary = self.root / f".{name}.new"
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, self.root / name)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -97,14 +97,14 @@ class RunFolder:
                 k: None if isinstance(v, float) and not math.isfinite(v) else v
                 for k, v in values.items()
             }
-            with self.metrics_file.open("a") as file:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(clean) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All complete lines of metrics.jsonl; a line cut off by a kill is dropped."""
         rows = []
         if self.metrics_file.is_file():
-            for line in self.metrics_file.read_text().splitlines():
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
                 try:
                     rows.append(json.loads(line))
                 except json.JSONDecodeError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -57,6 +59,16 @@ class Scores:
         keep = self.readable
         np.add.at(matrix, (self.labels[keep], self.probabilities[keep].argmax(axis=1)), 1)
         return matrix
+
+
+def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:
+    """Counts (true class, predicted class) from an evaluation folder's predictions.csv."""
+    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    with (folder / "predictions.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["prediction"]:
+                matrix[classes.index(row["label"]), classes.index(row["prediction"])] += 1
+    return matrix
 
 
 def pixels_of(spec: ClipSpec) -> Pixels:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is noted in `number`; a second one acts at once."""
+    """While entered, the first SIGINT or SIGTERM is noted in `number`; a second acts at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None

@@ -1,7 +1,7 @@
 """The Python functions behind the commands: the same names, options and defaults.
 
-Every keyword here is a flag of the command. ``preset``, ``config`` and ``overrides`` reach all other
-settings (`vidinit.config`); a flag wins over them.
+Every keyword here is a flag of the command. ``preset``, ``config`` and ``overrides`` reach all
+other settings (`vidinit.config`); a flag wins over them.
 """
 
 from __future__ import annotations

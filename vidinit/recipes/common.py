@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import torch
 
 from ..checkpoint import load, model_folder
-from ..config import DataConfig, TrainRunConfig
+from ..config import DataConfig, RunConfig
 from ..data.index import Health, check
+from ..data.loader import ClipDataset
 from ..data.sources import Rows
 from ..engine import resume as checkpoints
 from ..engine.run_folder import RunFolder
+from ..engine.scoring import pixels_of
 from ..errors import UsageError
 from ..report.progress import say
 from ..zoo.base import ClipSpec, VideoModel
@@ -105,15 +107,35 @@ def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
     """The model's clip settings with what the configuration changes; recorded in the model."""
     changes = {
         key: value
-        for key in ("frames", "stride", "size")
+        for key in ("frames", "stride", "size", "crop_pct")
         if (value := getattr(data, key)) is not None
     }
     model.spec = replace(model.spec, **changes)
     return model.spec
 
 
+def training_clips(
+    rows: Rows, spec: ClipSpec, data: DataConfig, *, seed: int, flip: bool, teacher_frames: int = 0
+) -> ClipDataset:
+    """Training clips of these rows, cut as the configuration says."""
+    return ClipDataset(
+        rows,
+        frames=spec.frames,
+        stride=spec.stride,
+        size=spec.size,
+        pixels=pixels_of(spec),
+        seed=seed,
+        scale=(data.min_area, 1.0),
+        # The whole frame means the whole frame, not a part of another shape.
+        ratio=(1.0, 1.0) if data.min_area == 1.0 else (3 / 4, 4 / 3),
+        flip=flip,
+        center=data.start == "center",
+        teacher_frames=teacher_frames,
+    )
+
+
 def open_run(
-    config: TrainRunConfig, command: str, accelerator: Any, *, resume: bool, overwrite: bool
+    config: RunConfig, command: str, accelerator: Any, *, resume: bool, overwrite: bool
 ) -> RunFolder:
     """Make or enter the run folder, the same one on all processes."""
     config.out = from_main(accelerator, lambda: config.out)
@@ -124,9 +146,7 @@ def open_run(
         _check_same(RunFolder(Path(config.out)), dumped)
     run = from_main(
         accelerator,
-        lambda: RunFolder.open(
-            config.out or "", overwrite=overwrite, resume=resume, config=dumped
-        ),
+        lambda: RunFolder.open(config.out or "", overwrite=overwrite, resume=resume, config=dumped),
     )
     run.writes = writes
     return run

@@ -12,7 +12,7 @@ from ..data.index import Health
 from ..data.loader import ClipDataset, train_loader
 from ..data.sources import Rows, train_val
 from ..engine.fit import Batch, Job, fit, make_accelerator
-from ..engine.scoring import pixels_of, score
+from ..engine.scoring import score
 from ..errors import UsageError
 from ..report.progress import say
 from ..report.run_report import write_report
@@ -27,6 +27,7 @@ from .common import (
     open_run,
     set_spec,
     train_result,
+    training_clips,
     with_messages,
     workers_of,
 )
@@ -110,8 +111,14 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
     def batches(epoch: int, start: int) -> Iterator[Batch]:
         order = schedule(counts, seed=train.seed, epoch=epoch)
         streams = [
-            _stream(source, epoch * count + int((order[:start] == k).sum()), train.seed, workers,
-                    rank, world)
+            _stream(
+                source,
+                epoch * count + int((order[:start] == k).sum()),
+                train.seed,
+                workers,
+                rank,
+                world,
+            )
             for k, (source, count) in enumerate(zip(sources, counts, strict=True))
         ]
         for k in order[start:]:
@@ -185,16 +192,8 @@ def _source(
     equal = data.batch_size * (spec.frames if source.kind == "image" else 1)
     rows = health[0].good
     batch_size = min(source.batch_size or equal, max(1, len(rows) // world))
-    dataset = ClipDataset(
-        rows,
-        frames=frames,
-        stride=own.stride,
-        size=own.size,
-        pixels=pixels_of(own),
-        seed=config.train.seed,
-        scale=(data.min_area, 1.0),
-        flip=source.flip and data.flip,
-        center=data.start == "center",
+    dataset = training_clips(
+        rows, own, data, seed=config.train.seed, flip=source.flip and data.flip
     )
     alone = max(1, len(rows) // (batch_size * world))
     return Source(source, dataset, own, batch_size, alone, health[1].good if health[1:] else None)
@@ -217,5 +216,3 @@ def _stream(
             start=start,
         )
         epoch, start = epoch + 1, 0
-
-

@@ -7,10 +7,9 @@ from typing import Any
 
 from ..checkpoint import save_model
 from ..config import DistillConfig
-from ..data.loader import ClipDataset, train_loader
+from ..data.loader import train_loader
 from ..data.sources import unlabelled_rows
 from ..engine.fit import Job, fit, make_accelerator
-from ..engine.scoring import pixels_of
 from ..errors import UsageError
 from ..report.progress import say
 from ..report.run_report import write_report
@@ -25,6 +24,7 @@ from .common import (
     open_run,
     set_spec,
     train_result,
+    training_clips,
     workers_of,
 )
 
@@ -76,16 +76,12 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
         )
     run = open_run(config, "distill", accelerator, resume=resume, overwrite=overwrite)
     run.write_json("data_health.json", health_of([health]))
-    dataset = ClipDataset(
+    dataset = training_clips(
         health.good,
-        frames=spec.frames,
-        stride=spec.stride,
-        size=spec.size,
-        pixels=pixels_of(spec),
+        spec,
+        data,
         seed=train.seed,
-        scale=(data.min_area, 1.0),
         flip=data.flip,
-        center=data.start == "center",
         teacher_frames=settings.picks,
     )
     workers = workers_of(data, accelerator.num_processes)

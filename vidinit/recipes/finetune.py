@@ -7,10 +7,10 @@ from typing import Any
 
 from ..checkpoint import save_model
 from ..config import FinetuneConfig
-from ..data.loader import ClipDataset, train_loader
+from ..data.loader import train_loader
 from ..data.sources import Rows, train_val
 from ..engine.fit import Job, fit, make_accelerator
-from ..engine.scoring import pixels_of, score
+from ..engine.scoring import score
 from ..errors import UsageError
 from ..report.run_report import write_report
 from ..tasks.classify import ClassifyTask
@@ -23,6 +23,7 @@ from .common import (
     open_run,
     set_spec,
     train_result,
+    training_clips,
     with_messages,
     workers_of,
 )
@@ -58,17 +59,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
     run.write_json("data_health.json", health_of(health))
     if data.val is None and len(health) > 1:
         run.write_json("split.json", split_of(data.train, health[1].good))
-    dataset = ClipDataset(
-        rows,
-        frames=spec.frames,
-        stride=spec.stride,
-        size=spec.size,
-        pixels=pixels_of(spec),
-        seed=train.seed,
-        scale=(data.min_area, 1.0),
-        flip=data.flip,
-        center=data.start == "center",
-    )
+    dataset = training_clips(rows, spec, data, seed=train.seed, flip=data.flip)
     workers = workers_of(data, accelerator.num_processes)
     world, rank = accelerator.num_processes, accelerator.process_index
     task = ClassifyTask(

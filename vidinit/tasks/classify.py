@@ -18,9 +18,7 @@ def prefixed(names: set[str], prefix: str) -> set[str]:
 def head_names(task: nn.Module, model: str) -> set[str]:
     """Names of the parameters of all heads of a task that holds its model as ``model``."""
     return {
-        name
-        for name, _ in task.named_parameters()
-        if name.startswith((f"{model}.head.", "heads."))
+        name for name, _ in task.named_parameters() if name.startswith((f"{model}.head.", "heads."))
     }
 
 

@@ -93,9 +93,7 @@ class CotrainTask(nn.Module):
         with frozen_statistics(self.model) if still else contextlib.nullcontext():
             embedding = self.model.embed(batch["clip"])
         logits = self.heads.logits(self.model, embedding, source)
-        loss = F.cross_entropy(
-            logits.float(), batch["label"], label_smoothing=self.label_smoothing
-        )
+        loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=self.label_smoothing)
         return {source: loss}
 
     def classifier(self, source: str) -> nn.Module:

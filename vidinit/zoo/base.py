@@ -44,7 +44,10 @@ class ClipSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
         """The inverse of `as_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
 
 class VideoModel(nn.Module):

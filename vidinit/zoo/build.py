@@ -38,9 +38,9 @@ def create_model(
     if entry.builder is not None:
         _check_options(name, options, ())
         module, function = entry.builder.split(":")
-        model: VideoModel = getattr(
-            importlib.import_module(f".{module}", __package__), function
-        )(num_classes)
+        model: VideoModel = getattr(importlib.import_module(f".{module}", __package__), function)(
+            num_classes
+        )
     else:
         assert entry.backbone is not None
         check_backbone(name, entry.backbone)

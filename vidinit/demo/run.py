@@ -1,0 +1,201 @@
+"""`vidinit demo`: the main job from end to end, through the same functions a user calls.
+
+Clips whose label is their motion are made from real footage. An image model becomes a video model;
+it is distilled on unlabelled clips; then the same fine-tuning starts from random weights, from the
+converted model and from the distilled one. A linear head on the image model's features of the
+middle frame shows what one frame tells.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..conversion.convert import convert
+from ..engine.run_folder import RunFolder, default_out
+from ..recipes.api import distill, evaluate, finetune
+from ..report.progress import say
+from .clips import ClipSet, make_clips
+from .footage import CLASSES
+
+BACKBONE = "tf_efficientnet_lite0"
+VIDEO_MODEL = f"s3d-{BACKBONE}"
+PRESET = f"{VIDEO_MODEL}_demo"
+IMAGE_PRESET = f"c2d-{BACKBONE}_demo"
+
+
+@dataclass
+class Row:
+    """One line of the result: what was trained, how well it scores, how long it took."""
+
+    model: str
+    top1: float
+    interval: tuple[float, float]
+    seconds: float
+    run: str
+
+
+@dataclass
+class DemoResult:
+    """Outcome of the demo.
+
+    Attributes:
+        rows: the image model, then the video models.
+        chance: one over the number of classes.
+        videos: test clips.
+        out: the folder with everything.
+        seconds: the whole demo.
+        clips: the clips it made.
+        conversion: what `convert` printed with ``--json``.
+    """
+
+    rows: list[Row]
+    chance: float
+    videos: int
+    out: Path
+    seconds: float
+    clips: ClipSet
+    conversion: dict[str, Any] = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            "chance": self.chance,
+            "videos": self.videos,
+            "rows": [
+                {
+                    "model": row.model,
+                    "top1": round(row.top1, 6),
+                    "interval": [round(bound, 6) for bound in row.interval],
+                    "times_chance": round(row.top1 / self.chance, 3),
+                    "seconds": round(row.seconds, 1),
+                    "run": row.run,
+                }
+                for row in self.rows
+            ],
+            "conversion": {
+                key: self.conversion[key] for key in ("target", "exact", "max_difference")
+            },
+            "train_videos": [str(path) for path in self.clips.train_videos],
+            "test_videos": [str(path) for path in self.clips.test_videos],
+            "seconds": round(self.seconds, 1),
+            "out": str(self.out),
+        }
+
+    def cells(self) -> list[list[str]]:
+        """The table's cells, chance first."""
+        lines = [["chance", f"{self.chance:.3f}", "", "1.0", ""]]
+        for row in self.rows:
+            low, high = row.interval
+            times = f"{row.top1 / self.chance:.1f}"
+            bounds = f"{low:.3f} to {high:.3f}"
+            lines.append([row.model, f"{row.top1:.3f}", bounds, times, f"{row.seconds:.0f}"])
+        return lines
+
+    def table(self) -> str:
+        """The table for a terminal, and where the report is."""
+        from rich.console import Console
+        from rich.table import Table
+
+        parts = ", ".join(path.name for path in self.clips.test_videos)
+        table = Table(title=f"{self.videos} test clips of footage never trained on ({parts})")
+        table.add_column("model")
+        for column in HEADERS[1:]:
+            table.add_column(column, justify="right")
+        for line in self.cells():
+            table.add_row(*line)
+        text = io.StringIO()
+        Console(file=text, width=100).print(table)
+        minutes, seconds = divmod(int(self.seconds), 60)
+        return f"{text.getvalue()}\n{minutes} min {seconds} s   report: {self.out}/report.html"
+
+
+HEADERS = ["model", "top-1", "95 % interval", "x chance", "seconds"]
+
+
+def run_demo(
+    *,
+    videos: str | Path | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> DemoResult:
+    """Run the demo.
+
+    Args:
+        videos: the user's footage (at least two files) instead of the packaged videos.
+        quick: few clips: the steps, not the point.
+        seed: of clips and trainings.
+        out: folder for clips, models, runs and the report; default runs/demo-<footage>-<n>.
+        overwrite: replace an earlier demo's folder.
+
+    Raises:
+        VidinitError: missing packages, unusable footage, an ``out`` that is not empty.
+    """
+    from .report import write_demo_report
+
+    began = time.perf_counter()
+    footage = "packaged" if videos is None else str(videos)
+    folder = Path(out) if out is not None else default_out("demo", footage)
+    run = RunFolder.open(folder, overwrite=overwrite)
+    train, test, unlabelled = (160, 60, 32) if quick else (2400, 480, 800)
+    clips = make_clips(
+        folder,
+        None if videos is None else Path(videos),
+        train=train,
+        test=test,
+        unlabelled=unlabelled,
+        seed=seed,
+    )
+    converted = convert(BACKBONE, "s3d", out=folder / "converted", frames=8, size=64, seed=seed)
+    convert(BACKBONE, "c2d", out=folder / "image", frames=1, size=64, seed=seed)
+    say(
+        f"converted {BACKBONE} to {VIDEO_MODEL}: a still clip's logits differ by "
+        f"{converted.max_difference:.1e} at most"
+    )
+    rows, videos_scored = [], 0
+
+    def train_and_score(name: str, model: str | Path, preset: str, started: float) -> None:
+        nonlocal videos_scored
+        place = folder / name.replace(" ", "-")
+        finetune(model, data=clips.labelled, out=place, preset=preset, seed=seed)
+        trained = time.perf_counter() - started
+        one_frame = preset == IMAGE_PRESET
+        result = evaluate(
+            place, data=clips.labelled, out=place / "eval", clips=1 if one_frame else 2
+        )
+        low, high = result["top1_interval"]
+        rows.append(Row(name, result["top1"], (low, high), trained, str(place)))
+        videos_scored = result["videos"]
+        say(f"{name}: top-1 {result['top1']:.3f} after {trained:.0f} s of training")
+
+    now = time.perf_counter
+    train_and_score("image model, middle frame", folder / "image", IMAGE_PRESET, now())
+    train_and_score("video model from scratch", VIDEO_MODEL, PRESET, now())
+    train_and_score("video model converted", folder / "converted", PRESET, now())
+    started = now()
+    distill(
+        folder / "converted",
+        videos=clips.unlabelled,
+        teacher="imagenet-lite",
+        out=folder / "distilled",
+        preset=PRESET,
+        seed=seed,
+    )
+    train_and_score("video model distilled", folder / "distilled", PRESET, started)
+    result = DemoResult(
+        rows=rows,
+        chance=1 / len(CLASSES),
+        videos=videos_scored,
+        out=folder,
+        seconds=time.perf_counter() - began,
+        clips=clips,
+        conversion=converted.as_dict(),
+    )
+    run.write_json("result.json", result.as_dict())
+    write_demo_report(run, result)
+    return result
