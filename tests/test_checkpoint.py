@@ -66,7 +66,7 @@ def test_damaged_folders(saved, tmp_path):
         return place
 
     cut = with_files("cut", weights.read_bytes()[:1000], card.read_text())
-    with pytest.raises(UsageError, match="cannot read .*safetensors"):
+    with pytest.raises(UsageError, match=r"cannot read .*safetensors"):
         vidinit.load(cut)
     newer = yaml.safe_load(card.read_text()) | {"format": 99}
     with pytest.raises(UsageError, match="damaged or newer"):

@@ -46,7 +46,7 @@ def test_unknown_keys_are_refused_with_a_suggestion_and_a_place(tmp_path):
     assert f"'train.lrr' in {file}:4" in str(caught.value)
     assert f"'datas.size' in {file}:6" in str(caught.value), "all of them at once"
     # A key of another command is unknown here.
-    with pytest.raises(UsageError, match="distill.picks"):
+    with pytest.raises(UsageError, match=r"distill.picks"):
         build(FinetuneConfig, overrides=["model=r3d50", "distill.picks=2"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from ..data.sources import Rows
 from ..engine import resume as checkpoints
 from ..engine.run_folder import RunFolder
 from ..engine.scoring import pixels_of
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..report.progress import say
 from ..zoo.base import ClipSpec, VideoModel
 from ..zoo.build import create_model
@@ -63,13 +63,41 @@ def with_messages(make: Callable[[], T]) -> T:
 
 
 def checked(rows: Rows, max_bad: float, what: str) -> Health:
-    """Probe all files; say how many were left out."""
+    """Probe all files; say how many were left out.
+
+    Raises:
+        DataError: nothing is readable, or more than ``max_bad`` of the files are not.
+    """
     health = check(rows, max_bad=max_bad)
     if health.bad:
         path, reason = health.bad[0]
         more = f" and {len(health.bad) - 1} more" if len(health.bad) > 1 else ""
         say(f"note: {what}: {path} cannot be read ({reason}){more}; left out")
     return health
+
+
+@dataclass(frozen=True)
+class CheckedSplit:
+    """Training and validation rows that can be read (``val`` is None for none), and the health."""
+
+    train: Rows
+    val: Rows | None
+    health: Health
+
+
+def checked_split(train: Rows, val: Rows, max_bad: float, what: str) -> CheckedSplit:
+    """Probe both parts of a data set as one, so that the limit counts all of its files."""
+    health = checked(Rows(train.rows + val.rows, train.classes), max_bad, what)
+    held_out = {row.path for row in val.rows}
+    parts: list[Rows] = []
+    for name, wanted in (("training", False), ("validation", True)):
+        rows = tuple(row for row in health.good.rows if (row.path in held_out) == wanted)
+        if not rows and (train, val)[wanted].rows:
+            raise DataError(
+                f"no {name} file of {what} can be read", "see the first one named above"
+            )
+        parts.append(Rows(rows, train.classes))
+    return CheckedSplit(parts[0], parts[1] if parts[1].rows else None, health)
 
 
 def health_of(parts: list[Health]) -> dict[str, Any]:

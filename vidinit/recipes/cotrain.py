@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoint import save_model
 from ..config import CotrainConfig, SourceConfig
-from ..data.index import Health
 from ..data.loader import ClipDataset, train_loader
 from ..data.sources import Rows, train_val
 from ..engine.fit import Batch, Job, fit, make_accelerator
@@ -19,7 +18,8 @@ from ..report.run_report import write_report
 from ..tasks.cotrain import CotrainTask, schedule, step_counts
 from ..zoo.base import ClipSpec
 from .common import (
-    checked,
+    CheckedSplit,
+    checked_split,
     finished_result,
     from_main,
     health_of,
@@ -73,19 +73,16 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
         for s in config.sources
     }
     accelerator = make_accelerator(config, seed=train.seed, find_unused=True)
-    health: dict[str, list[Health]] = from_main(
+    clips: dict[str, CheckedSplit] = from_main(
         accelerator,
-        lambda: {
-            name: [checked(rows, data.max_bad, name) for rows in split if len(rows)]
-            for name, split in splits.items()
-        },
+        lambda: {name: checked_split(*split, data.max_bad, name) for name, split in splits.items()},
     )
-    classes = {name: list(parts[0].good.classes or ()) for name, parts in health.items()}
+    classes = {name: list(part.train.classes or ()) for name, part in clips.items()}
     model = open_model(config.model, *_primary(classes))
     model.dropout.p = train.dropout
     spec = set_spec(model, data)
     world, rank = accelerator.num_processes, accelerator.process_index
-    sources = [_source(s, health[s.name], config, spec, world) for s in config.sources]
+    sources = [_source(s, clips[s.name], config, spec, world) for s in config.sources]
     counts = step_counts(
         [s.config.share if s.config.share is not None else s.alone for s in sources],
         sum(s.alone for s in sources),
@@ -99,7 +96,7 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
         name = sources[counts.index(0)].config.name
         raise UsageError(f"source '{name}' gets no step", "raise its share or its data")
     run = open_run(config, "cotrain", accelerator, resume=resume, overwrite=overwrite)
-    run.write_json("data_health.json", health_of([h for parts in health.values() for h in parts]))
+    run.write_json("data_health.json", health_of([part.health for part in clips.values()]))
     workers = workers_of(data, world)
     task = CotrainTask(
         model,
@@ -179,9 +176,8 @@ def _primary(classes: dict[str, list[str]]) -> tuple[int, list[str]]:
 
 
 def _source(
-    source: SourceConfig, health: list[Health], config: CotrainConfig, spec: ClipSpec, world: int
+    source: SourceConfig, clips: CheckedSplit, config: CotrainConfig, spec: ClipSpec, world: int
 ) -> Source:
-    from dataclasses import replace
 
     data = config.data
     frames = source.frames or (1 if source.kind == "image" else spec.frames)
@@ -190,13 +186,13 @@ def _source(
     own = replace(spec, frames=frames)
     # A clip of T frames costs what T images cost, so images come T times as many.
     equal = data.batch_size * (spec.frames if source.kind == "image" else 1)
-    rows = health[0].good
+    rows = clips.train
     batch_size = min(source.batch_size or equal, max(1, len(rows) // world))
     dataset = training_clips(
         rows, own, data, seed=config.train.seed, flip=source.flip and data.flip
     )
     alone = max(1, len(rows) // (batch_size * world))
-    return Source(source, dataset, own, batch_size, alone, health[1].good if health[1:] else None)
+    return Source(source, dataset, own, batch_size, alone, clips.val)
 
 
 def _stream(

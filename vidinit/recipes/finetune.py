@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..report.run_report import write_report
 from ..tasks.classify import ClassifyTask
 from .common import (
-    checked,
+    checked_split,
     finished_result,
     from_main,
     health_of,
@@ -42,23 +42,16 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
         )
     )
     accelerator = make_accelerator(config, seed=train.seed)
-    health = from_main(
-        accelerator,
-        lambda: [
-            checked(rows, data.max_bad, what)
-            for rows, what in zip(split, ("training", "validation"), strict=True)
-            if len(rows)
-        ],
-    )
-    rows = health[0].good
+    clips = from_main(accelerator, lambda: checked_split(*split, data.max_bad, str(data.train)))
+    rows, val = clips.train, clips.val
     classes = list(rows.classes or ())
     model = open_model(config.model, len(classes), classes)
     model.dropout.p = train.dropout
     spec = set_spec(model, data)
     run = open_run(config, "finetune", accelerator, resume=resume, overwrite=overwrite)
-    run.write_json("data_health.json", health_of(health))
-    if data.val is None and len(health) > 1:
-        run.write_json("split.json", split_of(data.train, health[1].good))
+    run.write_json("data_health.json", health_of([clips.health]))
+    if data.val is None and val is not None:
+        run.write_json("split.json", split_of(data.train, val))
     dataset = training_clips(rows, spec, data, seed=train.seed, flip=data.flip)
     workers = workers_of(data, accelerator.num_processes)
     world, rank = accelerator.num_processes, accelerator.process_index
@@ -67,9 +60,10 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
     )
 
     def evaluate() -> dict[str, float]:
+        assert val is not None
         return score(
             model,
-            health[1].good,
+            val,
             spec,
             accelerator,
             num_classes=len(classes),
@@ -103,7 +97,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
         batches=batches,
         steps_per_epoch=len(batches(0, 0)),
         save_model=save,
-        evaluate=evaluate if len(health) > 1 else None,
+        evaluate=evaluate if val is not None else None,
         evaluate_every=config.eval.every,
     )
     result = fit(job, train, run, accelerator, resume=resume)

@@ -1,0 +1,166 @@
+"""The command line as its user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import MODEL, SMALL, json_of, run_cli
+from typer.testing import CliRunner
+from vidinit.commands import app
+
+import vidinit
+
+COMMANDS = ["demo", "convert", "distill", "cotrain", "finetune", "eval", "profile"]
+
+
+def test_help_and_names_load_nothing_heavy():
+    code = (
+        "import sys, vidinit.commands, vidinit.checkpoint, vidinit.config, vidinit.recipes.run\n"
+        "from vidinit.zoo.names import list_models\n"
+        "heavy = {'torch', 'timm', 'torchvision', 'accelerate', 'transformers', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_the_terminal_and_shows_examples(command):
+    args = [command, "--help"] if command else ["--help"]
+    result = CliRunner().invoke(app, args, env={"COLUMNS": "100", "TERM": "dumb"})
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    if command:
+        assert f"$ vidinit {command}" in result.stdout
+    else:
+        assert all(f" {name} " in result.stdout for name in COMMANDS)
+
+
+def test_examples_name_real_options():
+    """Every flag in an example is an option of that command."""
+    import re
+
+    for command in COMMANDS:
+        text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+        options = set(re.findall(r"--[a-z-]+", text.split("$ vidinit")[0]))
+        used = set(re.findall(r"--[a-z-]+", text[text.index("$ vidinit") :]))
+        assert used <= options, command
+
+
+def test_version_and_module_entry():
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"vidinit {vidinit.__version__}\n"
+    done = run_cli("--version")
+    assert done.stdout == f"vidinit {vidinit.__version__}\n"
+
+
+def test_convert_json_and_table(tmp_path):
+    out = tmp_path / "model"
+    line = ["convert", "tf_efficientnet_lite0", "--to", "sts", "--size", "64", "--out", str(out)]
+    result = CliRunner().invoke(app, [*line, "--json"])
+    value = json.loads(result.stdout)
+    assert value["exact"] is True and value["max_difference"] < 1e-4
+    keys = {"source", "target", "exact", "max_difference", "params", "gmacs"}
+    assert keys | {"copied", "inflated", "initialized"} <= set(value)
+    assert sorted(p.name for p in out.iterdir()) == ["model.safetensors", "model.yaml"]
+    result = CliRunner().invoke(app, [*line, "--overwrite"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.stderr
+    for part in ("blocks.3", "middle tap", "3x5x5", "still clip: exact", "multiply-adds"):
+        assert part in result.stdout
+
+
+def test_default_out_counts_up(motion_set, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for n in (1, 2):
+        line = ["convert", "mobilenetv2_050", "--no-pretrained", "--to", "s3d", "--size", "32"]
+        result = CliRunner().invoke(app, line)
+        assert result.exit_code == 0, result.stderr
+        assert (Path("runs") / f"convert-s3d-{n}" / "model.yaml").is_file()
+
+
+def test_finetune_eval_predict_from_one_folder(motion_set, tmp_path):
+    run, line = tmp_path / "run", ["finetune", MODEL, *SMALL, "--data", str(motion_set)]
+    result = CliRunner().invoke(app, [*line, "--out", str(run), "--epochs", "1", "--json"])
+    assert result.exit_code == 0, result.stderr
+    value = json.loads(result.stdout)
+    assert value == {"out": str(run), "steps": 3, "best": value["best"], "videos": 12, "skipped": 0}
+    names = {p.name for p in run.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "data_health.json", "checkpoints"} <= names
+    assert {"model", "report.html"} <= names
+    scored = CliRunner().invoke(
+        app,
+        ["eval", str(run), "--data", str(motion_set), "--out", str(tmp_path / "e"), "--json"],
+    )
+    value = json.loads(scored.stdout)
+    assert value["videos"] == 6 and value["views"] == "1x1" and value["missing"] == []
+    assert value["top5"] == 1.0
+    model = vidinit.load(run)
+    file = motion_set / "val" / "left" / "0.mp4"
+    best = model.predict(file, topk=1)
+    table = (tmp_path / "e" / "predictions.csv").read_text().splitlines()
+    assert f"{file},left,{best[0][0]},{best[0][1]:.6f}" in table
+    shown = CliRunner().invoke(
+        app, ["eval", str(run), "--val", str(motion_set / "val"), "--out", str(tmp_path / "f")]
+    )
+    assert "top-1" in shown.stdout and "6 videos" in shown.stdout
+
+
+def test_multi_view_is_ten_clips_by_three_crops(trained, motion_set, tmp_path):
+    line = f"eval {trained} --data {motion_set} --multi-view --json --out {tmp_path / 'e'}"
+    result = CliRunner().invoke(app, line.split())
+    assert json.loads(result.stdout)["views"] == "10x3", result.stderr
+
+
+def test_cotrain_and_its_heads(motion_set, picture_set, tmp_path):
+    run = tmp_path / "run"
+    line = ["cotrain", MODEL, "--source", f"motion={motion_set},flip=false"]
+    line += ["--images", f"color={picture_set}", *SMALL, "--epochs", "2", "--out", str(run)]
+    value = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
+    # 12 clips in batches of 4; 18 images (after the split) in batches of 4 clips x 4 frames.
+    assert value["sources"] == {"motion": {"steps_per_epoch": 3}, "color": {"steps_per_epoch": 1}}
+    assert value["steps"] == 8
+    model = vidinit.load(run, head="color")
+    assert model.classes == ["blue", "green", "red"]
+    line = f"eval {run} data.frames=1 --val {picture_set} --head color --out {tmp_path / 'e'}"
+    result = CliRunner().invoke(app, [*line.split(), "--json"])
+    assert json.loads(result.stdout)["videos"] == 24, result.stderr
+
+
+def test_distill_then_finetune(motion_set, tmp_path):
+    out = tmp_path / "d"
+    line = ["distill", "--teacher", "imagenet-lite", "--videos", str(motion_set)]
+    result = CliRunner().invoke(
+        app, [*line, "--student", MODEL, *SMALL, "--epochs", "1", "--out", str(out), "--json"]
+    )
+    value = json.loads(result.stdout)
+    assert (value["steps"], value["videos"], value["best"]) == (4, 18, None)
+    model = vidinit.load(out)
+    assert model.num_classes == 1000 and model.classes[281] == "tabby"
+    assert model.lineage[-1]["teachers"] == ["imagenet-lite"]
+
+
+def test_profile_table_and_json():
+    line = ["profile", "c2d-mobilenetv2_050", "r2plus1d-18", "--size", "32", "--seconds", "0.05"]
+    rows = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
+    assert [row["model"] for row in rows] == ["c2d-mobilenetv2_050", "r2plus1d-18"]
+    assert rows[1]["params"] == 31_505_325
+    result = CliRunner().invoke(app, line, env={"COLUMNS": "120"})
+    assert "GMACs" in result.stdout and "31.51" in result.stdout
+
+
+def test_a_list_file_is_split_and_scored_on_what_was_held_out(motion_set, tmp_path):
+    lines = [
+        f"{motion_set}/train/{name}/{i}.mp4 {name}" for name in ("left", "right") for i in range(6)
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    run = tmp_path / "run"
+    flags = ["--data", tmp_path / "list.txt", "--epochs", "1", "--out", run, "--json"]
+    value = json_of(run_cli("finetune", MODEL, *SMALL, *flags))
+    assert value["videos"] == 10, "one of each class is held out"
+    held = json.loads((run / "split.json").read_text())["val"]
+    assert len(held) == 2
+    scored = vidinit.evaluate(run, data=tmp_path / "list.txt", out=tmp_path / "e")
+    assert scored["videos"] == 2, "only what the run held out"

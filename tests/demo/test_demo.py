@@ -1,0 +1,143 @@
+"""The demo's clips say nothing in one frame, and the demo runs from end to end."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from support import moving_bar, write_video
+
+from vidinit.demo.clips import choose_footage, make_clips
+from vidinit.demo.footage import (
+    CLASSES,
+    Footage,
+    clip_rng,
+    load_footage,
+    packaged_videos,
+    render_clip,
+    write_clip,
+)
+from vidinit.demo.run import run_demo
+from vidinit.errors import DataError, UsageError
+
+
+@pytest.fixture(scope="module")
+def footage() -> list[Footage]:
+    videos = packaged_videos()
+    assert sorted(videos) == ["bigbuckbunny", "bikes", "carphone_pristine"]
+    return [load_footage(videos["carphone_pristine"])]
+
+
+def test_footage_is_real(footage):
+    frames = footage[0].frames
+    assert frames.shape == (120, 144, 176, 3) and frames.dtype == np.uint8
+    assert 30 < frames.mean() < 200 and frames.std() > 20
+    assert footage[0].shots[0][0] == 0 and footage[0].shots[-1][1] == 120
+
+
+def test_the_middle_frame_does_not_depend_on_the_class(footage):
+    for index in range(5):
+        clips = [render_clip(footage, c, clip_rng(3, index)) for c in range(len(CLASSES))]
+        assert all(clip.shape == (10, 64, 64, 3) for clip in clips)
+        for clip in clips[1:]:
+            difference = np.abs(clip[5].astype(int) - clips[0][5].astype(int))
+            assert difference.max() <= 2  # rounding of the resampling
+        assert any((clip[0] != clips[0][0]).any() for clip in clips[1:])
+
+
+def shift_between(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
+    """(down, right) shift of the picture from a to b, by phase correlation."""
+    a, b = (x.astype(float).mean(2) - x.mean() for x in (a, b))
+    window = np.outer(np.hanning(64), np.hanning(64))
+    product = np.fft.fft2(b * window) * np.conj(np.fft.fft2(a * window))
+    peak = np.fft.ifft2(product / (np.abs(product) + 1e-9)).real
+    down, right = np.unravel_index(peak.argmax(), peak.shape)
+    return (int(down) + 32) % 64 - 32, (int(right) + 32) % 64 - 32
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "sign"), [("pan left", 1, 1), ("pan right", 1, -1), ("pan up", 0, 1)]
+)
+def test_pans_move_the_picture_the_other_way(footage, name, axis, sign):
+    moved = []
+    for index in range(12):
+        clip = render_clip(footage, CLASSES.index(name), clip_rng(1, index))
+        moved.append(shift_between(clip[4], clip[6])[axis])
+    assert np.median(moved) * sign >= 2
+
+
+def test_backward_is_forward_reversed(footage):
+    # The same draw, played the other way around the same middle frame.
+    a, b = (
+        render_clip(footage, CLASSES.index(f"time {way}"), clip_rng(5, 1), frames=11)
+        for way in ("forward", "backward")
+    )
+    assert np.array_equal(a, b[::-1]) and not np.array_equal(a, b)
+
+
+def test_clips_are_a_function_of_seed_and_index(footage):
+    a, b, c = (render_clip(footage, 0, clip_rng(*key)) for key in ((1, 2), (1, 2), (1, 3)))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_written_clips_survive_compression(footage, tmp_path):
+    from vidinit.data.decode import open_video
+
+    clip = render_clip(footage, 2, clip_rng(0, 0))
+    write_clip(tmp_path / "c.mp4", clip)
+    reader = open_video(tmp_path / "c.mp4")
+    assert reader.num_frames == 10
+    error = reader.get(np.arange(10)).astype(float) - clip
+    assert np.sqrt((error**2).mean()) < 8
+
+
+def test_train_and_test_come_from_different_footage(tmp_path):
+    made = make_clips(tmp_path, None, train=20, test=10, unlabelled=3, seed=0)
+    assert not set(made.train_videos) & set(made.test_videos)
+    for part, count in (("train", 2), ("val", 1)):
+        folders = sorted((made.labelled / part).iterdir())
+        assert [f.name for f in folders] == sorted(CLASSES)
+        assert all(len(list(f.glob("*.mp4"))) == count for f in folders)
+    assert len(list(made.unlabelled.glob("*.mp4"))) == 3
+
+
+def test_own_footage(tmp_path):
+    files = [write_video(tmp_path / f"{i}.mp4", moving_bar(1, i)) for i in range(4)]
+    train, test = choose_footage(tmp_path)
+    assert (train, test) == (files[:3], files[3:])
+    for file in files[1:]:
+        file.unlink()
+    with pytest.raises(DataError, match="at least two files"):
+        choose_footage(tmp_path)
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr("vidinit.demo.clips.packaged_videos", dict)
+    with pytest.raises(UsageError, match=r"pip install 'vidinit\[demo\]'"):
+        choose_footage(None)
+
+
+def test_the_whole_demo_in_small(tmp_path):
+    result = run_demo(quick=True, out=tmp_path / "demo")
+    names = [row.model for row in result.rows]
+    assert names[0] == "image model, middle frame" and len(names) == 4
+    assert result.videos == 60 and result.conversion["exact"]
+    stored = json.loads((tmp_path / "demo" / "result.json").read_text())
+    assert stored == result.as_dict()
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image/jpeg") == len(CLASSES)
+    assert all(name in page for name in names)
+    assert "chance" in result.table()
+
+
+@pytest.mark.slow
+def test_the_demo_shows_what_it_claims(tmp_path):
+    result = run_demo(out=tmp_path / "demo")
+    image, scratch, converted, distilled = result.rows
+    assert result.videos >= 400
+    assert image.interval[0] < result.chance * 1.3 and image.top1 < 1.5 * result.chance
+    for row in (converted, distilled):
+        assert row.top1 >= 2 * result.chance and row.interval[0] > 1.5 * result.chance
+        assert row.top1 > scratch.top1
+    assert result.seconds < 480
