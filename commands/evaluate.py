@@ -38,6 +38,7 @@ def evaluate(
     ] = None,
     config: opt.Config = None,
     batch_size: opt.BatchSize = None,
+    seed: opt.Seed = None,
     device: opt.Device = None,
     precision: opt.Precision = None,
     processes: opt.Processes = 1,
@@ -67,6 +68,7 @@ def evaluate(
         config=config,
         overrides=list(overrides or []),
         batch_size=batch_size,
+        seed=seed,
         device=device,
         precision=precision,
         processes=processes,
@@ -81,5 +83,8 @@ def evaluate(
             f"top-5 {result['top5']:.3f}   mean class {result['mean_class_accuracy']:.3f}"
         )
         missing = f", {len(result['missing'])} missing" if result["missing"] else ""
-        typer.echo(f"{result['videos']} videos, {result['views']} views, softmax averaged{missing}")
+        typer.echo(
+            f"{result['videos']} videos, {result['clips']} clips x {result['crops']} crops each, "
+            f"softmax averaged{missing}"
+        )
         typer.echo(f"report: {result['out']}/report.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,11 @@ def profile(
     seconds: Annotated[float, typer.Option(help="How long each model is timed.")] = 2.0,
     device: opt.Device = None,
     precision: opt.Precision = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for profile.json; default: none.", rich_help_panel=opt.OUTPUT),
+    ] = None,
+    overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
@@ -39,6 +45,8 @@ def profile(
         device=device or "auto",
         precision=precision or "fp32",
         seconds=seconds,
+        out=out,
+        overwrite=overwrite,
     )
     if json:
         opt.print_json(rows)

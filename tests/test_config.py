@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from vidinit import config
-from vidinit.config import CotrainConfig, DistillConfig, FinetuneConfig, build
+from vidinit.config import CotrainConfig, DistillConfig, FinetuneConfig
+from vidinit.configure import build, list_presets, preset_folder
 from vidinit.errors import UsageError
 
 
@@ -88,7 +89,7 @@ def test_a_dumped_configuration_builds_itself_again(tmp_path):
 
 
 def test_every_shipped_preset_is_valid_and_says_what_it_is():
-    names = config.list_presets()
+    names = list_presets()
     assert len(names) >= 6
     for name in names:
         command = name.split("/")[0]
@@ -96,7 +97,7 @@ def test_every_shipped_preset_is_valid_and_says_what_it_is():
         flags = {"model": "r3d50"}
         built = build(cls, preset=name, flags=flags)
         assert built == build(cls, preset=name.split("/")[1], flags=flags)
-        text = (config.preset_folder() / f"{name}.yaml").read_text()
+        text = (preset_folder() / f"{name}.yaml").read_text()
         for part in ("# Needs:", "# Command: vidinit " + command, "# Expect:"):
             assert part in text, f"{name} lacks '{part}'"
         assert name.split("/")[1] in text, "the command names the preset"

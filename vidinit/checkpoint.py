@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
 FORMAT = 1
 
+OURS = {
+    *(WEIGHTS, CARD, "config.yaml", "metrics.jsonl", "data_health.json", "split.json"),
+    *("checkpoints", "model", "report.html", "result.json", "predictions.csv", "profile.json"),
+    # a demo's folder
+    *("clips", "unlabelled", "converted", "image", "distilled", "eval"),
+    *("image-model", "from-scratch", "from-converted", "from-distilled"),
+}
+"""What commands write into their output folders: all that ``--overwrite`` may delete."""
+
 
 def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
     """An output folder that may be written: absent, empty, or allowed to be replaced.
@@ -35,6 +44,13 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
         raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
     if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
         raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
+    if overwrite and folder.is_dir():
+        for entry in sorted(folder.iterdir()):
+            if entry.name not in OURS and not entry.name.startswith("."):
+                raise UsageError(
+                    f"--overwrite would delete {entry}, which vidinit did not write",
+                    "name another --out",
+                )
     parent = folder.absolute()
     while not parent.exists():
         parent = parent.parent

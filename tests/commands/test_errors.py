@@ -95,13 +95,18 @@ CASES = {
     "teacher's hub out of reach": (
         f"distill --student {MODEL} --teacher resnet10t --videos good",
         1,
-        "resnet10t",
+        "--teacher resnet10t=FILE",
     ),
     "out not empty": (f"finetune {MODEL} --data good --out full", 2, "not empty"),
     "convert out not empty": ("convert resnet18 --no-pretrained --to i3d --out full", 2, "full"),
     "out is a file": (f"finetune {MODEL} --data good --out my.yaml", 2, "is a file"),
     "overwrite of something else": (
         f"finetune {MODEL} --data good --out full --overwrite",
+        2,
+        "mine.txt",
+    ),
+    "convert over something else": (
+        "convert resnet18 --no-pretrained --to i3d --out full --overwrite",
         2,
         "mine.txt",
     ),

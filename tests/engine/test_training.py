@@ -174,7 +174,15 @@ def test_an_error_in_a_group_is_one_line_with_its_code(motion_set, tmp_path):
 @pytest.mark.slow
 def test_torchrun_starts_the_command_too(motion_set, tmp_path):
     out = tmp_path / "run"
-    launcher = "-m torch.distributed.run --standalone --nproc-per-node 2 -m vidinit".split()
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "vidinit",
+    ]
     line = [sys.executable, *launcher, *command(motion_set, out, 1), "--batch-size", "2"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

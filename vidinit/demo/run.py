@@ -159,9 +159,10 @@ def run_demo(
     )
     rows, videos_scored = [], 0
 
-    def train_and_score(name: str, model: str | Path, preset: str, started: float) -> None:
+    def train_and_score(
+        name: str, place: Path, model: str | Path, preset: str, started: float
+    ) -> None:
         nonlocal videos_scored
-        place = folder / name.replace(" ", "-")
         finetune(model, data=clips.labelled, out=place, preset=preset, seed=seed)
         trained = time.perf_counter() - started
         one_frame = preset == IMAGE_PRESET
@@ -174,9 +175,13 @@ def run_demo(
         say(f"{name}: top-1 {result['top1']:.3f} after {trained:.0f} s of training")
 
     now = time.perf_counter
-    train_and_score("image model, middle frame", folder / "image", IMAGE_PRESET, now())
-    train_and_score("video model from scratch", VIDEO_MODEL, PRESET, now())
-    train_and_score("video model converted", folder / "converted", PRESET, now())
+    train_and_score(
+        "image model, middle frame", folder / "image-model", folder / "image", IMAGE_PRESET, now()
+    )
+    train_and_score("video model from scratch", folder / "from-scratch", VIDEO_MODEL, PRESET, now())
+    train_and_score(
+        "video model converted", folder / "from-converted", folder / "converted", PRESET, now()
+    )
     started = now()
     distill(
         folder / "converted",
@@ -186,7 +191,9 @@ def run_demo(
         preset=PRESET,
         seed=seed,
     )
-    train_and_score("video model distilled", folder / "distilled", PRESET, started)
+    train_and_score(
+        "video model distilled", folder / "from-distilled", folder / "distilled", PRESET, started
+    )
     result = DemoResult(
         rows=rows,
         chance=1 / len(CLASSES),

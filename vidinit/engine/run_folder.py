@@ -56,7 +56,6 @@ class RunFolder:
             return run
         check_out(root, overwrite=overwrite, resume=resume)
         if overwrite and not resume and root.is_dir():
-            run._check_is_run()
             shutil.rmtree(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -65,19 +64,6 @@ class RunFolder:
         if config is not None:
             run.write("config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         return run
-
-    def _check_is_run(self) -> None:
-        """--overwrite deletes a run of ours, never a folder that holds something else."""
-        strangers = [
-            p.name
-            for p in self.root.iterdir()
-            if p.name not in OUR_FILES and not p.name.startswith(".")
-        ]
-        if strangers:
-            raise UsageError(
-                f"--overwrite would delete {self.root / strangers[0]}, which no run wrote",
-                "name another --out",
-            )
 
     def write(self, name: str, text: str) -> None:
         """Write a small file under a temporary name, then rename it."""
@@ -116,19 +102,3 @@ class RunFolder:
         if self.writes and self.metrics_file.is_file():
             kept = [row for row in self.read_metrics() if row["step"] <= step]
             self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
-
-
-OUR_FILES = {
-    "config.yaml",
-    "metrics.jsonl",
-    "data_health.json",
-    "split.json",
-    "checkpoints",
-    "model",
-    "model.yaml",
-    "model.safetensors",
-    "report.html",
-    "results.json",
-    "predictions.csv",
-    "result.json",
-}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..checkpoint import load, model_folder, read_card
+from ..checkpoint import check_out, load, model_folder, read_card
+from ..engine.run_folder import RunFolder
 from ..errors import UsageError, VidinitError, suggest
 from ..zoo.base import ClipSpec, VideoModel, count_parameters
 from ..zoo.build import create_model
@@ -27,6 +29,8 @@ def profile(
     device: str = "auto",
     precision: str = "fp32",
     seconds: float = 2.0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure models one after the other, on clips of random numbers.
 
@@ -42,6 +46,8 @@ def profile(
         precision: ``fp32``, or ``bf16`` or ``fp16`` under autocast; weights stay float32. PyTorch's
             own defaults hold: fp32 convolutions may use TF32 on NVIDIA GPUs.
         seconds: how long to measure each model, after three passes that warm up; above 0.
+        out: folder to write ``profile.json`` into; None writes nothing.
+        overwrite: replace an earlier folder of ours.
 
     Returns:
         One dict per model, in the given order: ``model`` (as given), ``params`` (learnable values),
@@ -58,9 +64,14 @@ def profile(
         VidinitError: when a model does not fit into the device's memory.
     """
     _check(models, frames, size, batch_size, precision, seconds)
+    if out is not None:
+        check_out(Path(out), overwrite=overwrite)
     place = pick_device(device)
     jobs = [_plan(name, frames, size) for name in models]
-    return [_measure(job, place, batch_size, precision, seconds) for job in jobs]
+    rows = [_measure(job, place, batch_size, precision, seconds) for job in jobs]
+    if out is not None:
+        RunFolder.open(out, overwrite=overwrite).write_json("profile.json", rows)
+    return rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import CotrainConfig, DistillConfig, EvaluateConfig, FinetuneConfig, build
+from ..config import CotrainConfig, DistillConfig, EvaluateConfig, FinetuneConfig
+from ..configure import build
 from ..errors import UsageError
 from .run import run
 
@@ -47,7 +48,7 @@ def finetune(
         data: folder per class, folder with train/ and val/, or a list of ``path label`` lines.
         val: validation data in the same forms; default: a split of ``data``.
         out: run folder; default runs/finetune-<model>-<n>.
-        preset, config, overrides: see `vidinit.config.build`.
+        preset, config, overrides: see `vidinit.configure.build`.
         epochs, lr, batch_size, seed: shortcuts of ``train.*`` and ``data.batch_size``.
         device: auto, cpu, cuda or mps.
         precision: fp32, bf16 or fp16.
@@ -184,6 +185,7 @@ def evaluate(
     config: str | Path | None = None,
     overrides: Overrides = (),
     batch_size: int | None = None,
+    seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
     processes: int = 1,
@@ -200,11 +202,13 @@ def evaluate(
             otherwise.
         clips, crops: views of a video; default 1 x 1.
         head: which head of a co-trained model.
+        seed: of the random weights of a zoo name.
         out, config, overrides, batch_size, device, precision, processes, overwrite: as for
             `finetune`.
 
     Returns:
-        ``{top1, top5, mean_class_accuracy, top1_interval, views, videos, missing, out}``.
+        ``{top1, top5, mean_class_accuracy, top1_interval, views, clips, crops, videos, missing,
+        out}``.
     """
     flags = {
         "model": _text(model),
@@ -217,6 +221,7 @@ def evaluate(
         "eval.clips": clips if clips is not None else (10 if multi_view else None),
         "eval.crops": crops if crops is not None else (3 if multi_view else None),
         "head": head,
+        "seed": seed,
     }
     built = build(EvaluateConfig, file=config, overrides=overrides, flags=flags)
     return run("eval", built, processes=processes, overwrite=overwrite)

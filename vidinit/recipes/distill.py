@@ -34,7 +34,14 @@ def load_teacher(given: str) -> Teacher:
     from ..zoo.image import clip_spec_of, imagenet_classes, load_image_model
 
     name, _, file = given.partition("=")
-    source = load_image_model(find_teacher(name), weights=file or None)
+    source = load_image_model(
+        find_teacher(name),
+        weights=file or None,
+        ways=(
+            f"pass a local file with --teacher {name}=FILE",
+            "--teacher imagenet-lite, which needs no hub",
+        ),
+    )
     if source.num_classes < 2:
         raise UsageError(f"teacher '{name}' has no classifier", "use one with class logits")
     spec = clip_spec_of(source.model, frames=1, stride=1, size=None)

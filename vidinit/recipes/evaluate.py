@@ -77,7 +77,7 @@ def open_scored(config: EvaluateConfig, rows: Rows) -> tuple[VideoModel, Rows]:
 def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
     """See `vidinit.evaluate`."""
     rows = with_messages(lambda: rows_to_score(config))
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config, seed=config.seed)
     rows, health = from_main(accelerator, lambda: _readable(rows))
     model, rows = open_scored(config, rows)
     spec = set_spec(model, config.data)
@@ -117,7 +117,9 @@ def summary(scores: Scores, config: EvaluateConfig) -> dict[str, Any]:
     return {
         **metrics,
         "top1_interval": [round(low, 6), round(high, 6)],
-        "views": f"{config.eval.clips}x{config.eval.crops}",
+        "views": config.eval.clips * config.eval.crops,
+        "clips": config.eval.clips,
+        "crops": config.eval.crops,
         "videos": counted,
         "missing": [path for path, _ in scores.missing],
     }

