@@ -18,7 +18,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from vidinit.data.sources import IMAGE_SUFFIXES
+from .sources import IMAGE_SUFFIXES
 
 # decord's frame index is wrong in these containers: it seeks where there is nothing to seek by.
 _SEQUENTIAL_FORMATS = frozenset({"mpegts", "mpeg"})

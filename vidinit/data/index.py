@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vidinit.data.decode import VideoReadError, open_video
-from vidinit.data.sources import Rows
-from vidinit.errors import DataError
+from ..errors import DataError
+from .decode import VideoReadError, open_video
+from .sources import Rows
 
 _THREADS = 4
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from vidinit.data.decode import VideoReadError, open_video
-from vidinit.data.sources import Row, Rows
-from vidinit.data.transforms import Pixels, eval_crops, train_transform
-from vidinit.data.views import ORDER, SUBSTITUTE, eval_indices, rng, train_indices
-from vidinit.errors import DataError
+from ..errors import DataError
+from .decode import VideoReadError, open_video
+from .sources import Row, Rows
+from .transforms import Pixels, eval_crops, train_transform
+from .views import ORDER, SUBSTITUTE, eval_indices, rng, train_indices
 
 # How many files may fail for one sample before the data, not a file, is at fault.
 _MAX_ATTEMPTS = 16

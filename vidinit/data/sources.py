@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vidinit.data.views import SPLIT, rng
-from vidinit.errors import DataError, UsageError, suggest
+from ..errors import DataError, UsageError, suggest
+from .views import SPLIT, rng
 
 Kinds = Literal["video", "image", "any"]
 

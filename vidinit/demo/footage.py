@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from vidinit.errors import DataError
+from ..errors import DataError
 
 CLASSES = (
     *("pan left", "pan right", "pan up", "pan down", "zoom in", "zoom out"),

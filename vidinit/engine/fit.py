@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import RunConfig, TrainConfig
 from ..errors import Interrupted, UsageError, VidinitError
 from ..report.progress import TrainingBar, say, set_quiet
+from ..tasks.task import Task
 from . import resume as checkpoints
 from .optim import lr_factor, make_optimizer, parameter_groups, set_lr
 from .resume import Progress
@@ -22,44 +23,29 @@ from .signals import StopRequest
 Batch = dict[str, Any]
 
 
-class Task(Protocol):
-    """What the loop trains: a module from a batch to named losses, whose sum is minimized."""
-
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses by name."""
-
-    def head_parameters(self) -> set[str]:
-        """Names of the parameters of heads."""
-
-    def temporal_parameters(self) -> set[str]:
-        """Names of the parameters of temporal kernels."""
-
-
 @dataclass
 class Job:
     """Everything `fit` needs.
 
     Attributes:
         title: shown before the bar.
-        task: a module that is a `Task`.
+        task: what is trained.
         batches: from (epoch, first step) to the batches of the rest of that epoch.
         steps_per_epoch: how many batches an epoch has, the same in every process.
         evaluate: metrics after an epoch, computed by all processes; None for none.
         watch: the metric that decides which epoch is best; higher is better.
         save_model: writes the model folder, with the metrics of that epoch.
         evaluate_every: epochs between two evaluations.
-        find_unused: some parameters get no gradient in some steps (co-training).
     """
 
     title: str
-    task: nn.Module
+    task: Task
     batches: Callable[[int, int], Iterable[Batch]]
     steps_per_epoch: int
     save_model: Callable[[dict[str, float]], None]
     evaluate: Callable[[], dict[str, float]] | None = None
     watch: str = "top1"
     evaluate_every: int = 1
-    find_unused: bool = False
 
 
 @dataclass
@@ -114,8 +100,8 @@ def fit(
     groups = parameter_groups(
         task,
         config,
-        heads=task.head_parameters(),  # type: ignore[operator]
-        temporal=task.temporal_parameters(),  # type: ignore[operator]
+        heads=task.head_parameters(),
+        temporal=task.temporal_parameters(),
     )
     wrapped, optimizer = accelerator.prepare(task, make_optimizer(groups, config))
     progress, result = Progress(world=accelerator.num_processes), FitResult(Progress())

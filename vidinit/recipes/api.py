@@ -22,6 +22,29 @@ def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
 
 
+def _training(
+    model: str | Path | None,
+    out: str | Path | None,
+    device: str | None,
+    precision: str | None,
+    batch_size: int | None,
+    epochs: int | None,
+    lr: float | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """The flags that all training commands share, by the key each one sets."""
+    return {
+        "model": _text(model),
+        "out": _text(out),
+        "device": device,
+        "precision": precision,
+        "data.batch_size": batch_size,
+        "train.epochs": epochs,
+        "train.lr": lr,
+        "train.seed": seed,
+    }
+
+
 def finetune(
     model: str | Path | None = None,
     *,
@@ -60,16 +83,9 @@ def finetune(
         ``{out, steps, best, videos, skipped}``.
     """
     flags = {
-        "model": _text(model),
-        "out": _text(out),
-        "device": device,
-        "precision": precision,
+        **_training(model, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": _text(data),
         "data.val": _text(val),
-        "data.batch_size": batch_size,
-        "train.epochs": epochs,
-        "train.lr": lr,
-        "train.seed": seed,
     }
     built = build(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
     return run("finetune", built, processes=processes, resume=resume, overwrite=overwrite)
@@ -108,15 +124,8 @@ def distill(
     """
     teachers = [teacher] if isinstance(teacher, str) else teacher
     flags = {
-        "model": _text(student),
-        "out": _text(out),
-        "device": device,
-        "precision": precision,
+        **_training(student, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": _text(videos),
-        "data.batch_size": batch_size,
-        "train.epochs": epochs,
-        "train.lr": lr,
-        "train.seed": seed,
         "distill.teachers": list(teachers) if teachers else None,
     }
     built = build(DistillConfig, preset=preset, file=config, overrides=overrides, flags=flags)
@@ -158,14 +167,7 @@ def cotrain(
     listed = [parse_source(text, "video") for text in _texts(sources)]
     listed += [parse_source(text, "image") for text in _texts(images)]
     flags = {
-        "model": _text(model),
-        "out": _text(out),
-        "device": device,
-        "precision": precision,
-        "data.batch_size": batch_size,
-        "train.epochs": epochs,
-        "train.lr": lr,
-        "train.seed": seed,
+        **_training(model, out, device, precision, batch_size, epochs, lr, seed),
         "sources": listed or None,
     }
     built = build(CotrainConfig, preset=preset, file=config, overrides=overrides, flags=flags)

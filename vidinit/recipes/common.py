@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch.utils.data import DataLoader
 
-from ..checkpoint import load, model_folder
+from ..checkpoint import load, model_folder, save_model
 from ..config import DataConfig, RunConfig
 from ..data.index import Health, check
-from ..data.loader import ClipDataset
+from ..data.loader import ClipDataset, train_loader
 from ..data.sources import Rows
 from ..engine import resume as checkpoints
 from ..engine.run_folder import RunFolder
 from ..engine.scoring import pixels_of
 from ..errors import DataError, UsageError
 from ..report.progress import say
+from ..report.run_report import write_report
 from ..zoo.base import ClipSpec, VideoModel
 from ..zoo.build import create_model
 
@@ -220,12 +222,59 @@ def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
     return dict(json.loads(result.read_text()))
 
 
-def train_result(run: RunFolder, progress: checkpoints.Progress, videos: int) -> dict[str, Any]:
-    """What training commands return and print with ``--json``."""
-    return {
+def epochs_of(
+    dataset: ClipDataset, data: DataConfig, seed: int, accelerator: Any
+) -> Callable[[int, int], DataLoader[dict[str, Any]]]:
+    """From (epoch, first step) to this process's batches of the rest of that epoch."""
+    workers = workers_of(data, accelerator.num_processes)
+
+    def batches(epoch: int, start: int) -> DataLoader[dict[str, Any]]:
+        return train_loader(
+            dataset,
+            batch_size=data.batch_size,
+            workers=workers,
+            seed=seed,
+            epoch=epoch,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            start=start,
+        )
+
+    return batches
+
+
+def saver(
+    model: VideoModel, run: RunFolder, step: dict[str, Any], **folder: Any
+) -> Callable[[dict[str, float]], None]:
+    """Writes the model folder of a run, with what this run did at the end of its lineage."""
+    before = list(model.lineage)
+
+    def save(metrics: dict[str, float]) -> None:
+        model.lineage = [*before, {**step, **metrics}]
+        save_model(model, run.model, **folder)
+
+    return save
+
+
+def finish(
+    run: RunFolder,
+    progress: checkpoints.Progress,
+    videos: int,
+    config: RunConfig,
+    accelerator: Any,
+    title: str,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write result.json and the report; return what the command prints with ``--json``."""
+    out = {
         "out": str(run.root),
         "steps": progress.step,
         "best": progress.best,
         "videos": videos,
         "skipped": progress.skipped,
+        **more,
     }
+    run.write_json("result.json", out)
+    write_report(run, title=title, config=config.model_dump(mode="json"))
+    accelerator.wait_for_everyone()
+    return out

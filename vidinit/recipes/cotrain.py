@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..checkpoint import save_model
 from ..config import CotrainConfig, SourceConfig
 from ..data.loader import ClipDataset, train_loader
 from ..data.sources import Rows, train_val
@@ -14,19 +13,19 @@ from ..engine.fit import Batch, Job, fit, make_accelerator
 from ..engine.scoring import score
 from ..errors import UsageError
 from ..report.progress import say
-from ..report.run_report import write_report
 from ..tasks.cotrain import CotrainTask, schedule, step_counts
 from ..zoo.base import ClipSpec
 from .common import (
     CheckedSplit,
     checked_split,
+    finish,
     finished_result,
     from_main,
     health_of,
     open_model,
     open_run,
+    saver,
     set_spec,
-    train_result,
     training_clips,
     with_messages,
     workers_of,
@@ -141,33 +140,34 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
             metrics.update({f"{key}_{name}": value for key, value in values.items()})
         return metrics
 
-    def save(metrics: dict[str, float]) -> None:
-        step = {"step": "cotrain", "sources": {s.name: s.data for s in config.sources}, **metrics}
-        lineage, model.lineage = model.lineage, [*model.lineage, step]
-        heads = task.heads.by_name(list(classes))
-        save_model(model, run.model, heads=heads, head_classes=classes)
-        model.lineage = lineage
-
     job = Job(
         title="cotrain",
         task=task,
         batches=batches,
         steps_per_epoch=sum(counts),
-        save_model=save,
+        save_model=saver(
+            model,
+            run,
+            {"step": "cotrain", "sources": {s.name: s.data for s in config.sources}},
+            heads=task.heads.by_name(list(classes)),
+            head_classes=classes,
+        ),
         evaluate=evaluate if any(s.val is not None for s in sources) else None,
         evaluate_every=config.eval.every,
         watch=f"top1_{config.sources[0].name}",
     )
     result = fit(job, train, run, accelerator, resume=resume)
-    out = train_result(run, result.progress, sum(len(s.dataset.rows) for s in sources))
-    out["sources"] = {
-        s.config.name: {"steps_per_epoch": n} for s, n in zip(sources, counts, strict=True)
-    }
-    run.write_json("result.json", out)
-    if accelerator.is_main_process:
-        write_report(run, title=f"cotrain {config.model}", config=config.model_dump(mode="json"))
-    accelerator.wait_for_everyone()
-    return out
+    return finish(
+        run,
+        result.progress,
+        sum(len(s.dataset.rows) for s in sources),
+        config,
+        accelerator,
+        f"cotrain {config.model}",
+        sources={
+            s.config.name: {"steps_per_epoch": n} for s, n in zip(sources, counts, strict=True)
+        },
+    )
 
 
 def _primary(classes: dict[str, list[str]]) -> tuple[int, list[str]]:

@@ -5,27 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import save_model
 from ..config import DistillConfig
-from ..data.loader import train_loader
 from ..data.sources import unlabelled_rows
 from ..engine.fit import Job, fit, make_accelerator
 from ..errors import UsageError
 from ..report.progress import say
-from ..report.run_report import write_report
 from ..tasks.distill import DistillTask, Teacher
 from ..zoo.names import find_teacher
 from .common import (
     checked,
+    epochs_of,
+    finish,
     finished_result,
     from_main,
     health_of,
     open_model,
     open_run,
+    saver,
     set_spec,
-    train_result,
     training_clips,
-    workers_of,
 )
 
 
@@ -91,39 +89,21 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
         flip=data.flip,
         teacher_frames=settings.picks,
     )
-    workers = workers_of(data, accelerator.num_processes)
     task = DistillTask(student, teachers, temperature=settings.temperature)
     task.move_teachers(accelerator.device)
 
-    def batches(epoch: int, start: int) -> Any:
-        return train_loader(
-            dataset,
-            batch_size=data.batch_size,
-            workers=workers,
-            seed=train.seed,
-            epoch=epoch,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            start=start,
-        )
-
-    def save(metrics: dict[str, float]) -> None:
-        step = {"step": "distill", "videos": data.train, "teachers": settings.teachers}
-        lineage, student.lineage = student.lineage, [*student.lineage, step]
-        save_model(student, run.model)
-        student.lineage = lineage
-
+    batches = epochs_of(dataset, data, train.seed, accelerator)
     job = Job(
         title="distill",
         task=task,
         batches=batches,
         steps_per_epoch=len(batches(0, 0)),
-        save_model=save,
+        save_model=saver(
+            student,
+            run,
+            {"step": "distill", "videos": data.train, "teachers": settings.teachers},
+        ),
     )
     result = fit(job, train, run, accelerator, resume=resume)
-    out = train_result(run, result.progress, len(health.good))
-    run.write_json("result.json", out)
-    if accelerator.is_main_process:
-        write_report(run, title=f"distill {config.model}", config=config.model_dump(mode="json"))
-    accelerator.wait_for_everyone()
-    return out
+    title = f"distill {config.model}"
+    return finish(run, result.progress, len(health.good), config, accelerator, title)

@@ -5,24 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import save_model
 from ..config import FinetuneConfig
-from ..data.loader import train_loader
 from ..data.sources import Rows, train_val
 from ..engine.fit import Job, fit, make_accelerator
 from ..engine.scoring import score
 from ..errors import UsageError
-from ..report.run_report import write_report
 from ..tasks.classify import ClassifyTask
 from .common import (
     checked_split,
+    epochs_of,
+    finish,
     finished_result,
     from_main,
     health_of,
     open_model,
     open_run,
+    saver,
     set_spec,
-    train_result,
     training_clips,
     with_messages,
     workers_of,
@@ -53,8 +52,6 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
     if data.val is None and val is not None:
         run.write_json("split.json", split_of(data.train, val))
     dataset = training_clips(rows, spec, data, seed=train.seed, flip=data.flip)
-    workers = workers_of(data, accelerator.num_processes)
-    world, rank = accelerator.num_processes, accelerator.process_index
     task = ClassifyTask(
         model, label_smoothing=train.label_smoothing, frozen_trunk=train.freeze == "trunk"
     )
@@ -70,43 +67,24 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
             clips=config.eval.clips,
             crops=config.eval.crops,
             batch_size=data.batch_size,
-            workers=workers,
+            workers=workers_of(data, accelerator.num_processes),
         ).metrics()
 
-    def save(metrics: dict[str, float]) -> None:
-        step = {"step": "finetune", "data": data.train, "epochs": train.epochs, **metrics}
-        lineage, model.lineage = model.lineage, [*model.lineage, step]
-        save_model(model, run.model)
-        model.lineage = lineage
-
-    def batches(epoch: int, start: int) -> Any:
-        return train_loader(
-            dataset,
-            batch_size=data.batch_size,
-            workers=workers,
-            seed=train.seed,
-            epoch=epoch,
-            rank=rank,
-            world=world,
-            start=start,
-        )
-
+    batches = epochs_of(dataset, data, train.seed, accelerator)
     job = Job(
         title="finetune",
         task=task,
         batches=batches,
         steps_per_epoch=len(batches(0, 0)),
-        save_model=save,
+        save_model=saver(
+            model, run, {"step": "finetune", "data": data.train, "epochs": train.epochs}
+        ),
         evaluate=evaluate if val is not None else None,
         evaluate_every=config.eval.every,
     )
     result = fit(job, train, run, accelerator, resume=resume)
-    out = train_result(run, result.progress, len(rows))
-    run.write_json("result.json", out)
-    if accelerator.is_main_process:
-        write_report(run, title=f"finetune {config.model}", config=config.model_dump(mode="json"))
-    accelerator.wait_for_everyone()
-    return out
+    title = f"finetune {config.model}"
+    return finish(run, result.progress, len(rows), config, accelerator, title)
 
 
 def split_of(data: str, held_out: Rows) -> dict[str, Any]:

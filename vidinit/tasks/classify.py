@@ -5,21 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..zoo.base import VideoModel
-
-
-def prefixed(names: set[str], prefix: str) -> set[str]:
-    """Parameter names seen from a module that holds the model as ``prefix``."""
-    return {f"{prefix}.{name}" for name in names}
-
-
-def head_names(task: nn.Module, model: str) -> set[str]:
-    """Names of the parameters of all heads of a task that holds its model as ``model``."""
-    return {
-        name for name, _ in task.named_parameters() if name.startswith((f"{model}.head.", "heads."))
-    }
+from .task import Task
 
 
 def freeze_trunk(model: VideoModel) -> None:
@@ -28,7 +17,7 @@ def freeze_trunk(model: VideoModel) -> None:
         parameter.requires_grad_(name.startswith("head."))
 
 
-class ClassifyTask(nn.Module):
+class ClassifyTask(Task):
     """``{"loss": cross-entropy}`` of a batch's clips and labels.
 
     Args:
@@ -40,8 +29,7 @@ class ClassifyTask(nn.Module):
     def __init__(
         self, model: VideoModel, *, label_smoothing: float = 0.0, frozen_trunk: bool = False
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.label_smoothing = label_smoothing
         self.frozen_trunk = frozen_trunk
         if frozen_trunk:
@@ -63,11 +51,3 @@ class ClassifyTask(nn.Module):
                 logits.float(), batch["label"], label_smoothing=self.label_smoothing
             )
         }
-
-    def head_parameters(self) -> set[str]:
-        """Names of the head's parameters."""
-        return head_names(self, "model")
-
-    def temporal_parameters(self) -> set[str]:
-        """Names of the temporal kernels' parameters."""
-        return prefixed(self.model.temporal_parameters(), "model")

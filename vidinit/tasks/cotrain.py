@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..data.views import rng
 from ..zoo.base import VideoModel
-from .classify import head_names, prefixed
 from .heads import Heads
+from .task import Task
 
 _SCHEDULE = 101  # stream of random numbers: the order of the sources
 
@@ -60,7 +60,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
-class CotrainTask(nn.Module):
+class CotrainTask(Task):
     """Cross-entropy of one source's batch on that source's head.
 
     Args:
@@ -78,8 +78,7 @@ class CotrainTask(nn.Module):
         image_sources: set[str],
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.classes = classes
         self.image_sources = image_sources
         self.label_smoothing = label_smoothing
@@ -99,14 +98,6 @@ class CotrainTask(nn.Module):
     def classifier(self, source: str) -> nn.Module:
         """From clips to the logits of one source."""
         return _OneHead(self, source)
-
-    def head_parameters(self) -> set[str]:
-        """Names of the heads' parameters."""
-        return head_names(self, "model")
-
-    def temporal_parameters(self) -> set[str]:
-        """Names of the temporal kernels' parameters."""
-        return prefixed(self.model.temporal_parameters(), "model")
 
 
 class _OneHead(nn.Module):

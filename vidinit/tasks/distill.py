@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..zoo.base import VideoModel
-from .classify import head_names, prefixed
 from .heads import Heads
+from .task import Task
 
 
 @dataclass
@@ -60,7 +60,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, temperature: float = 1.0)
     return -(target * F.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean()
 
 
-class DistillTask(nn.Module):
+class DistillTask(Task):
     """One soft cross-entropy per teacher.
 
     Args:
@@ -72,8 +72,7 @@ class DistillTask(nn.Module):
     def __init__(
         self, student: VideoModel, teachers: list[Teacher], *, temperature: float = 1.0
     ) -> None:
-        super().__init__()
-        self.student = student
+        super().__init__(student)
         # A student converted from its first teacher keeps that teacher's classifier as its head.
         self.heads = Heads(student, {teacher.name: teacher.num_classes for teacher in teachers})
         student.classes = teachers[0].classes
@@ -92,7 +91,7 @@ class DistillTask(nn.Module):
         b, k = picks.shape
         frames = clip.permute(0, 2, 1, 3, 4)  # (B, T, 3, H, W)
         chosen = frames[torch.arange(b, device=clip.device)[:, None], picks].flatten(0, 1)
-        images = _renormalize(chosen, self.student.spec, teacher)
+        images = _renormalize(chosen, self.model.spec, teacher)
         images = images.contiguous(memory_format=torch.channels_last)
         logits = teacher.model(images).float().unflatten(0, (b, k)).mean(dim=1)
         return F.softmax(logits / self.temperature, dim=1)
@@ -100,11 +99,11 @@ class DistillTask(nn.Module):
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """A loss per teacher, of a batch with ``clip`` (B, 3, T, H, W) and ``picks`` (B, K)."""
         clip = batch["clip"]
-        embedding = self.student.embed(clip)
+        embedding = self.model.embed(clip)
         losses = {}
         for teacher in self._teachers:
             target = self.targets(clip, batch["picks"], teacher)
-            logits = self.heads.logits(self.student, embedding, teacher.name)
+            logits = self.heads.logits(self.model, embedding, teacher.name)
             losses[teacher.name] = soft_cross_entropy(logits.float(), target, self.temperature)
         return losses
 
@@ -112,14 +111,6 @@ class DistillTask(nn.Module):
         """Bring the teachers to the device of the student."""
         for teacher in self._teachers:
             teacher.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def head_parameters(self) -> set[str]:
-        """Names of the heads' parameters."""
-        return head_names(self, "student")
-
-    def temporal_parameters(self) -> set[str]:
-        """Names of the student's temporal kernels' parameters."""
-        return prefixed(self.student.temporal_parameters(), "student")
 
 
 def _renormalize(images: Tensor, spec: Any, teacher: Teacher) -> Tensor:

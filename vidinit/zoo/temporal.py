@@ -22,6 +22,7 @@ from .folding import (
     FrameCount,
     Pads,
     conv2d_padded,
+    conv3d_folded,
     conv_pads,
     depthwise_conv3d,
     fold,
@@ -267,21 +268,8 @@ class VolumeConv(nn.Module):
         elif self.depthwise:
             out = depthwise_conv3d(x, self.weight, t, self.stride, pads)
         else:
-            out = self._dense(x, t, pads)
+            out = conv3d_folded(x, self.weight, t, self.stride, pads, self.groups)
         return out if self.bias is None else out + self.bias.view(1, -1, 1, 1)
-
-    def _dense(self, x: Tensor, frames: int, pads: Pads) -> Tensor:
-        left, right, top, bottom = pads
-        if left != right or top != bottom:
-            x, left, top = F.pad(x, pads), 0, 0
-        out = F.conv3d(
-            unfold(x, frames),
-            self.weight,
-            stride=(1, self.stride, self.stride),
-            padding=(self.weight.shape[2] // 2, top, left),
-            groups=self.groups,
-        )
-        return fold(out)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VolumeConv:
         # Module.to(memory_format=torch.channels_last) raises on 5-D parameters: hand it 4-D ones.
