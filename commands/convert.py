@@ -40,6 +40,7 @@ def convert(
         int | None, typer.Option(help="Crop side in pixels.", rich_help_panel=opt.INPUT)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of random weights.", rich_help_panel=opt.INPUT)] = 0,
+    device: opt.Device = None,
     out: opt.Out = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
@@ -67,6 +68,7 @@ def convert(
         frames=frames,
         size=size,
         seed=seed,
+        device=device or "auto",
         overwrite=overwrite,
     )
     if json:

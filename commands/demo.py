@@ -19,6 +19,9 @@ def demo(
         bool, typer.Option("--quick", help="A minute-long run that shows the steps, not the point.")
     ] = False,
     seed: opt.Seed = None,
+    device: opt.Device = None,
+    precision: opt.Precision = None,
+    processes: opt.Processes = 1,
     out: opt.Out = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
@@ -32,7 +35,16 @@ def demo(
     """
     from vidinit.demo.run import run_demo
 
-    result = run_demo(videos=videos, quick=quick, seed=seed or 0, out=out, overwrite=overwrite)
+    result = run_demo(
+        videos=videos,
+        quick=quick,
+        seed=seed or 0,
+        device=device,
+        precision=precision,
+        processes=processes,
+        out=out,
+        overwrite=overwrite,
+    )
     if json:
         opt.print_json(result.as_dict())
     else:

@@ -15,6 +15,13 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings, e.g. train.epochs=20."),
 ]
+ValFraction = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of each class held out where there is no validation data; default 0.2.",
+        rich_help_panel=INPUT,
+    ),
+]
 Preset = Annotated[
     str | None,
     typer.Option(help="A shipped recipe: <target>_<data>.", rich_help_panel=TRAINING),

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from support import MODEL, SMALL, json_of, run_cli
 from typer.testing import CliRunner
 from vidinit.commands import app
@@ -142,9 +144,23 @@ def test_distill_then_finetune(motion_set, tmp_path):
     assert model.lineage[-1]["teachers"] == ["imagenet-lite"]
 
 
-def test_profile_table_and_json():
+def test_a_teacher_with_local_weights(motion_set, tmp_path):
+    weights = tmp_path / "teacher.pth"
+    torch.save(timm.create_model("mobilenetv2_050", num_classes=7).state_dict(), weights)
+    line = ["distill", "--teacher", f"mobilenetv2_050={weights}", "--videos", str(motion_set)]
+    result = CliRunner().invoke(
+        app, [*line, "--student", MODEL, *SMALL, "--epochs", "1", "--out", str(tmp_path / "d")]
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "4 steps on 18 videos" in result.stdout
+    assert vidinit.load(tmp_path / "d").num_classes == 7
+
+
+def test_profile_table_and_json(tmp_path):
     line = ["profile", "c2d-mobilenetv2_050", "r2plus1d-18", "--size", "32", "--seconds", "0.05"]
-    rows = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
+    out = tmp_path / "p"
+    rows = json.loads(CliRunner().invoke(app, [*line, "--json", "--out", str(out)]).stdout)
+    assert json.loads((out / "profile.json").read_text()) == rows
     assert [row["model"] for row in rows] == ["c2d-mobilenetv2_050", "r2plus1d-18"]
     assert rows[1]["params"] == 31_505_325
     result = CliRunner().invoke(app, line, env={"COLUMNS": "120"})

@@ -11,6 +11,7 @@ import torch
 from ..checkpoint import check_out, save_model
 from ..errors import UsageError, suggest
 from ..measure.flops import count_macs
+from ..measure.speed import pick_device
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
 from ..zoo.build import assemble
 from ..zoo.image import (
@@ -102,6 +103,7 @@ def convert(
     frames: int | None = None,
     size: int | None = None,
     seed: int = 0,
+    device: str = "auto",
     overwrite: bool = False,
     **options: Any,
 ) -> ConversionReport:
@@ -117,6 +119,7 @@ def convert(
         pretrained: False starts from random image weights.
         frames, size: the clip the model folder records and the proof uses.
         seed: of random image weights.
+        device: where the proof is computed: auto, cpu, cuda or mps.
         overwrite: replace a folder that is there.
         options: of the plan, ``sts=False`` for example.
 
@@ -141,6 +144,7 @@ def convert(
             f"'{to}' has no image network whose weights fit it",
             f"teach it from an image model instead: vidinit distill --student {to}",
         )
+    place = pick_device(device)
     torch.manual_seed(seed)
     image = load_image_model(source, weights=weights, pretrained=pretrained)
     name, entry = find_target(to, image.arch)  # hf-hub: and local-dir: tell it only now
@@ -157,7 +161,7 @@ def convert(
     )
     rows = transfer(model, image.model.state_dict(), image.classifier, inflate)
     to_channels_last(model).eval()
-    proof = prove(image.model, model)
+    proof = prove(image.model, model, place)
     report = ConversionReport(
         source=source,
         target=name,

@@ -43,22 +43,31 @@ def still_frames(count: int, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def prove(image_model: nn.Module, video_model: VideoModel, count: int = 2) -> Proof:
+def prove(
+    image_model: nn.Module,
+    video_model: VideoModel,
+    device: torch.device | str = "cpu",
+    count: int = 2,
+) -> Proof:
     """Compare logits on clips made of one repeated frame, in eval mode and float32, as converted.
+
+    Both models end up on the CPU.
 
     Args:
         image_model: takes (N, 3, S, S), returns logits (N, classes).
         video_model: the converted model; its `spec` gives frames and size.
+        device: where to compute.
         count: number of different frames.
     """
-    image_model.eval()
+    image_model.to(device).eval()
     was_training = video_model.training
-    video_model.eval()
+    video_model.to(device).eval()
     frames, size = video_model.spec.frames, video_model.spec.size
-    images = still_frames(count, size)
+    images = still_frames(count, size).to(device)
     want = image_model(images)
     clips = images.unsqueeze(2).expand(-1, -1, frames, -1, -1)
     got = video_model(clips)
-    video_model.train(was_training)
+    image_model.cpu()
+    video_model.cpu().train(was_training)
     difference = float((got - want).abs().max())
     return Proof(difference, float(want.abs().max()), frames, size)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config import DistillConfig, FinetuneConfig, RunConfig
+from ..configure import build
 from ..conversion.convert import convert
 from ..engine.run_folder import RunFolder, default_out
 from ..recipes.api import distill, evaluate, finetune
@@ -121,6 +123,9 @@ def run_demo(
     videos: str | Path | None = None,
     quick: bool = False,
     seed: int = 0,
+    device: str | None = None,
+    precision: str | None = None,
+    processes: int = 1,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> DemoResult:
@@ -130,6 +135,8 @@ def run_demo(
         videos: the user's footage (at least two files) instead of the packaged videos.
         quick: few clips: the steps, not the point.
         seed: of clips and trainings.
+        device, precision, processes: of the trainings and evaluations, as for `finetune`; the
+            recipe's batches of 8 are shared out among the processes.
         out: folder for clips, models, runs and the report; default runs/demo-<footage>-<n>.
         overwrite: replace an earlier demo's folder.
 
@@ -158,16 +165,30 @@ def run_demo(
         f"{converted.max_difference:.1e} at most"
     )
     rows, videos_scored = [], 0
+    how: dict[str, Any] = {"device": device, "precision": precision, "processes": processes}
+
+    def share(cls: type[RunConfig], preset: str) -> int:
+        """The recipe's batch, shared out among the processes."""
+        whole = build(cls, preset=preset, flags={"model": VIDEO_MODEL}).data.batch_size
+        return max(1, whole // processes)
 
     def train_and_score(
         name: str, place: Path, model: str | Path, preset: str, started: float
     ) -> None:
         nonlocal videos_scored
-        finetune(model, data=clips.labelled, out=place, preset=preset, seed=seed)
+        finetune(
+            model,
+            data=clips.labelled,
+            out=place,
+            preset=preset,
+            seed=seed,
+            batch_size=share(FinetuneConfig, preset),
+            **how,
+        )
         trained = time.perf_counter() - started
         one_frame = preset == IMAGE_PRESET
         result = evaluate(
-            place, data=clips.labelled, out=place / "eval", clips=1 if one_frame else 2
+            place, data=clips.labelled, out=place / "eval", clips=1 if one_frame else 2, **how
         )
         low, high = result["top1_interval"]
         rows.append(Row(name, result["top1"], (low, high), trained, str(place)))
@@ -190,6 +211,8 @@ def run_demo(
         out=folder / "distilled",
         preset=PRESET,
         seed=seed,
+        batch_size=share(DistillConfig, PRESET),
+        **how,
     )
     train_and_score(
         "video model distilled", folder / "from-distilled", folder / "distilled", PRESET, started

@@ -50,6 +50,7 @@ def finetune(
     *,
     data: str | Path | None = None,
     val: str | Path | None = None,
+    val_fraction: float | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -70,6 +71,7 @@ def finetune(
         model: zoo name (random weights), model folder or run folder; may stand in the preset.
         data: folder per class, folder with train/ and val/, or a list of ``path label`` lines.
         val: validation data in the same forms; default: a split of ``data``.
+        val_fraction: share of each class that the split holds out; default 0.2.
         out: run folder; default runs/finetune-<model>-<n>.
         preset, config, overrides: see `vidinit.configure.build`.
         epochs, lr, batch_size, seed: shortcuts of ``train.*`` and ``data.batch_size``.
@@ -86,6 +88,7 @@ def finetune(
         **_training(model, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": _text(data),
         "data.val": _text(val),
+        "data.val_fraction": val_fraction,
     }
     built = build(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
     return run("finetune", built, processes=processes, resume=resume, overwrite=overwrite)
@@ -137,6 +140,7 @@ def cotrain(
     *,
     sources: Mapping[str, str | Path] | Sequence[str] | None = None,
     images: Mapping[str, str | Path] | Sequence[str] | None = None,
+    val_fraction: float | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -158,6 +162,7 @@ def cotrain(
         sources: video sets, name to data, or ``NAME=DIR[,key=value...]`` texts; the first is the
             primary one.
         images: image sets likewise; images are clips of one frame.
+        val_fraction: share of each class held out where a source has no validation data.
         out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision, processes,
             resume, overwrite: as for `finetune`.
 
@@ -168,6 +173,7 @@ def cotrain(
     listed += [parse_source(text, "image") for text in _texts(images)]
     flags = {
         **_training(model, out, device, precision, batch_size, epochs, lr, seed),
+        "data.val_fraction": val_fraction,
         "sources": listed or None,
     }
     built = build(CotrainConfig, preset=preset, file=config, overrides=overrides, flags=flags)

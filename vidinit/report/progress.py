@@ -41,7 +41,7 @@ class TrainingBar:
     def __init__(self, title: str, steps: int, start: int = 0) -> None:
         self.title, self.steps, self.done = title, steps, start
         self.began, self.clips = time.perf_counter(), 0
-        self.last_line = self.began
+        self.last_line, self.note = self.began, ""
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         screen = console()
@@ -70,6 +70,11 @@ class TrainingBar:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
+            say(self.line())
+
+    def line(self) -> str:
+        """The state in words."""
+        return f"{self.title}  step {self.done}/{self.steps}  {self.note}"
 
     def advance(self, loss: float | None, clips: int) -> None:
         """One step done; ``loss`` is the latest known one."""
@@ -77,9 +82,10 @@ class TrainingBar:
         self.clips += clips
         now = time.perf_counter()
         rate = self.clips / max(now - self.began, 1e-9)
-        note = f"{rate:.1f} clips/s" if loss is None else f"loss {loss:.3f}  {rate:.1f} clips/s"
+        speed = f"{rate:.1f} clips/s"
+        self.note = speed if loss is None else f"loss {loss:.3f}  {speed}"
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=self.done, note=note)
+            self.bar.update(self.task, completed=self.done, note=self.note)
         elif now - self.last_line > 15 or self.done == self.steps:
             self.last_line = now
-            say(f"{self.title}  step {self.done}/{self.steps}  {note}")
+            say(self.line())
