@@ -123,7 +123,7 @@ class SourceConfig(Section):
     batch_size: int | None = Field(None, ge=1)
     """Default: `data.batch_size`, times the clip's frames for images (equal cost)."""
     share: float | None = Field(None, gt=0)
-    """Share of the steps; default: in proportion to the steps it would take alone."""
+    """Share of the steps, 0 to 1; default: what is left, by the steps it would take alone."""
     flip: bool = True
     """Mirror half of its clips."""
 

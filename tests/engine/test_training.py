@@ -146,6 +146,7 @@ def test_two_processes_train_and_evaluate_as_one(motion_set, tmp_path):
     finished = run_cli(*command(motion_set, out, 2, *flags))
     assert json_of(finished)["steps"] == 6, "two processes of two clips are one of four"
     assert finished.stderr.count("epoch 1/2  top1") == 1, "one process speaks"
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     scores = [
         json_of(
             run_cli(
@@ -158,6 +159,8 @@ def test_two_processes_train_and_evaluate_as_one(motion_set, tmp_path):
     for value in scores:
         value.pop("out")
     assert scores[0] == scores[1]
+    one_clip = vidinit.evaluate(out, data=motion_set, out=tmp_path / "one")
+    assert last["top1"] == pytest.approx(one_clip["top1"]), "the saved model is what was scored"
     tables = [(tmp_path / f"eval{n}" / "predictions.csv").read_text() for n in ("1", "2")]
     assert tables[0] == tables[1]
     assert len(tables[0].splitlines()) == 7

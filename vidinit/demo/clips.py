@@ -84,6 +84,7 @@ def make_clips(
         seed: of everything random.
     """
     train_videos, test_videos = choose_footage(videos)
+    say(f"rendering {train + test + unlabelled} clips")
     seen, unseen = ([load_footage(path) for path in part] for part in (train_videos, test_videos))
     labelled = root / "clips"
     _write_labelled(labelled / "train", seen, train, seed)

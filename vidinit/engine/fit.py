@@ -98,10 +98,7 @@ def fit(
     """
     task = job.task
     groups = parameter_groups(
-        task,
-        config,
-        heads=task.head_parameters(),
-        temporal=task.temporal_parameters(),
+        task, config, heads=task.head_parameters(), temporal=task.temporal_parameters()
     )
     wrapped, optimizer = accelerator.prepare(task, make_optimizer(groups, config))
     progress, result = Progress(world=accelerator.num_processes), FitResult(Progress())
@@ -121,6 +118,7 @@ def fit(
             last = progress.epoch == config.epochs
             due = job.evaluate_every and (progress.epoch % job.evaluate_every == 0 or last)
             if job.evaluate is not None and due:
+                same_buffers(task, accelerator)
                 result.metrics = job.evaluate()
                 run.log(epoch=progress.epoch, step=progress.step, **result.metrics)
                 shown = "  ".join(f"{k} {v:.3f}" for k, v in result.metrics.items())
@@ -137,6 +135,13 @@ def fit(
             _leave_if_asked(stop, accelerator, run, progress, saved=True)
     result.progress = progress
     return result
+
+
+def same_buffers(module: nn.Module, accelerator: Any) -> None:
+    """The main process's buffers everywhere: it is its batch norms' statistics that are saved."""
+    if accelerator.num_processes > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def _epoch(

@@ -57,6 +57,25 @@ def check_sources(sources: list[SourceConfig]) -> None:
             raise UsageError(f"two sources are called '{name}'", "name each once")
 
 
+def mixture(shares: list[float | None], alone: list[int]) -> list[float]:
+    """Shares of the steps: those that were given, the rest in proportion to the steps taken alone.
+
+    Raises:
+        UsageError: when the given shares leave nothing for a source without one.
+    """
+    given = sum(share for share in shares if share is not None)
+    rest = sum(steps for share, steps in zip(shares, alone, strict=True) if share is None)
+    if rest and given >= 1:
+        raise UsageError(
+            f"the given shares add up to {given:g} and leave nothing for the other sources",
+            "let them add up to less than 1, or give every source a share",
+        )
+    return [
+        share if share is not None else (1 - given) * steps / rest
+        for share, steps in zip(shares, alone, strict=True)
+    ]
+
+
 def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
     """See `vidinit.cotrain`."""
     data, train = config.data, config.train
@@ -82,10 +101,8 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
     spec = set_spec(model, data)
     world, rank = accelerator.num_processes, accelerator.process_index
     sources = [_source(s, clips[s.name], config, spec, world) for s in config.sources]
-    counts = step_counts(
-        [s.config.share if s.config.share is not None else s.alone for s in sources],
-        sum(s.alone for s in sources),
-    )
+    shares = mixture([s.config.share for s in sources], [s.alone for s in sources])
+    counts = step_counts(shares, sum(s.alone for s in sources))
     for source, count in zip(sources, counts, strict=True):
         say(
             f"{source.config.name}: {count} steps an epoch, {source.batch_size} x "
