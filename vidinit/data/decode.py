@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 
 from .sources import IMAGE_SUFFIXES
@@ -151,6 +152,9 @@ class PyAVReader:
         last = max(wanted)
         frames: dict[int, np.ndarray] = {}
         position = -1
+        # A converter of our own, with one thread: PyAV's shared one has threads that do not survive
+        # into a forked worker, which then waits for them for ever.
+        rgb = VideoReformatter()
         try:
             with av.open(str(self.path)) as container:
                 stream = _video_stream(self.path, container)
@@ -159,7 +163,8 @@ class PyAVReader:
                     if position in wanted:
                         # Display rotation is counterclockwise, like rot90.
                         turns = round(frame.rotation / 90)
-                        frames[position] = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+                        frame = rgb.reformat(frame, format="rgb24", threads=1)
+                        frames[position] = np.rot90(frame.to_ndarray(), turns)
                     if position >= last:
                         break
         except (av.FFmpegError, OSError, ValueError) as error:
