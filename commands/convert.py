@@ -53,24 +53,12 @@ def convert(
         vidinit convert resnet50 --to sts-r3d50
         vidinit convert resnet50 --weights resnet50.pth --to i3d --json
     """
+    given = opt.passed_on(locals(), "out", "device")
+    import vidinit
     from vidinit.engine.run_folder import default_out
 
     folder = out if out is not None else default_out("convert", to)
-    import vidinit
-
-    report = vidinit.convert(
-        source,
-        to,
-        weights=weights,
-        out=folder,
-        inflate=inflate,
-        pretrained=pretrained,
-        frames=frames,
-        size=size,
-        seed=seed,
-        device=device or "auto",
-        overwrite=overwrite,
-    )
+    report = vidinit.convert(out=folder, device=device or "auto", **given)
     if json:
         opt.print_json(report.as_dict())
     else:

@@ -51,26 +51,9 @@ def cotrain(
         vidinit cotrain runs/convert-s3d-1 --source mine=videos/ --images photos=pictures/
         vidinit cotrain sts-r3d50 --source a=a.txt,share=0.7 --source b=b.txt,share=0.3
     """
+    given = opt.passed_on(locals(), "model", "overrides", "source")
     import vidinit
 
-    name, given = opt.split_model(model, overrides)
-    result = vidinit.cotrain(
-        name,
-        sources=source,
-        images=images,
-        val_fraction=val_fraction,
-        out=out,
-        preset=preset,
-        config=config,
-        overrides=given,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        precision=precision,
-        processes=processes,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    name, words = opt.split_model(model, overrides)
+    result = vidinit.cotrain(name, sources=source, overrides=words, **given)
     opt.print_training(result, as_json=json)

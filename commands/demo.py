@@ -33,18 +33,10 @@ def demo(
         vidinit demo
         vidinit demo --videos ./my_videos --out runs/my-demo
     """
+    given = opt.passed_on(locals(), "seed")
     from vidinit.demo.run import run_demo
 
-    result = run_demo(
-        videos=videos,
-        quick=quick,
-        seed=seed or 0,
-        device=device,
-        precision=precision,
-        processes=processes,
-        out=out,
-        overwrite=overwrite,
-    )
+    result = run_demo(seed=seed or 0, **given)
     if json:
         opt.print_json(result.as_dict())
     else:

@@ -54,24 +54,8 @@ def distill(
         vidinit distill --teacher imagenet-lite --videos ./raw --student runs/convert-s3d-1
         vidinit distill --teacher resnet50=r50.pth --videos list.txt distill.picks=2
     """
+    given = opt.passed_on(locals(), "overrides")
     import vidinit
 
-    result = vidinit.distill(
-        student,
-        videos=videos,
-        teacher=teacher,
-        out=out,
-        preset=preset,
-        config=config,
-        overrides=list(overrides or []),
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        precision=precision,
-        processes=processes,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    result = vidinit.distill(overrides=overrides or (), **given)
     opt.print_training(result, as_json=json)

@@ -54,26 +54,10 @@ def evaluate(
         vidinit eval runs/finetune-mine-1 --data videos/ --multi-view --json
         vidinit eval runs/cotrain-r3d50-1 --val ssv2.txt --head ssv2
     """
+    given = opt.passed_on(locals(), "overrides")
     import vidinit
 
-    result = vidinit.evaluate(
-        model,
-        data=data,
-        val=val,
-        multi_view=multi_view,
-        clips=clips,
-        crops=crops,
-        head=head,
-        out=out,
-        config=config,
-        overrides=list(overrides or []),
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        precision=precision,
-        processes=processes,
-        overwrite=overwrite,
-    )
+    result = vidinit.evaluate(overrides=overrides or (), **given)
     if json:
         opt.print_json(result)
     elif opt.is_main():

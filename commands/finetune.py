@@ -49,26 +49,9 @@ def finetune(
         vidinit finetune sts-r3d50 --data list.txt --val val.txt train.lr=0.02
         vidinit finetune r2plus1d-18 --data videos/ --out runs/mine --resume
     """
+    given = opt.passed_on(locals(), "model", "overrides")
     import vidinit
 
-    name, given = opt.split_model(model, overrides)
-    result = vidinit.finetune(
-        name,
-        data=data,
-        val=val,
-        val_fraction=val_fraction,
-        out=out,
-        preset=preset,
-        config=config,
-        overrides=given,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        precision=precision,
-        processes=processes,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    name, words = opt.split_model(model, overrides)
+    result = vidinit.finetune(name, overrides=words, **given)
     opt.print_training(result, as_json=json)

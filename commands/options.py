@@ -80,6 +80,16 @@ def split_model(model: str | None, overrides: list[str] | None) -> tuple[str | N
     return model, given
 
 
+def passed_on(given: dict[str, Any], *own: str) -> dict[str, Any]:
+    """A command's options as keywords of the library's function, less the command's own.
+
+    Args:
+        given: the command's ``locals()``, taken before anything else is assigned.
+        own: names that the command deals with itself, beside ``json`` and ``debug``.
+    """
+    return {key: value for key, value in given.items() if key not in (*own, "json", "debug")}
+
+
 def is_main() -> bool:
     """Whether this process prints results; in a launched group only the first does."""
     return os.environ.get("RANK", "0") == "0"

@@ -35,19 +35,10 @@ def profile(
         vidinit profile r2plus1d-18 --frames 16 --batch-size 4 --json
         vidinit profile runs/finetune-mine-1
     """
+    given = opt.passed_on(locals(), "device", "precision")
     import vidinit
 
-    rows = vidinit.profile(
-        models,
-        frames=frames,
-        size=size,
-        batch_size=batch_size,
-        device=device or "auto",
-        precision=precision or "fp32",
-        seconds=seconds,
-        out=out,
-        overwrite=overwrite,
-    )
+    rows = vidinit.profile(device=device or "auto", precision=precision or "fp32", **given)
     if json:
         opt.print_json(rows)
     else:

@@ -96,5 +96,7 @@ def test_out_folders(tmp_path):
         checkpoint.check_out(tmp_path)
     with pytest.raises(UsageError, match=r"would delete .*file, which vidinit did not write"):
         checkpoint.check_out(tmp_path, overwrite=True)
+    with pytest.raises(UsageError, match="holds no run to resume"):
+        checkpoint.check_out(tmp_path, resume=True)
     (tmp_path / "file").rename(tmp_path / "model.yaml")
     assert checkpoint.check_out(tmp_path, overwrite=True) == tmp_path

@@ -44,6 +44,9 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
         raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
     if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
         raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
+    if resume and folder.is_dir() and not (folder / "config.yaml").is_file():
+        if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise UsageError(f"--out {folder} holds no run to resume", "name the run's folder")
     if overwrite and folder.is_dir():
         for entry in sorted(folder.iterdir()):
             if entry.name not in OURS and not entry.name.startswith("."):

@@ -126,6 +126,16 @@ def test_resume_with_another_configuration_is_refused(trained, motion_set):
         (newest / "progress.json").write_text(text)
 
 
+def test_resume_in_a_folder_of_something_else_touches_nothing(motion_set, tmp_path):
+    (tmp_path / "config.yaml").write_text("my: own\n")
+    with pytest.raises(UsageError, match="is not the configuration of a finetune run"):
+        vidinit.finetune(
+            MODEL, data=motion_set, out=tmp_path, overrides=SMALL, epochs=1, resume=True
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == "my: own\n"
+
+
 def test_an_incomplete_checkpoint_is_not_used(tmp_path):
     (tmp_path / "step_00000003").mkdir()
     (tmp_path / "step_00000003" / "progress.json").write_text("{}")

@@ -189,7 +189,12 @@ def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
     path = run.root / "config.yaml"
     if not path.is_file():
         return
-    before = yaml.safe_load(path.read_text())
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(before, dict) or before.get("command") != config["command"]:
+        raise UsageError(
+            f"{path} is not the configuration of a {config['command']} run",
+            "name the folder of the run to resume",
+        )
     for section, value in config.items():
         old = before.get(section)
         if section in ("out", "device") or old == value:

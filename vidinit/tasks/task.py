@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from ..zoo.base import VideoModel
 
 
-class Task(nn.Module):
+class Task(nn.Module, ABC):
     """A video model with what it takes to train it.
 
     A task owns its heads and nothing else; the loop minimizes the sum of its losses.
@@ -22,9 +23,9 @@ class Task(nn.Module):
         super().__init__()
         self.model = model
 
+    @abstractmethod
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Losses by name."""
-        raise NotImplementedError(f"{type(self).__name__} defines no losses")
 
     def head_parameters(self) -> set[str]:
         """Names of the parameters of all heads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class ClipSpec:
         return cls(**plain)
 
 
-class VideoModel(nn.Module):
+class VideoModel(nn.Module, ABC):
     """A video classifier: `embed` makes a clip descriptor, `head` the logits.
 
     Attributes:
@@ -84,9 +85,9 @@ class VideoModel(nn.Module):
         self.num_classes = num_classes
         self.classes = None
 
+    @abstractmethod
     def embed_frames(self, x: Tensor) -> Tensor:
         """Folded frames (B*T, 3, H, W), with `self.frames` set, to descriptors (B, C)."""
-        raise NotImplementedError(f"{type(self).__name__} defines no embed_frames")
 
     def embed(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalized clips to (B, C) descriptors, pooled over space and time."""
