@@ -42,18 +42,18 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
-    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    if found and not (overwrite or resume):
         raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
-    if resume and folder.is_dir() and not (folder / "config.yaml").is_file():
-        if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise UsageError(f"--out {folder} holds no run to resume", "name the run's folder")
-    if overwrite and folder.is_dir():
-        for entry in sorted(folder.iterdir()):
-            if entry.name not in OURS and not entry.name.startswith("."):
-                raise UsageError(
-                    f"--overwrite would delete {entry}, which vidinit did not write",
-                    "name another --out",
-                )
+    visible = [entry for entry in found if not entry.name.startswith(".")]
+    strangers = [entry for entry in visible if entry.name not in OURS]
+    if overwrite and strangers:
+        raise UsageError(
+            f"--overwrite would delete {strangers[0]}, which vidinit did not write",
+            "name another --out",
+        )
+    if resume and visible and not (folder / "config.yaml").is_file():
+        raise UsageError(f"--out {folder} holds no run to resume", "name the run's folder")
     parent = folder.absolute()
     while not parent.exists():
         parent = parent.parent
