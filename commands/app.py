@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typer.core import TyperGroup
 
 from vidinit import __version__
 from vidinit.errors import VidinitError
+from vidinit.processes import is_main_process
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 def show_error(text: str) -> None:
     """One line on stderr, in red on a terminal. In a group of processes the first one speaks."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         typer.secho("error: " + " ".join(text.split()), err=True, fg=typer.colors.RED)
 
 

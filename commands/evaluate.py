@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vidinit.processes import is_main_process
+
 from . import options as opt
 
 
@@ -60,7 +62,7 @@ def evaluate(
     result = vidinit.evaluate(overrides=overrides or (), **given)
     if json:
         opt.print_json(result)
-    elif opt.is_main():
+    elif is_main_process():
         low, high = result["top1_interval"]
         typer.echo(
             f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from vidinit.processes import is_main_process
 
 INPUT, TRAINING, OUTPUT = "Input", "Training", "Output"
 
@@ -90,14 +91,9 @@ def passed_on(given: dict[str, Any], *own: str) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key not in (*own, "json", "debug")}
 
 
-def is_main() -> bool:
-    """Whether this process prints results; in a launched group only the first does."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def print_json(value: Any) -> None:
     """The result on stdout, for scripts."""
-    if is_main():
+    if is_main_process():
         typer.echo(json.dumps(value, indent=2))
 
 
@@ -105,7 +101,7 @@ def print_training(result: dict[str, Any], *, as_json: bool) -> None:
     """The end of a training command."""
     if as_json:
         print_json(result)
-    elif is_main():
+    elif is_main_process():
         best = "" if result["best"] is None else f", best top-1 {result['best']:.3f}"
         skipped = f", {result['skipped']} clips replaced" if result["skipped"] else ""
         typer.echo(f"{result['steps']} steps on {result['videos']} videos{best}{skipped}")

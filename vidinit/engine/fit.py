@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import RunConfig, TrainConfig
 from ..errors import Interrupted, UsageError, VidinitError
-from ..report.progress import TrainingBar, say, set_quiet
+from ..report.progress import TrainingBar, say
 from ..tasks.task import Task
 from . import resume as checkpoints
 from .optim import lr_factor, make_optimizer, parameter_groups, set_lr
@@ -76,7 +76,6 @@ def make_accelerator(config: RunConfig, *, seed: int = 0, find_unused: bool = Fa
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused)],
     )
     set_seed(seed)
-    set_quiet(not accelerator.is_main_process)
     return accelerator
 
 

@@ -17,15 +17,11 @@ from typing import Any
 
 from ..config import COMMANDS, RunConfig
 from ..errors import DataError, Interrupted, UsageError, VidinitError
+from ..processes import is_main_process
 
 _KINDS: dict[str, type[VidinitError]] = {
     kind.__name__: kind for kind in (VidinitError, UsageError, DataError, Interrupted)
 }
-
-
-def in_group() -> bool:
-    """Whether this process was started by a launcher (torchrun, accelerate launch, ours)."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def launch(
@@ -100,7 +96,7 @@ def work(arguments: list[str]) -> int:
         }
         _write(Path(result), told)
         return 1
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         _write(Path(result), value)
     return 0
 

@@ -11,6 +11,7 @@ from ..config import RunConfig
 from ..engine import launch
 from ..engine.run_folder import default_out
 from ..errors import UsageError
+from ..processes import in_group
 
 _EXECUTE = {
     "cotrain": "cotrain",
@@ -49,12 +50,12 @@ def run(
     model_folder(config.model)
     if config.out is None:
         config.out = str(default_out(command, config.model))
-    elif not launch.in_group():  # another process of the group may have begun to write
+    elif not in_group():  # another process of the group may have begun to write
         check_out(Path(config.out), overwrite=overwrite, resume=resume)
     for path in _paths(config):
         if not Path(path).exists():
             raise UsageError(f"{path} does not exist", "check the path of the data")
-    if processes > 1 and not launch.in_group():
+    if processes > 1 and not in_group():
         return launch.launch(command, config, processes, resume=resume, overwrite=overwrite)
     return execute(command, config, resume=resume, overwrite=overwrite)
 

@@ -16,18 +16,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_quiet = False
-
-
-def set_quiet(quiet: bool) -> None:
-    """Silence messages; for the processes of a run that are not the main one."""
-    global _quiet
-    _quiet = quiet
+from ..processes import is_main_process
 
 
 def console() -> Console:
     """Rich console on stderr. Plain text when it is no terminal or NO_COLOR is set."""
-    return Console(file=sys.stderr, quiet=_quiet, soft_wrap=True, highlight=False)
+    return Console(file=sys.stderr, quiet=not is_main_process(), soft_wrap=True, highlight=False)
 
 
 def say(text: str) -> None:
@@ -45,7 +39,7 @@ class TrainingBar:
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         screen = console()
-        if screen.is_terminal and not _quiet:
+        if screen.is_terminal and not screen.quiet:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
