@@ -141,7 +141,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         UsageError: when it cannot be understood.
     """
     try:
-        card = yaml.safe_load((folder / CARD).read_text())
+        card = yaml.safe_load((folder / CARD).read_text(encoding="utf-8"))
         if not isinstance(card, dict) or card["format"] != FORMAT:
             raise ValueError(f"format {card.get('format') if isinstance(card, dict) else card!r}")
         return card

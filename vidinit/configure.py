@@ -170,7 +170,7 @@ def file_layer(path: Path, origin: str | None = None) -> Layer:
     """
     if not path.is_file():
         raise UsageError(f"no such configuration file: {path}", "check the path given to --config")
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     try:
         values = yaml.safe_load(text) or {}
         tree = yaml.compose(text)

@@ -152,7 +152,6 @@ def convert(
     _check_backbone(image, entry.backbone, to)
     blank = build_image_model(image.arch, num_classes=0)
     model = assemble(blank, entry, num_classes=image.num_classes, name=name, **options)
-    model.options = dict(options)
     model.spec = clip_spec_of(
         image.model,
         frames=frames or model.spec.frames,

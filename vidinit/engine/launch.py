@@ -43,7 +43,7 @@ def launch(
         logging.getLogger(name).setLevel(logging.CRITICAL)  # our error line says it better
     with tempfile.TemporaryDirectory(prefix="vidinit-") as folder:
         given, result = Path(folder) / "config.json", Path(folder) / "result.json"
-        given.write_text(config.model_dump_json())
+        given.write_text(config.model_dump_json(), encoding="utf-8")
         flags = [flag for flag, on in (("resume", resume), ("overwrite", overwrite)) if on]
         job = LaunchConfig(
             min_nodes=1,
@@ -84,7 +84,7 @@ def work(arguments: list[str]) -> int:
     from ..recipes.run import execute
 
     command, given, result, *flags = arguments
-    config = COMMANDS[command].model_validate_json(Path(given).read_text())
+    config = COMMANDS[command].model_validate_json(Path(given).read_text(encoding="utf-8"))
     try:
         value = execute(command, config, resume="resume" in flags, overwrite="overwrite" in flags)
     except VidinitError as error:

@@ -42,7 +42,6 @@ class RunFolder:
         *,
         overwrite: bool = False,
         resume: bool = False,
-        writes: bool = True,
         config: dict[str, Any] | None = None,
     ) -> RunFolder:
         """Make the folder, or enter it again.
@@ -51,9 +50,7 @@ class RunFolder:
             UsageError: when it is not empty and neither flag says what to do.
         """
         root = Path(out)
-        run = cls(root, writes=writes)
-        if not writes:
-            return run
+        run = cls(root)
         check_out(root, overwrite=overwrite, resume=resume)
         if overwrite and not resume and root.is_dir():
             shutil.rmtree(root)

@@ -64,7 +64,7 @@ class Scores:
 def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:
     """Counts (true class, predicted class) from an evaluation folder's predictions.csv."""
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    with (folder / "predictions.csv").open(newline="") as file:
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["prediction"]:
                 matrix[classes.index(row["label"]), classes.index(row["prediction"])] += 1

@@ -11,11 +11,10 @@ import torch
 
 from ..checkpoint import check_out, load, model_folder, read_card
 from ..engine.run_folder import RunFolder
-from ..errors import UsageError, VidinitError, suggest
+from ..errors import UsageError, VidinitError
 from ..zoo.base import ClipSpec, VideoModel, count_parameters
-from ..zoo.build import create_model
-from ..zoo.image import check_timm_name
-from ..zoo.names import find_entry, list_models
+from ..zoo.build import check_backbone, create_model
+from ..zoo.names import find_entry
 from .flops import count_macs
 from .speed import PRECISIONS, PeakMemory, measure_speed, pick_device
 
@@ -110,13 +109,7 @@ def _check(
         if folder is not None:
             read_card(folder)
         elif (backbone := find_entry(name).backbone) is not None:
-            try:
-                check_timm_name(backbone)
-            except UsageError as error:
-                hint = error.hint
-                if not hint.startswith("did you mean"):  # a zoo name may have been meant
-                    hint = suggest(name, list_models()) or hint
-                raise UsageError(error.message, hint) from error
+            check_backbone(name, backbone)
 
 
 def _outline(name: str) -> VideoModel:

@@ -102,16 +102,6 @@ def checked_split(train: Rows, val: Rows, max_bad: float, what: str) -> CheckedS
     return CheckedSplit(parts[0], parts[1] if parts[1].rows else None, health)
 
 
-def health_of(parts: list[Health]) -> dict[str, Any]:
-    """data_health.json: files, good, bad over all parts."""
-    dicts = [part.as_dict() for part in parts]
-    return {
-        "files": sum(d["files"] for d in dicts),
-        "good": sum(d["good"] for d in dicts),
-        "bad": [bad for d in dicts for bad in d["bad"]],
-    }
-
-
 def open_model(
     ref: str, num_classes: int | None = None, classes: list[str] | None = None
 ) -> VideoModel:

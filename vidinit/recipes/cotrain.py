@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import CotrainConfig, SourceConfig
+from ..data.index import Health
 from ..data.loader import ClipDataset, train_loader
 from ..data.sources import Rows, train_val
 from ..engine.fit import Batch, Job, fit, make_accelerator
@@ -21,7 +22,6 @@ from .common import (
     finish,
     finished_result,
     from_main,
-    health_of,
     open_model,
     open_run,
     saver,
@@ -55,6 +55,16 @@ def check_sources(sources: list[SourceConfig]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two sources are called '{name}'", "name each once")
+
+
+def health_of(parts: list[Health]) -> dict[str, Any]:
+    """data_health.json: files, good, bad over all parts."""
+    dicts = [part.as_dict() for part in parts]
+    return {
+        "files": sum(d["files"] for d in dicts),
+        "good": sum(d["good"] for d in dicts),
+        "bad": [bad for d in dicts for bad in d["bad"]],
+    }
 
 
 def mixture(shares: list[float | None], alone: list[int]) -> list[float]:

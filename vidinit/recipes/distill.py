@@ -18,7 +18,6 @@ from .common import (
     finish,
     finished_result,
     from_main,
-    health_of,
     open_model,
     open_run,
     saver,
@@ -80,7 +79,7 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
             "lower it, or raise data.frames",
         )
     run = open_run(config, "distill", accelerator, resume=resume, overwrite=overwrite)
-    run.write_json("data_health.json", health_of([health]))
+    run.write_json("data_health.json", health.as_dict())
     dataset = training_clips(
         health.good,
         spec,

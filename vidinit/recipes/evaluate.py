@@ -10,7 +10,7 @@ from typing import Any
 
 from ..checkpoint import load, model_folder
 from ..config import EvaluateConfig
-from ..data.index import Health
+from ..data.index import Health, check
 from ..data.sources import Row, Rows, align, labelled_rows
 from ..engine.fit import make_accelerator
 from ..engine.run_folder import RunFolder
@@ -78,7 +78,8 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
     """See `vidinit.evaluate`."""
     rows = with_messages(lambda: rows_to_score(config))
     accelerator = make_accelerator(config, seed=config.seed)
-    rows, health = from_main(accelerator, lambda: _readable(rows))
+    # Nothing readable at all is an error; single unreadable files stay rows, to be missing.
+    health = from_main(accelerator, lambda: check(rows, max_bad=1.0))
     model, rows = open_scored(config, rows)
     spec = set_spec(model, config.data)
     run = open_run(config, "eval", accelerator, resume=False, overwrite=overwrite)
@@ -100,13 +101,6 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
         write_results(run, config, model, rows, scores, health, out)
     accelerator.wait_for_everyone()
     return out
-
-
-def _readable(rows: Rows) -> tuple[Rows, Health]:
-    """Probe all files so that nothing readable at all is an error; unreadable ones stay rows."""
-    from ..data.index import check
-
-    return rows, check(rows, max_bad=1.0)
 
 
 def summary(scores: Scores, config: EvaluateConfig) -> dict[str, Any]:
@@ -134,7 +128,7 @@ def write_results(
     health: Health,
     out: dict[str, Any],
 ) -> None:
-    """results.json, predictions.csv, data_health.json and report.html of an evaluation."""
+    """result.json, predictions.csv, data_health.json and report.html of an evaluation."""
     classes = model.classes or [str(i) for i in range(model.num_classes)]
     text = io.StringIO()
     writer = csv.writer(text)

@@ -17,7 +17,6 @@ from .common import (
     finish,
     finished_result,
     from_main,
-    health_of,
     open_model,
     open_run,
     saver,
@@ -48,7 +47,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
     model.dropout.p = train.dropout
     spec = set_spec(model, data)
     run = open_run(config, "finetune", accelerator, resume=resume, overwrite=overwrite)
-    run.write_json("data_health.json", health_of([clips.health]))
+    run.write_json("data_health.json", clips.health.as_dict())
     if data.val is None and val is not None:
         run.write_json("split.json", split_of(data.train, val))
     dataset = training_clips(rows, spec, data, seed=train.seed, flip=data.flip)

@@ -33,7 +33,7 @@ def run(
 
     Args:
         command: a key of `vidinit.config.COMMANDS`.
-        config: as built by `vidinit.config.build`.
+        config: as built by `vidinit.configure.build`.
         processes: how many to start on this machine; 1 inside a group that was launched already.
         resume: go on in the same folder.
         overwrite: replace an earlier run's folder.

@@ -41,6 +41,7 @@ def create_model(
         model: VideoModel = getattr(importlib.import_module(f".{module}", __package__), function)(
             num_classes
         )
+        model.name = name
     else:
         assert entry.backbone is not None
         check_backbone(name, entry.backbone)
@@ -50,8 +51,6 @@ def create_model(
         if frames < 1:
             raise UsageError(f"frames must be at least 1, not {frames}")
         model.spec = replace(model.spec, frames=frames)
-    model.name = name
-    model.options = dict(options)
     return to_channels_last(model)
 
 
@@ -79,8 +78,10 @@ def assemble(
         image_model, entry.plan, num_classes=num_classes, **{**entry.options, **options}
     )
     model.name = name
-    named = entry.size if entry.backbone == "resnet50" else None
-    model.spec = clip_spec_of(image_model, frames=entry.frames, stride=entry.stride, size=named)
+    model.options = dict(options)
+    model.spec = clip_spec_of(
+        image_model, frames=entry.frames, stride=entry.stride, size=entry.size
+    )
     return model
 
 

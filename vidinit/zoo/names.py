@@ -30,7 +30,8 @@ class Entry:
         backbone: timm name of the image network it is made of; None where it is no inflated one.
         plan: temporal plan put on the backbone.
         builder: ``module:function`` below `vidinit.zoo` for models with a file of their own.
-        frames, stride, size: the clip it is trained on by default (frames, step, pixels).
+        frames, stride, size: the clip it is trained on by default (frames, step, pixels); a size of
+            None is the image network's. A builder sets its own.
         options: extra arguments of the plan.
     """
 
@@ -39,15 +40,15 @@ class Entry:
     builder: str | None = None
     frames: int = 8
     stride: int = 8
-    size: int = 224
+    size: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
 ZOO: dict[str, Entry] = {
-    "c2d-r50": Entry("resnet50", "c2d", options={"pool": True}),
-    "r2plus1d-18": Entry(builder="resnet3d:r2plus1d_18", stride=2, size=112),
-    "slowonly-r50": Entry("resnet50", "sts", options={"sts": False}),
-    "sts-slowonly-r50": Entry("resnet50", "sts"),
+    "c2d-r50": Entry("resnet50", "c2d", size=224, options={"pool": True}),
+    "r2plus1d-18": Entry(builder="resnet3d:r2plus1d_18"),
+    "slowonly-r50": Entry("resnet50", "sts", size=224, options={"sts": False}),
+    "sts-slowonly-r50": Entry("resnet50", "sts", size=224),
 }
 
 ALIASES: dict[str, str] = {
