@@ -8,13 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidinit.zoo.folding import FrameCount, depthwise_conv3d, fold, same_pads, unfold
+from vidinit.zoo.sts import check_sts, sts_split
 from vidinit.zoo.temporal import (
     TemporalConv,
-    TemporalPool,
     VolumeConv,
-    check_sts,
+    VolumePool,
     sts_conv,
-    sts_split,
 )
 
 
@@ -210,7 +209,7 @@ def test_temporal_conv_equals_conv3d(groups, stride):
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_volume_conv_equals_conv3d(groups, stride, frames):
     source = nn.Conv2d(6, 6, 3, stride=stride, padding=1, groups=groups, bias=True)
-    layer = VolumeConv(source, 3, FrameCount(frames))
+    layer = VolumeConv.of(source, 3, FrameCount(frames))
     layer.bias.data.normal_()
     x = torch.randn(2, 6, frames, 7, 6, requires_grad=True)
     want = F.conv3d(
@@ -227,7 +226,7 @@ def test_volume_conv_equals_conv3d(groups, stride, frames):
 
 def test_volume_conv_sts_switch_keeps_the_weight():
     source = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
-    sts, twin = (VolumeConv(source, 3, FrameCount(2), sts=on) for on in (True, False))
+    sts, twin = (VolumeConv.of(source, 3, FrameCount(2), sts=on) for on in (True, False))
     twin.load_state_dict(sts.state_dict())
     x = torch.randn(1, 4, 2, 6, 6)
     assert (unfold(sts(fold(x)), 2) - sts_conv(x, sts.weight, groups=4)).abs().max() < 1e-12
@@ -235,7 +234,7 @@ def test_volume_conv_sts_switch_keeps_the_weight():
 
 
 def test_volume_conv_takes_channels_last_and_types():
-    layer = VolumeConv(nn.Conv2d(4, 4, 3, groups=4), 3, FrameCount())
+    layer = VolumeConv.of(nn.Conv2d(4, 4, 3, groups=4), 3, FrameCount())
     before = layer.weight.detach().clone()
     layer.to(memory_format=torch.channels_last).to(torch.float32)
     assert layer.weight.shape == before.shape
@@ -246,7 +245,7 @@ def test_same_padding_follows_tensorflow():
     from timm.layers import Conv2dSame
 
     source = Conv2dSame(4, 4, 3, stride=2, groups=4, bias=False)
-    layer = VolumeConv(source, 3, FrameCount(3))
+    layer = VolumeConv.of(source, 3, FrameCount(3))
     layer.weight.data.zero_()
     layer.weight.data[:, :, 1] = source.weight.data
     for size in ((8, 8), (7, 9), (6, 5)):
@@ -258,15 +257,15 @@ def test_same_padding_follows_tensorflow():
 def test_depthwise_of_a_clip_shorter_than_the_kernel():
     x, w = torch.randn(1, 2, 2, 5, 5), torch.randn(2, 1, 5, 3, 3)
     want = F.conv3d(x, w, padding=(2, 1, 1), groups=2)
-    got = unfold(depthwise_conv3d(fold(x), w, 2, 1, (1, 1, 1, 1)), 2)
+    got = unfold(depthwise_conv3d(fold(x), w, 2, (1, 1), (1, 1, 1, 1), 2), 2)
     assert (got - want).abs().max() < 1e-12
 
 
 def test_temporal_pool_halves_the_shared_count():
     frames = FrameCount(5)
     x = torch.randn(2, 3, 5, 4, 4)
-    out = TemporalPool(frames)(fold(x))
+    out = VolumePool((2, 1), (2, 1), frames)(fold(x))
     assert frames.value == 2
     assert torch.equal(unfold(out, 2), F.max_pool3d(x, (2, 1, 1)))
     frames.value = 1
-    assert TemporalPool(frames)(out) is out
+    assert VolumePool((2, 1), (2, 1), frames)(out) is out

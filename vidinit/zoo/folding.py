@@ -31,6 +31,10 @@ class FrameCount:
     def __init__(self, value: int = 1) -> None:
         self.value = value
 
+    def stride(self, step: int) -> None:
+        """What a layer with same padding and this stride in time leaves: ceil(T / step)."""
+        self.value = -(-self.value // step)
+
 
 def fold(clip: Tensor) -> Tensor:
     """(B, C, T, H, W) to (B*T, C, H, W) in channels_last memory."""
@@ -61,6 +65,21 @@ def frames_by_space(x: Tensor, height: int, width: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(b * t, height, width, c).permute(0, 3, 1, 2)
 
 
+def pad_frames(x: Tensor, frames: int, before: int, after: int, *, replicate: bool) -> Tensor:
+    """(B*T, C, H, W) to (B*(before + T + after), C, H, W): zeros, or the end frames repeated."""
+    clips = x.unflatten(0, (-1, frames))
+    first, last = clips[:, :1], clips[:, -1:]
+    if not replicate:
+        first = last = torch.zeros_like(first)
+    return torch.cat([first] * before + [clips] + [last] * after, dim=1).flatten(0, 1)
+
+
+def same_time_pads(frames: int, taps: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding in time, (before, after): the odd frame goes to the end."""
+    total = max((-(-frames // stride) - 1) * stride + taps - frames, 0)
+    return total // 2, total - total // 2
+
+
 def same_pads(height: int, width: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Pads:
     """TensorFlow's SAME padding for one input size: the odd pixel goes right and below."""
     down = max((-(-height // stride[0]) - 1) * stride[0] + kernel[0] - height, 0)
@@ -77,20 +96,27 @@ def conv2d_padded(x: Tensor, weight: Tensor, stride: int, pads: Pads, groups: in
 
 
 def conv3d_folded(
-    x: Tensor, weight: Tensor, frames: int, stride: int, pads: Pads, groups: int
+    x: Tensor,
+    weight: Tensor,
+    frames: int,
+    stride: tuple[int, int],
+    pads: Pads,
+    groups: int,
+    time_pad: int,
 ) -> Tensor:
-    """conv3d on folded activations: zero padding and stride 1 in time.
+    """conv3d on folded activations.
 
     Args:
         x: (B*T, C, H, W).
-        weight: (O, C/groups, t, k, k), t odd.
+        weight: (O, C/groups, t, k, k).
         frames: T.
-        stride: spatial stride.
+        stride: in time, in space.
         pads: spatial zero padding.
         groups: as for `nn.Conv3d`.
+        time_pad: frames of zeros before and after the clip.
 
     Returns:
-        (B*T, O, H', W') in channels_last memory.
+        (B*T', O, H', W') in channels_last memory.
     """
     left, right, top, bottom = pads
     if left != right or top != bottom:
@@ -98,45 +124,48 @@ def conv3d_folded(
     out = F.conv3d(
         unfold(x, frames),
         weight,
-        stride=(1, stride, stride),
-        padding=(weight.shape[2] // 2, top, left),
+        stride=(stride[0], stride[1], stride[1]),
+        padding=(time_pad, top, left),
         groups=groups,
     )
     return fold(out)
 
 
-def depthwise_conv3d(x: Tensor, weight: Tensor, frames: int, stride: int, pads: Pads) -> Tensor:
-    """Depthwise t x k x k convolution: zero padding and stride 1 in time.
+def depthwise_conv3d(
+    x: Tensor, weight: Tensor, frames: int, stride: tuple[int, int], pads: Pads, time_pad: int
+) -> Tensor:
+    """Depthwise t x k x k convolution; arguments as for `conv3d_folded`, weight (C, 1, t, k, k).
 
     On a CPU conv3d infers several times faster than it trains, so it is used where no gradient is
     wanted; else the sum over the taps of depthwise conv2d, shifted in time.
-
-    Args:
-        x: (B*T, C, H, W).
-        weight: (C, 1, t, k, k), t odd.
-        frames: T.
-        stride: spatial stride.
-        pads: spatial zero padding.
     """
     channels, taps = weight.shape[0], weight.shape[2]
     if x.device.type == "cpu" and not torch.is_grad_enabled():
-        return conv3d_folded(x, weight, frames, stride, pads, channels)
-    center = taps // 2
-    out = conv2d_padded(x, weight[:, :, center], stride, pads, channels)
-    out = out.unflatten(0, (-1, frames))  # (B, T, C, H', W')
-    for tap in range(taps):
-        shift = tap - center
-        if shift == 0 or abs(shift) >= frames:
+        return conv3d_folded(x, weight, frames, stride, pads, channels, time_pad)
+    step, space = stride
+    length = (frames + 2 * time_pad - taps) // step + 1
+    clips = x.unflatten(0, (-1, frames))
+    total: Tensor | None = None
+    # The middle tap, which most often covers the whole clip, comes first.
+    for tap in sorted(range(taps), key=lambda tap: abs(tap - time_pad)):
+        # Output frame i reads frame i*step + tap - time_pad; outside the clip there is nothing.
+        first = max(0, -((tap - time_pad) // step))
+        last = min(length, (frames - 1 - tap + time_pad) // step + 1)
+        if last <= first:
             continue
-        part = conv2d_padded(x, weight[:, :, tap], stride, pads, channels)
-        part = part.unflatten(0, (-1, frames))
-        empty = torch.zeros_like(part[:, : abs(shift)])
-        # Frame t reads frame t + shift; beyond the ends of the clip there is nothing.
-        if shift < 0:
-            out = out + torch.cat([empty, part[:, :shift]], dim=1)
-        else:
-            out = out + torch.cat([part[:, shift:], empty], dim=1)
-    return out.flatten(0, 1)
+        begin = first * step + tap - time_pad
+        whole = step == 1 and last - first == frames
+        seen = clips[:, begin : begin + (last - first - 1) * step + 1 : step]
+        part = conv2d_padded(
+            x if whole else seen.flatten(0, 1), weight[:, :, tap], space, pads, channels
+        ).unflatten(0, (-1, last - first))
+        if last - first < length:
+            empty = torch.zeros_like(part[:, :1])
+            part = torch.cat([empty] * first + [part] + [empty] * (length - last), dim=1)
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError(f"{taps} temporal taps do not fit {frames} frames with padding {time_pad}")
+    return total.flatten(0, 1)
 
 
 def conv_pads(source: nn.Conv2d) -> Callable[[int, int], Pads]:

@@ -36,7 +36,8 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from .base import VideoModel
-from .temporal import TemporalConv, TemporalPool, VolumeConv, check_sts
+from .sts import check_sts
+from .temporal import TemporalConv, VolumeConv, VolumePool
 
 TAPS = 3
 
@@ -199,7 +200,7 @@ def _is_activation(module: nn.Module) -> bool:
 def _i3d(model: InflatedNet, sites: list[Site]) -> dict[str, Origin]:
     origins = {}
     for site in sites:
-        _replace(model.trunk, site.name, VolumeConv(site.conv, TAPS, model.frames))
+        _replace(model.trunk, site.name, VolumeConv.of(site.conv, TAPS, model.frames))
         origins[f"trunk.{site.name}.weight"] = Origin(f"{site.name}.weight", "inflate")
     return origins
 
@@ -262,7 +263,7 @@ def _sts(model: InflatedNet, sites: list[Site], *, sts: bool) -> dict[str, Origi
                 f"{site.name}.weight", "copy", f"single-frame: {reason}"
             )
             continue
-        _replace(model.trunk, site.name, VolumeConv(site.conv, TAPS, model.frames, sts=sts))
+        _replace(model.trunk, site.name, VolumeConv.of(site.conv, TAPS, model.frames, sts=sts))
         origins[f"trunk.{site.name}.weight"] = Origin(f"{site.name}.weight", "inflate")
     if not depthwise:
         for name, conv in list(model.trunk.named_modules()):
@@ -290,7 +291,7 @@ def _c2d(model: InflatedNet, *, pool: bool) -> dict[str, Origin]:
             raise UsageError("the temporal pool of c2d is defined for ResNets only", "use --to c2d")
         first = model.trunk.get_submodule("layer1")
         assert isinstance(first, nn.Sequential)
-        first.append(TemporalPool(model.frames))
+        first.append(VolumePool((2, 1), (2, 1), model.frames))
     return {}
 
 
