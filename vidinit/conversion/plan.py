@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..zoo.inflate import InflatedNet, Origin
+from ..zoo.base import Origin, VideoModel
 from ..zoo.temporal import TemporalConv
 from . import rules
 
@@ -46,8 +46,8 @@ RULES = {
 }
 
 
-def origins_of(model: InflatedNet, classifier: str) -> dict[str, Origin]:
-    """`InflatedNet.origins` with the head's: the image network's classifier, copied."""
+def origins_of(model: VideoModel, classifier: str) -> dict[str, Origin]:
+    """`VideoModel.origins` with the head's: the image network's classifier, copied."""
     origins = dict(model.origins)
     for part in ("weight", "bias"):
         origins[f"head.{part}"] = Origin(f"{classifier}.{part}", "copy")
@@ -55,7 +55,7 @@ def origins_of(model: InflatedNet, classifier: str) -> dict[str, Origin]:
 
 
 def transfer(
-    model: InflatedNet, image_state: Mapping[str, Tensor], classifier: str, inflation: str
+    model: VideoModel, image_state: Mapping[str, Tensor], classifier: str, inflation: str
 ) -> list[Row]:
     """Fill the video model from an image state dict; every tensor of both sides accounted for.
 
@@ -103,9 +103,7 @@ def transfer(
     return sorted(table, key=lambda row: row.stage == "head")  # it stands first in the state dict
 
 
-def _value(
-    model: InflatedNet, key: str, target: Tensor, rule: str, source: Tensor | None
-) -> Tensor:
+def _value(model: VideoModel, key: str, target: Tensor, rule: str, source: Tensor | None) -> Tensor:
     if source is not None:
         if rule == "copy":
             value = source

@@ -25,7 +25,7 @@ class ClipSpec:
         frames: frames of a clip.
         stride: video frames from one clip frame to the next.
         size: side of the square crop, in pixels.
-        mean, std: pixel statistics of RGB in 0 to 1.
+        mean, std: pixel statistics of the channels in 0 to 1.
         interpolation: ``bicubic`` or ``bilinear``.
         crop_pct: crop size over short side at test time.
     """
@@ -33,8 +33,8 @@ class ClipSpec:
     frames: int = 8
     stride: int = 8
     size: int = 224
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
     crop_pct: float = 0.875
 
@@ -51,6 +51,21 @@ class ClipSpec:
         return cls(**plain)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a tensor of a video model comes from.
+
+    Attributes:
+        source: key in the image network's state dict; None for tensors it has not.
+        rule: one of `vidinit.conversion.plan.RULES`.
+        note: why a kernel was left alone, shown in the table.
+    """
+
+    source: str | None
+    rule: str
+    note: str = ""
+
+
 class VideoModel(nn.Module, ABC):
     """A video classifier: `embed` makes a clip descriptor, `head` the logits.
 
@@ -60,11 +75,14 @@ class VideoModel(nn.Module, ABC):
         spec: how clips are cut and normalized.
         classes: class names in the order of the logits, or None.
         lineage: what made the weights what they are, oldest first.
+        origins: for every tensor but the head's, where an image network's weights go; empty where
+            no image network fits.
     """
 
     def __init__(self, num_features: int, num_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.frames = FrameCount()
+        self.in_channels = 3
         self.num_features = num_features
         self.num_classes = num_classes
         self.dropout = nn.Dropout(dropout)
@@ -75,6 +93,7 @@ class VideoModel(nn.Module, ABC):
         self.spec = ClipSpec()
         self.classes: list[str] | None = None
         self.lineage: list[dict[str, Any]] = []
+        self.origins: dict[str, Origin] = {}
 
     def reset_head(self, num_classes: int) -> None:
         """A new linear head, N(0, 0.01) and zero bias; forgets the class names."""
@@ -91,8 +110,9 @@ class VideoModel(nn.Module, ABC):
 
     def embed(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalized clips to (B, C) descriptors, pooled over space and time."""
-        if clip.dim() != 5 or clip.shape[1] != 3:
-            raise ValueError(f"expected clips (B, 3, T, H, W), got {tuple(clip.shape)}")
+        if clip.dim() != 5 or clip.shape[1] != self.in_channels:
+            want = f"(B, {self.in_channels}, T, H, W)"
+            raise ValueError(f"expected clips {want}, got {tuple(clip.shape)}")
         self.frames.value = clip.shape[2]
         return self.embed_frames(fold(clip))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,18 @@ from torch import nn
 from ..errors import UsageError, suggest
 from .base import VideoModel, to_channels_last
 from .image import build_image_model, clip_spec_of, timm_module
-from .inflate import InflatedNet, inflate
+from .inflate import inflate
 from .names import ALIASES, ZOO, Entry, find_entry
+from .temporal import VolumeConv
+
+PLAN_OPTIONS = {
+    "c2d": ("pool",),
+    "i3d": ("cut", "gating", "time_padding", "bottleneck", "pool"),
+    "s3d": ("cut", "gating", "time_padding"),
+    "sts": ("cut", "gating", "time_padding", "sts", "aligned"),
+    "tsm": ("cut",),
+}
+"""Which arguments of `inflate` each plan knows."""
 
 
 def create_model(
@@ -25,7 +36,8 @@ def create_model(
         name: a zoo name (`list_models`) or ``<plan>-<timm name>``.
         num_classes: size of the head.
         frames: frames of a clip by default; the convolutional models take any number.
-        options: extra arguments of the plan, ``sts=False`` for example.
+        options: arguments of the plan or the family, ``sts=False`` for example, and for every model
+            ``in_channels`` (3; 2 for optical flow).
 
     Returns:
         The model in train mode, its 4-D weights in channels_last memory. It takes normalized clips
@@ -34,22 +46,16 @@ def create_model(
     Raises:
         UsageError: for an unknown name or option, with a suggestion.
     """
+    if frames is not None and frames < 1:
+        raise UsageError(f"frames must be at least 1, not {frames}")
     entry = find_entry(name)
-    if entry.builder is not None:
-        _check_options(name, options, ())
-        module, function = entry.builder.split(":")
-        model: VideoModel = getattr(importlib.import_module(f".{module}", __package__), function)(
-            num_classes
-        )
-        model.name = name
-    else:
+    image_model = None
+    if entry.builder is None:
         assert entry.backbone is not None
         check_backbone(name, entry.backbone)
         image_model = build_image_model(entry.backbone, num_classes=0)
-        model = assemble(image_model, entry, num_classes=num_classes, name=name, **options)
+    model = assemble(image_model, entry, num_classes=num_classes, name=name, **options)
     if frames is not None:
-        if frames < 1:
-            raise UsageError(f"frames must be at least 1, not {frames}")
         model.spec = replace(model.spec, frames=frames)
     return to_channels_last(model)
 
@@ -68,28 +74,97 @@ def check_backbone(name: str, backbone: str) -> None:
 
 
 def assemble(
-    image_model: nn.Module, entry: Entry, *, num_classes: int, name: str, **options: Any
-) -> InflatedNet:
-    """A timm CNN without classifier, with the entry's plan put on it."""
-    assert entry.plan is not None
-    allowed = {"sts": ("sts",), "c2d": ("pool",)}.get(entry.plan, ())
-    _check_options(name, options, allowed)
-    model = inflate(
-        image_model, entry.plan, num_classes=num_classes, **{**entry.options, **options}
-    )
+    image_model: nn.Module | None, entry: Entry, *, num_classes: int, name: str, **options: Any
+) -> VideoModel:
+    """The model of an entry.
+
+    Args:
+        image_model: for plans: a timm CNN without classifier, which becomes the trunk. Unused where
+            the entry has a builder.
+        entry: from `find_entry` or `find_target`.
+        num_classes: size of the head.
+        name: the model's name.
+        options: as for `create_model`; they overrule the entry's.
+    """
+    given = dict(options)
+    channels = options.pop("in_channels", 3)
+    if entry.builder is not None:
+        build = builder_of(entry)
+        _check_options(name, options, builder_options(build))
+        model: VideoModel = build(num_classes, **{**entry.options, **options})
+        if entry.size is not None:
+            model.spec = replace(
+                model.spec, frames=entry.frames, stride=entry.stride, size=entry.size
+            )
+    else:
+        assert entry.plan is not None and image_model is not None
+        _check_options(name, options, PLAN_OPTIONS[entry.plan])
+        model = inflate(
+            image_model, entry.plan, num_classes=num_classes, **{**entry.options, **options}
+        )
+        model.spec = clip_spec_of(
+            image_model, frames=entry.frames, stride=entry.stride, size=entry.size
+        )
     model.name = name
-    model.options = dict(options)
-    model.spec = clip_spec_of(
-        image_model, frames=entry.frames, stride=entry.stride, size=entry.size
-    )
+    model.options = given
+    if channels != 3:
+        set_input_channels(model, channels)
     return model
 
 
-def _check_options(name: str, options: dict[str, Any], allowed: tuple[str, ...]) -> None:
-    known = set(inspect.signature(inflate).parameters) - {"image_model", "plan", "num_classes"}
+def builder_of(entry: Entry) -> Callable[..., VideoModel]:
+    """The function that makes a family's models."""
+    assert entry.builder is not None
+    module, function = entry.builder.split(":")
+    found: Callable[..., VideoModel] = getattr(
+        importlib.import_module(f".{module}", __package__), function
+    )
+    return found
+
+
+def builder_options(build: Callable[..., VideoModel]) -> list[str]:
+    """Keyword-only arguments of a builder: its options."""
+    parameters = inspect.signature(build).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def set_input_channels(model: VideoModel, channels: int) -> None:
+    """Kernels for other inputs than RGB (2 channels of optical flow): mean over RGB, repeated.
+
+    Scaled by 3 / channels, so that inputs of the same size give responses of the same size. The
+    pixel statistics become the mean of RGB's.
+
+    Raises:
+        UsageError: for a channel count below 1.
+    """
+    if channels < 1:
+        raise UsageError(f"in_channels must be at least 1, not {channels}")
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(module, (nn.Conv2d, VolumeConv)) or weight is None:
+            continue
+        if weight.shape[1] != 3 or module.groups != 1:
+            continue
+        mean = weight.detach().mean(dim=1, keepdim=True) * (3 / channels)
+        shape = [1, channels] + [1] * (weight.dim() - 2)
+        module.weight = nn.Parameter(mean.repeat(shape))
+        if isinstance(module, nn.Conv2d):
+            module.in_channels = channels
+    spec = model.spec
+    model.spec = replace(
+        spec,
+        mean=(sum(spec.mean) / 3,) * channels,
+        std=(sum(spec.std) / 3,) * channels,
+    )
+    model.in_channels = channels
+    model.options["in_channels"] = channels
+
+
+def _check_options(name: str, options: dict[str, Any], allowed: Iterable[str]) -> None:
+    allowed = list(allowed)
     for option in options:
         if option not in allowed:
             has = f"its options are {', '.join(allowed)}" if allowed else "it has none"
             raise UsageError(
-                f"model '{name}' has no option '{option}'", suggest(option, known) or has
+                f"model '{name}' has no option '{option}'", suggest(option, allowed) or has
             )

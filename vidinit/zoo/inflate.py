@@ -35,27 +35,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .base import VideoModel
+from .base import Origin, VideoModel
 from .sts import check_sts
 from .temporal import TemporalConv, VolumeConv, VolumePool
 
 TAPS = 3
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a tensor of a video model comes from.
-
-    Attributes:
-        source: key in the image network's state dict; None for tensors it has not.
-        rule: ``copy``, ``inflate``, ``dirac`` (identity kernel), ``unit-gain`` (norm that passes
-            its input on), ``zeros``, ``ones`` or ``random``.
-        note: why a kernel was left alone, shown in the table.
-    """
-
-    source: str | None
-    rule: str
-    note: str = ""
 
 
 class TemporalUnit(nn.Module):
@@ -99,7 +83,6 @@ class InflatedNet(VideoModel):
     def __init__(self, trunk: nn.Module, num_features: int, num_classes: int) -> None:
         super().__init__(num_features, num_classes)
         self.trunk = trunk
-        self.origins: dict[str, Origin] = {}
         self.notes: list[str] = []
 
     def embed_frames(self, x: Tensor) -> Tensor:

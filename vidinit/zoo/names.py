@@ -1,7 +1,8 @@
 """Every name of the zoo, as plain data: no heavy import, so names are checked before anything else.
 
 A name is ``<plan>-<backbone>``. The entries below are the named graphs of the papers; beyond them,
-``<plan>-<timm name>`` (``s3d-tf_efficientnet_lite0``) puts a plan on any timm CNN.
+``<plan>-<timm name>`` (``s3d-tf_efficientnet_lite0``, ``i3d@top:2-resnet18``) puts a plan on any
+timm CNN.
 """
 
 from __future__ import annotations
@@ -18,8 +19,16 @@ PLANS: dict[str, str] = {
     "i3d": "every k x k kernel becomes 3 x k x k",
     "s3d": "every k x k kernel is followed by a 3 x 1 x 1 kernel",
     "sts": "3 x 1 x 1 or depthwise 3 x 3 x 3 kernels, half static and half dynamic",
+    "tsm": "an eighth of the channels from the next frame, an eighth from the last one",
 }
 """Temporal plans, the values of ``--to`` that are applied to the source's own architecture."""
+
+PLAN_FORM = re.compile(
+    rf"(?P<plan>{'|'.join(PLANS)})(?P<gating>-g)?"
+    r"(?:@(?P<cut>(?:top|bottom):\d+|stages:\d+(?:,\d+)*))?"
+)
+GATED = ("i3d", "s3d", "sts")  # plans that take the suffix -g
+INCEPTION_LAYERS = 11  # layers of the Inception-v1 trunk that can see time
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,14 @@ class Entry:
     """One zoo model.
 
     Attributes:
-        backbone: timm name of the image network it is made of; None where it is no inflated one.
-        plan: temporal plan put on the backbone.
-        builder: ``module:function`` below `vidinit.zoo` for models with a file of their own.
+        backbone: timm name of the image network it is made of or whose weights fit it;
+            ``torchvision:googlenet`` for the Inception family; None where no image network fits.
+        plan: temporal plan put on the backbone; None where a builder makes the model.
+        builder: ``module:function`` below `vidinit.zoo`, which takes the number of classes and the
+            options as keywords.
         frames, stride, size: the clip it is trained on by default (frames, step, pixels); a size of
-            None is the image network's. A builder sets its own.
-        options: extra arguments of the plan.
+            None is the image network's.
+        options: arguments of the plan or the builder.
     """
 
     backbone: str | None = None
@@ -44,12 +55,114 @@ class Entry:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-ZOO: dict[str, Entry] = {
-    "c2d-r50": Entry("resnet50", "c2d", size=224, options={"pool": True}),
-    "r2plus1d-18": Entry(builder="resnet3d:r2plus1d_18"),
-    "slowonly-r50": Entry("resnet50", "sts", size=224, options={"sts": False}),
-    "sts-slowonly-r50": Entry("resnet50", "sts", size=224),
+def _resnet(plan: str, depth: int, **options: Any) -> Entry:
+    return Entry(f"resnet{depth}", plan, size=224, options=options)
+
+
+def _inception(kind: str, cut: str = "top:11", gating: bool = False) -> Entry:
+    options = {"kind": kind, "cut": cut, "gating": gating}
+    return Entry(
+        "torchvision:googlenet",
+        builder="inception3d:inception3d",
+        frames=64,
+        stride=1,
+        size=224,
+        options=options,
+    )
+
+
+def _resnet3d(kind: str, depth: int, frames: int = 8, **options: Any) -> Entry:
+    return Entry(
+        f"resnet{depth}",
+        builder="resnet3d:resnet3d",
+        frames=frames,
+        stride=2,
+        size=112,
+        options={"kind": kind, "depth": depth, **options},
+    )
+
+
+def _csn(kind: str, depth: int) -> Entry:
+    options = {"kind": kind, "depth": depth}
+    return Entry(builder="csn:csn", frames=32, stride=2, size=224, options=options)
+
+
+def _slowfast(builder: str, depth: int, alpha: int, fusion: int, frames: int = 32) -> Entry:
+    options = {"depth": depth, "alpha": alpha, "fusion": fusion}
+    return Entry(
+        f"resnet{depth}",
+        builder=f"slowfast:{builder}",
+        frames=frames,
+        stride=2,
+        size=224,
+        options=options,
+    )
+
+
+def _x3d(version: str, frames: int, stride: int, size: int) -> Entry:
+    return Entry(
+        builder="x3d:x3d", frames=frames, stride=stride, size=size, options={"version": version}
+    )
+
+
+_MIXED = {
+    f"{kind}{group}-18": _resnet3d(f"{kind}{group}", 18)
+    for kind in ("mc", "rmc")
+    for group in range(2, 6)
 }
+
+ZOO: dict[str, Entry] = {
+    **{
+        f"c2d-r{d}": Entry(f"resnet{d}", "c2d", size=224, options={"pool": True}) for d in (50, 101)
+    },
+    **{
+        f"i3d-r{d}": Entry(
+            f"resnet{d}", "i3d", size=224, options={"bottleneck": True, "pool": True}
+        )
+        for d in (50, 101)
+    },
+    **{f"slowonly-r{d}": _resnet("sts", d, sts=False) for d in (50, 101)},
+    **{f"tsm-r{d}": _resnet("tsm", d) for d in (18, 34, 50, 101)},
+    "slowfast-r50-4x16": _slowfast("slowfast", 50, 8, 5),
+    "slowfast-r50-8x8": _slowfast("slowfast", 50, 4, 7),
+    "slowfast-r101-8x8": _slowfast("slowfast", 101, 4, 5),
+    "slowfast-r101-16x8": _slowfast("slowfast_50_50", 101, 4, 5, 64),
+    **{f"r3d-{d}": _resnet3d("r3d", d) for d in (18, 34, 50, 101, 152)},
+    **_MIXED,
+    "r2plus1d-18": _resnet3d("r2plus1d", 18, midplanes="per_block"),
+    **{
+        f"r2plus1d-{d}": _resnet3d("r2plus1d", d, 32, midplanes="per_conv", bn_eps=1e-3)
+        for d in (34, 50, 101, 152)
+    },
+    **{f"{kind}-csn-{d}": _csn(kind, d) for kind in ("ir", "ip") for d in (50, 101, 152)},
+    "x3d-xs": _x3d("xs", 4, 12, 160),
+    "x3d-s": _x3d("s", 13, 6, 160),
+    "x3d-m": _x3d("m", 16, 5, 224),
+    "x3d-l": _x3d("l", 16, 5, 312),
+    "i2d": _inception("i3d", "top:0"),
+    "i3d": _inception("i3d"),
+    "s3d": _inception("s3d"),
+    "s3d-g": _inception("s3d", gating=True),
+    "fast-s3d": _inception("s3d", "top:2"),
+    "sts-slowonly-r50": _resnet("sts", 50),
+    "sts-slowfast-r50-4x16": _slowfast("sts_slowfast", 50, 8, 5),
+    "sts-slowfast-r50-8x8": _slowfast("sts_slowfast", 50, 4, 7),
+    "sts-r2plus1d-34": Entry(
+        "resnet34", builder="resnet3d:sts_r2plus1d", size=224, options={"depth": 34}
+    ),
+    "sts-ir-csn-50": Entry(
+        builder="csn:sts_csn", frames=32, stride=2, size=224, options={"depth": 50}
+    ),
+    "sts-x3d-s": Entry(builder="x3d:sts_x3d", frames=13, stride=6, size=160),
+}
+
+CUTS: dict[str, Entry] = {
+    f"{name}@{end}:{k}": _inception(name[:3], f"{end}:{k}", name.endswith("-g"))
+    for name in ("i3d", "s3d", "s3d-g")
+    for end in ("top", "bottom")
+    for k in range(INCEPTION_LAYERS + 1)
+}
+"""The cuts of section 4.2 of the S3D paper: temporal kernels in the top or bottom K layers."""
 
 ALIASES: dict[str, str] = {
     "r3d50": "slowonly-r50",
@@ -64,17 +177,39 @@ TEACHERS: dict[str, str] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the zoo that match a shell pattern, aliases included, in natural order."""
+    """Names of the zoo that match a shell pattern, aliases included, in natural order.
+
+    The 72 cuts (``s3d@top:2``) are listed where the pattern holds an ``@``.
+    """
 
     def natural(name: str) -> list[tuple[int, int | str]]:
         parts = re.split(r"(\d+)", name)
         return [(0, int(p)) if p.isdigit() else (1, p) for p in parts if p]
 
-    return sorted(fnmatch.filter([*ZOO, *ALIASES], pattern), key=natural)
+    names = [*ZOO, *ALIASES, *(CUTS if "@" in pattern else ())]
+    return sorted(fnmatch.filter(names, pattern), key=natural)
+
+
+def parse_plan(name: str) -> tuple[Entry, str] | None:
+    """``s3d-g@top:2-resnet50`` to (entry without backbone, ``resnet50``); None for other forms.
+
+    The second part is empty for a plan alone.
+    """
+    match = PLAN_FORM.match(name)
+    if match is None or name[match.end() : match.end() + 1] not in ("", "-"):
+        return None
+    options: dict[str, Any] = {}
+    if match["gating"]:
+        if match["plan"] not in GATED:
+            return None
+        options["gating"] = True
+    if match["cut"]:
+        options["cut"] = match["cut"]
+    return Entry(plan=match["plan"], options=options), name[match.end() + 1 :]
 
 
 def find_entry(name: str) -> Entry:
-    """The entry behind a name, an alias, or ``<plan>-<timm name>``.
+    """The entry behind a name, an alias, a cut, or ``<plan>-<timm name>``.
 
     The timm name itself is not checked here: that needs timm.
 
@@ -84,33 +219,35 @@ def find_entry(name: str) -> Entry:
     name = ALIASES.get(name, name)
     if name in ZOO:
         return ZOO[name]
-    plan, _, backbone = name.partition("-")
-    if plan in PLANS and backbone:
-        return Entry(backbone, plan)
-    known = [*ZOO, *ALIASES]
-    raise UsageError(
-        f"unknown model '{name}'",
-        suggest(name, known) or "see `vidinit profile --help` or vidinit.list_models()",
-    )
+    if name in CUTS:
+        return CUTS[name]
+    parsed = parse_plan(name)
+    if parsed is not None and parsed[1]:
+        entry, backbone = parsed
+        return Entry(backbone, entry.plan, options=entry.options)
+    known = [*ZOO, *ALIASES, *CUTS]
+    raise UsageError(f"unknown model '{name}'", suggest(name, known) or "see `vidinit list models`")
 
 
 def find_target(target: str, source: str) -> tuple[str, Entry]:
     """What ``--to`` means for an image source: (model name, entry).
 
-    A bare plan is applied to the source's own architecture.
+    A bare plan is applied to the source's own architecture; ``i3d`` and ``s3d`` are such. On the
+    network behind the zoo's Inception family that gives the zoo's own nets.
 
     Raises:
         UsageError: for an unknown target, with a suggestion.
     """
-    if target in PLANS:
-        name = f"{target}-{source}"
-        return name, Entry(source, target)
-    if target in ZOO or target in ALIASES:
+    target = ALIASES.get(target, target)
+    if target in (*ZOO, *CUTS) and find_entry(target).backbone == source:
         return target, find_entry(target)
-    plan, _, backbone = target.partition("-")
-    if plan in PLANS and backbone == source:
-        return target, Entry(source, plan)
-    known = [*PLANS, *ZOO, *ALIASES]
+    parsed = parse_plan(target)
+    if parsed is not None and parsed[1] in ("", source):
+        entry = Entry(source, parsed[0].plan, options=parsed[0].options)
+        return (target if parsed[1] else f"{target}-{source}"), entry
+    if target in ZOO or target in CUTS:
+        return target, find_entry(target)
+    known = [*PLANS, *ZOO, *ALIASES, *CUTS]
     hint = suggest(target, known) or f"use a plan ({', '.join(PLANS)}) or a zoo name"
     raise UsageError(f"unknown target '{target}'", hint)
 

@@ -101,13 +101,11 @@ class R2Plus1D(VideoModel):
         return x.mean(dim=(2, 3)).unflatten(0, (-1, self.frames.value)).mean(dim=1)
 
 
-def r2plus1d_18(num_classes: int) -> R2Plus1D:
+def resnet3d(num_classes: int, *, kind: str, depth: int, midplanes: str) -> R2Plus1D:
     """R(2+1)D-18: 31,505,325 parameters with 400 classes, 20.26 GMACs at 8x112x112."""
     model = R2Plus1D((2, 2, 2, 2), num_classes)
     # The pixel statistics torchvision's Kinetics models were trained with.
     model.spec = ClipSpec(
-        stride=2,
-        size=112,
         mean=(0.43216, 0.394666, 0.37645),
         std=(0.22803, 0.22145, 0.216989),
     )
