@@ -119,9 +119,9 @@ def main(
 
 def register() -> None:
     """Add the subcommands, in the order in which the help shows them."""
-    from . import convert, cotrain, demo, distill, evaluate, finetune, profile
+    from . import convert, cotrain, demo, distill, evaluate, export, finetune, listing, profile
 
-    build, measure, start = "Build", "Measure", "Start here"
+    build, measure, share, start = "Build", "Measure", "Share", "Start here"
     for command, name, panel in (
         (demo.demo, "demo", start),
         (convert.convert, "convert", build),
@@ -130,6 +130,8 @@ def register() -> None:
         (finetune.finetune, "finetune", build),
         (evaluate.evaluate, "eval", measure),
         (profile.profile, "profile", measure),
+        (listing.list_names, "list", measure),
+        (export.export, "export", share),
     ):
         text, _, examples = (command.__doc__ or "").partition("Examples:")
         lines = [line.strip() for line in examples.splitlines() if line.strip()]

@@ -9,18 +9,31 @@ import typer
 
 from . import options as opt
 
+RULES = "Rules"
+
 if TYPE_CHECKING:
-    from vidinit.conversion.convert import ConversionReport
+    from rich.console import Console
+
+    from vidinit.conversion.report import ConversionReport
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="timm name of the image model.")],
+    source: Annotated[
+        str, typer.Argument(help="timm name, torchvision:NAME, or a file of weights.")
+    ],
     to: Annotated[
-        str, typer.Option("--to", help="A plan (c2d, i3d, s3d, sts) or a zoo name (sts-r3d50).")
+        str,
+        typer.Option(
+            "--to", help="A plan (c2d, i3d, s3d, sts, tsm; s3d@top:2) or a zoo name (sts-r3d50)."
+        ),
     ],
     weights: Annotated[
         Path | None,
         typer.Option(help="Local .pth or .safetensors of SOURCE.", rich_help_panel=opt.INPUT),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Of a file whose keys cannot tell.", rich_help_panel=opt.INPUT),
     ] = None,
     pretrained: Annotated[
         bool,
@@ -30,9 +43,33 @@ def convert(
             rich_help_panel=opt.INPUT,
         ),
     ] = True,
+    allow_partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial",
+            help="Load what fits of a video checkpoint; list the rest.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = False,
     inflate: Annotated[
-        str, typer.Option(help="center (exact) or mean (I3D's).", rich_help_panel=opt.INPUT)
+        str, typer.Option(help="center (exact) or mean (I3D's).", rich_help_panel=RULES)
     ] = "center",
+    stem: Annotated[
+        str,
+        typer.Option(help="wide: R3D and R(2+1)D take it exactly.", rich_help_panel=RULES),
+    ] = "narrow",
+    time_padding: Annotated[
+        str,
+        typer.Option(
+            help="replicate: end frames repeated; mean is exact then.", rich_help_panel=RULES
+        ),
+    ] = "zeros",
+    num_classes: Annotated[
+        int | None, typer.Option(help="A new head, at random.", rich_help_panel=RULES)
+    ] = None,
+    in_channels: Annotated[
+        int, typer.Option(help="Of the input; 2 for optical flow.", rich_help_panel=RULES)
+    ] = 3,
     frames: Annotated[
         int | None, typer.Option(help="Frames of a clip.", rich_help_panel=opt.INPUT)
     ] = None,
@@ -46,12 +83,13 @@ def convert(
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Turn an image model into a video model and prove what carried over.
+    """Turn a checkpoint into a video model and prove what carried over.
 
     Examples:
         vidinit convert tf_efficientnet_lite0 --to s3d
         vidinit convert resnet50 --to sts-r3d50
-        vidinit convert resnet50 --weights resnet50.pth --to i3d --json
+        vidinit convert resnet50 --weights resnet50.pth --to i3d@top:4 --json
+        vidinit convert r2plus1d_34_kinetics.pth --to r2plus1d-34
     """
     given = opt.passed_on(locals(), "out", "device")
     import vidinit
@@ -82,16 +120,37 @@ def show(report: ConversionReport) -> None:
         f"{report.total('copied')} copied, {report.total('inflated')} inflated, "
         f"{report.total('initialized')} initialized"
     )
-    proof = report.proof
-    before, after = report.image_params / 1e6, report.params / 1e6
+    print_cost(console, report)
+    print_verdict(console, report)
+    for note in report.notes:
+        console.print(f"note: {note}")
+    for what, names in (("left over", report.leftovers), ("missing", report.missing)):
+        if names:
+            console.print(f"{len(names)} tensors {what}: {', '.join(names[:6])}", soft_wrap=True)
+    console.print(f"model: {report.out}", soft_wrap=True)
+
+
+def print_cost(console: Console, report: ConversionReport) -> None:
+    """Parameters and multiply-adds, against the image model's where there is one."""
+    spec, after = report.model.spec, report.params / 1e6
+    video = f"{report.gmacs:.3f} G ({spec.frames} frames)"
+    if report.image_params is None:
+        console.print(f"parameters {after:.2f} M; multiply-adds {video}")
+        return
     console.print(
-        f"parameters {before:.2f} M to {after:.2f} M; multiply-adds {report.image_gmacs:.3f} G "
-        f"(one {proof.size}x{proof.size} image) to {report.gmacs:.3f} G "
-        f"({proof.frames} frames)"
+        f"parameters {report.image_params / 1e6:.2f} M to {after:.2f} M; multiply-adds "
+        f"{report.image_gmacs:.3f} G (one {spec.size}x{spec.size} image) to {video}"
     )
-    verdict = "exact" if report.exact else "[bold]not exact[/]"
+
+
+def print_verdict(console: Console, report: ConversionReport) -> None:
+    """What the proof found."""
+    proof = report.proof
+    if proof is None:
+        console.print(f"read from the layout {report.layout}; a video model has no image to equal")
+        return
+    verdict = "exact" if proof.exact else "[bold]not exact[/]"
     console.print(
-        f"still clip: {verdict}, largest logit difference {report.max_difference:.1e} "
+        f"still clip: {verdict}, largest logit difference {proof.max_difference:.1e} "
         f"(largest logit {proof.scale:.2f})"
     )
-    console.print(f"model: {report.out}", soft_wrap=True)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from vidinit.commands import convert, cotrain, demo, distill, evaluate, finetune, profile
+from vidinit.commands import convert, cotrain, demo, distill, evaluate, export, finetune, profile
 
 import vidinit
 from vidinit.demo.run import run_demo
@@ -20,6 +20,7 @@ PAIRS = [
     (finetune.finetune, vidinit.finetune, set()),
     (evaluate.evaluate, vidinit.evaluate, set()),
     (profile.profile, vidinit.profile, set()),
+    (export.export, vidinit.export, set()),
     (demo.demo, run_demo, set()),
 ]
 

@@ -17,6 +17,7 @@ _PUBLIC = {
     "create_model": "vidinit.zoo.build",
     "distill": "vidinit.recipes.api",
     "evaluate": "vidinit.recipes.api",
+    "export": "vidinit.conversion.export",
     "finetune": "vidinit.recipes.api",
     "list_models": "vidinit.zoo.names",
     "load": "vidinit.checkpoint",
@@ -45,6 +46,7 @@ __all__ = [
     "create_model",
     "distill",
     "evaluate",
+    "export",
     "finetune",
     "list_models",
     "load",
@@ -68,6 +70,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from .checkpoint import load
     from .conversion.convert import convert
+    from .conversion.export import export
     from .engine.predict import predict
     from .errors import VidinitError
     from .measure.profile import profile

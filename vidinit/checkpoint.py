@@ -88,7 +88,15 @@ def save_model(
         folder: replaced as a whole if it is there.
         heads: further heads by name, for a trunk trained on several sources.
         card: further entries of model.yaml (``head_classes``: name to class names).
+
+    Raises:
+        UsageError: for a fused model, whose weights no model could load.
     """
+    if model.fused:
+        raise UsageError(
+            f"a fused model cannot be saved as a model folder: {folder}",
+            "save the model that fuse() was called on, and fuse after loading",
+        )
     from safetensors.torch import save
 
     from . import __version__

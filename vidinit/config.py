@@ -83,6 +83,8 @@ class TrainConfig(Section):
     """Steps between two lines of metrics.jsonl."""
     select: Literal["best", "last"] = "best"
     """Whose weights the model folder gets: the best epoch on validation, or the last."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
 
 
 class EvalConfig(Section):

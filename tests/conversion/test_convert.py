@@ -155,10 +155,13 @@ def test_wrong_requests(tmp_path):
         vidinit.convert("resnet50", "i3d", weights=tmp_path / "none.pth")
     with pytest.raises(UsageError, match="made of resnet50, not of resnet18"):
         vidinit.convert("resnet18", "sts-r3d50", pretrained=False)
-    with pytest.raises(UsageError, match="distill --student r2plus1d-18"):
-        vidinit.convert("resnet18", "r2plus1d-18", pretrained=False)
-    with pytest.raises(UsageError, match="its architecture is needed"):
+    with pytest.raises(UsageError, match="distill --student x3d-s"):
+        vidinit.convert("resnet18", "x3d-s", pretrained=False)
+    with pytest.raises(UsageError, match="no such weights file"):
         vidinit.convert("weights.pth", "i3d")
+    torch.save({"a.weight": torch.zeros(3, 3)}, tmp_path / "odd.pth")
+    with pytest.raises(UsageError, match="its architecture is needed"):
+        vidinit.convert(str(tmp_path / "odd.pth"), "i3d")
     with pytest.raises(UsageError, match="no option"):
         vidinit.convert("resnet18", "i3d", pretrained=False, sts=True)
     file = weights_file("resnet18", tmp_path / "r18.pth")

@@ -18,7 +18,7 @@ def top1(source: image.ImageSource, photo: np.ndarray) -> tuple[int, str]:
     with torch.no_grad():
         logits = source.model(transform(Image.fromarray(photo)).unsqueeze(0))
     best = int(logits.argmax())
-    return best, image.imagenet_classes(source)[best]
+    return best, image.class_names(source)[best]
 
 
 @pytest.mark.parametrize("arch", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"])

@@ -12,7 +12,8 @@ from torch import nn
 import vidinit
 from vidinit.errors import UsageError
 from vidinit.zoo.base import count_parameters
-from vidinit.zoo.inflate import InflatedNet, find_sites
+from vidinit.zoo.inflate import InflatedNet
+from vidinit.zoo.sites import find_sites
 from vidinit.zoo.temporal import TemporalConv, VolumeConv
 
 

@@ -1,95 +1,33 @@
-"""`vidinit convert`: an image checkpoint in, a video model out, with a proof."""
+"""`vidinit convert`: a checkpoint in, a video model out, with a proof."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..checkpoint import check_out, save_model
 from ..errors import UsageError, suggest
 from ..measure.flops import count_macs
 from ..measure.speed import pick_device
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
-from ..zoo.build import assemble
-from ..zoo.image import (
-    ImageSource,
-    build_image_model,
-    clip_spec_of,
-    imagenet_classes,
-    load_image_model,
-)
-from ..zoo.names import find_target
-from .plan import Row, transfer
-from .proof import Proof, prove
+from ..zoo.build import assemble, builder_of, builder_options, create_model, set_input_channels
+from ..zoo.image import ImageSource, build_image_model, class_names, clip_spec_of
+from ..zoo.names import Entry, find_target
+from ..zoo.torchvision_models import GOOGLENET, is_torchvision
+from .factor import factor
+from .layouts.layout import fits, implied, read_layout
+from .plan import Made, Row, stage_of, transfer
+from .proof import prove
+from .report import ConversionReport
 from .rules import INFLATIONS
+from .sources import VideoSource, check_layout, is_file, open_source, video_target
 
-
-@dataclass
-class ConversionReport:
-    """What `convert` did.
-
-    Attributes:
-        source, target: the image model and the video model, by name.
-        weights: where the image weights came from.
-        model: the video model, in eval mode.
-        exact: whether a still clip gets the image model's logits, up to rounding.
-        max_difference: largest logit difference of that check.
-        rows: the table, by stage and rule.
-        params, gmacs: of the video model, at its clip's frames and size.
-        image_params, image_gmacs: of the image model, for one frame of that size.
-        out: the model folder, or None.
-    """
-
-    source: str
-    target: str
-    weights: str
-    model: VideoModel = field(repr=False)
-    proof: Proof
-    rows: list[Row]
-    params: int
-    gmacs: float
-    image_params: int
-    image_gmacs: float
-    out: Path | None = None
-
-    @property
-    def exact(self) -> bool:
-        """Whether a still clip gets the image model's logits, up to rounding."""
-        return self.proof.exact
-
-    @property
-    def max_difference(self) -> float:
-        """Largest difference between a logit of the video model and the image model's."""
-        return self.proof.max_difference
-
-    def total(self, kind: str) -> int:
-        """Tensors that were ``copied``, ``inflated`` or ``initialized``."""
-        return sum(row.tensors for row in self.rows if row.kind == kind)
-
-    def as_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
-        return {
-            "source": self.source,
-            "target": self.target,
-            "weights": self.weights,
-            "exact": self.exact,
-            "max_difference": self.max_difference,
-            "logit_scale": self.proof.scale,
-            "frames": self.proof.frames,
-            "size": self.proof.size,
-            "params": self.params,
-            "gmacs": round(self.gmacs, 3),
-            "image_params": self.image_params,
-            "image_gmacs": round(self.image_gmacs, 3),
-            "copied": self.total("copied"),
-            "inflated": self.total("inflated"),
-            "initialized": self.total("initialized"),
-            "rows": [asdict(row) for row in self.rows],
-            "out": None if self.out is None else str(self.out),
-        }
+STEMS = ("narrow", "wide")
+PADDINGS = ("zeros", "replicate")
 
 
 def convert(
@@ -97,8 +35,14 @@ def convert(
     to: str,
     *,
     weights: str | Path | None = None,
+    layout: str | None = None,
     out: str | Path | None = None,
     inflate: str = "center",
+    stem: str = "narrow",
+    time_padding: str = "zeros",
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    allow_partial: bool = False,
     pretrained: bool = True,
     frames: int | None = None,
     size: int | None = None,
@@ -107,81 +51,81 @@ def convert(
     overwrite: bool = False,
     **options: Any,
 ) -> ConversionReport:
-    """Turn an image model into a video model and prove what carried over.
+    """Turn a checkpoint into a video model and prove what carried over.
 
     Args:
-        source: timm name of the image model (``resnet50``, ``tf_efficientnet_lite0``).
-        to: a plan (``c2d``, ``i3d``, ``s3d``, ``sts``) put on the source's own architecture, or a
-            zoo name (``sts-r3d50``).
-        weights: local file with the image weights; default: a package's, else timm's hub.
+        source: an image model, by timm name (``resnet50``) or as ``torchvision:NAME``, or a file
+            whose layout is recognized: an image network or a video checkpoint.
+        to: a plan (``c2d``, ``i3d``, ``s3d``, ``sts``, ``tsm``), with ``@top:K``, ``@bottom:K`` or
+            ``@stages:1,2`` and ``-g`` for gates, put on the source's own architecture; or a zoo
+            name (``sts-r3d50``).
+        weights: local file with the weights of a named source; default: a package's, else the hub.
+        layout: of a file whose keys cannot tell (torchvision or vmz).
         out: model folder to write; None writes nothing.
-        inflate: ``center`` (exact) or ``mean`` (I3D's; not exact under zero padding).
+        inflate: ``center`` (exact) or ``mean`` (I3D's; exact with ``time_padding="replicate"``).
+        stem: ``wide`` gives the R3D and R(2+1)D families a stem that image weights fit exactly.
+        time_padding: ``replicate`` repeats the end frames of a clip instead of zeros.
+        num_classes: size of a new head, which starts at random; default: the source's head.
+        in_channels: channels of the input, 2 for optical flow: the mean over RGB, repeated.
+        allow_partial: load what fits of a video checkpoint and list the rest.
         pretrained: False starts from random image weights.
         frames, size: the clip the model folder records and the proof uses.
-        seed: of random image weights.
+        seed: of random weights.
         device: where the proof is computed: auto, cpu, cuda or mps.
         overwrite: replace a folder that is there.
-        options: of the plan, ``sts=False`` for example.
+        options: of the plan or family, ``sts=False`` for example.
 
     Raises:
         UsageError: unknown names, weights that do not fit, an ``out`` that is not empty.
         VidinitError: weights that cannot be fetched.
     """
-    if inflate not in INFLATIONS:
-        hint = suggest(inflate, INFLATIONS) or f"use {' or '.join(INFLATIONS)}"
-        raise UsageError(f"unknown inflation rule '{inflate}'", hint)
-    if Path(source).suffix in (".pth", ".pt", ".safetensors", ".bin"):
-        raise UsageError(
-            f"'{source}' is a file; its architecture is needed too",
-            f"vidinit convert ARCH --weights {source} --to {to}",
-        )
-    if frames is not None and frames < 1:
-        raise UsageError(f"--frames must be at least 1, not {frames}")
-    name, entry = find_target(to, source.split(".")[0])
+    _check_word("inflation rule", inflate, INFLATIONS)
+    _check_word("stem", stem, STEMS)
+    _check_word("time padding", time_padding, PADDINGS)
+    check_layout(layout)
+    for name, value in (("frames", frames), ("num-classes", num_classes), ("size", size)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} must be at least 1, not {value}")
+    if not (is_file(source) or is_torchvision(source)):
+        _check_entry(*find_target(to, source.split(".")[0]))
     folder = None if out is None else check_out(Path(out), overwrite=overwrite)
-    if entry.backbone is None:
-        raise UsageError(
-            f"'{to}' has no image network whose weights fit it",
-            f"teach it from an image model instead: vidinit distill --student {to}",
-        )
+    if stem != "narrow":
+        options["stem"] = stem
+    if time_padding != "zeros":
+        options["time_padding"] = time_padding
     place = pick_device(device)
     torch.manual_seed(seed)
-    image = load_image_model(source, weights=weights, pretrained=pretrained)
-    name, entry = find_target(to, image.arch)  # hf-hub: and local-dir: tell it only now
-    assert entry.backbone is not None
-    _check_backbone(image, entry.backbone, to)
-    blank = build_image_model(image.arch, num_classes=0)
-    model = assemble(blank, entry, num_classes=image.num_classes, name=name, **options)
-    model.spec = clip_spec_of(
-        image.model,
-        frames=frames or model.spec.frames,
-        stride=model.spec.stride,
-        size=size or model.spec.size,
+    opened = open_source(source, to, weights=weights, layout=layout, pretrained=pretrained)
+    if isinstance(opened, VideoSource):
+        report = _from_video(opened, to, allow_partial, options)
+    else:
+        report = _from_image(opened, to, inflate, frames, size, place, seed, options)
+    report.source = source
+    report.out = folder
+    model = report.model
+    model.spec = replace(
+        model.spec, frames=frames or model.spec.frames, size=size or model.spec.size
     )
-    rows = transfer(model, image.model.state_dict(), image.classifier, inflate)
+    if num_classes is not None and num_classes != model.num_classes:
+        model.reset_head(num_classes)
+        report.rows = [row for row in report.rows if row.stage != "head"]
+        report.rows.append(Row("head", f"new, for {num_classes} classes", "initialized", 2))
+    if in_channels != 3:
+        set_input_channels(model, in_channels)
+        report.notes.append(
+            f"the first kernels are RGB's mean, repeated for {in_channels} channels"
+        )
     to_channels_last(model).eval()
-    proof = prove(image.model, model, place)
-    report = ConversionReport(
-        source=source,
-        target=name,
-        weights=image.weights,
-        model=model,
-        proof=proof,
-        rows=rows,
-        params=count_parameters(model),
-        gmacs=count_macs(model, (1, 3, proof.frames, proof.size, proof.size)) / 1e9,
-        image_params=count_parameters(image.model),
-        image_gmacs=count_macs(image.model, (1, 3, proof.size, proof.size)) / 1e9,
-        out=folder,
-    )
-    model.classes = imagenet_classes(image)
+    clip = (1, in_channels, model.spec.frames, model.spec.size, model.spec.size)
+    report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
     model.lineage.append(
         {
             "step": "convert",
             "source": source,
-            "weights": image.weights,
-            "to": name,
-            "rule": inflate,
+            "weights": report.weights,
+            "to": report.target,
+            "rule": None if report.layout else inflate,
+            "layout": report.layout,
             "exact": report.exact,
             "max_difference": report.max_difference,
         }
@@ -191,13 +135,142 @@ def convert(
     return report
 
 
+def _check_word(what: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        hint = suggest(given, known) or f"use {' or '.join(known)}"
+        raise UsageError(f"unknown {what} '{given}'", hint)
+
+
+def _check_entry(name: str, entry: Entry) -> None:
+    if entry.backbone is None:
+        raise UsageError(
+            f"'{name}' has no image network whose weights fit it",
+            f"teach it from an image model instead: vidinit distill --student {name}",
+        )
+
+
+def _from_image(
+    image: ImageSource,
+    to: str,
+    inflation: str,
+    frames: int | None,
+    size: int | None,
+    device: torch.device | str,
+    seed: int,
+    options: dict[str, Any],
+) -> ConversionReport:
+    name, entry = find_target(to, image.arch)  # files, hf-hub: and local-dir: tell it only now
+    _check_entry(name, entry)
+    assert entry.backbone is not None
+    _check_backbone(image, entry.backbone, name)
+    blank = None
+    if entry.builder is None:
+        blank = build_image_model(image.arch, num_classes=0)
+    else:
+        options = {**_image_options(image, entry), **options}
+    model = assemble(blank, entry, num_classes=image.num_classes, name=name, **options)
+    spec = model.spec
+    if image.arch != GOOGLENET:  # its builder knows its pixels
+        spec = clip_spec_of(image.model, frames=spec.frames, stride=spec.stride, size=spec.size)
+    model.spec = replace(spec, frames=frames or spec.frames, size=size or spec.size)
+    state = image.model.state_dict()
+    made: dict[str, Made] = {}
+    notes: list[str] = []
+    if entry.builder is not None:  # a plan's norms are the image network's own
+        made, notes = factor(model, state, seed, _norm_eps(image))
+    rows = transfer(model, state, image.classifier, inflation, made)
+    to_channels_last(model).eval()
+    proof = prove(image.model, model, device)
+    if not proof.exact:
+        notes.extend(_reasons(model, entry, inflation, options))
+    model.classes = class_names(image)
+    return ConversionReport(
+        source=image.arch,
+        target=name,
+        weights=image.weights,
+        model=model,
+        proof=proof,
+        rows=rows,
+        params=0,
+        gmacs=0.0,
+        notes=notes,
+        image_params=count_parameters(image.model),
+        image_gmacs=count_macs(image.model, (1, 3, proof.size, proof.size)) / 1e9,
+    )
+
+
+def _norm_eps(image: ImageSource) -> float:
+    """The eps of the image network's batch norms; torch's default where it has none."""
+    norms = (m.eps for m in image.model.modules() if isinstance(m, nn.BatchNorm2d))
+    return next(norms, 1e-5)
+
+
+def _image_options(image: ImageSource, entry: Entry) -> dict[str, Any]:
+    """Options under which a family's graph is the image network's: its norms' eps, its pools."""
+    known = builder_options(builder_of(entry))
+    options: dict[str, Any] = {"bn_eps": _norm_eps(image)} if "bn_eps" in known else {}
+    if "pools" in known:
+        options |= {"pools": "googlenet", "window": None}
+    return options
+
+
+def _reasons(model: VideoModel, entry: Entry, inflation: str, options: dict[str, Any]) -> list[str]:
+    """Why a conversion is not exact, as far as its rules tell."""
+    reasons = []
+    if entry.plan == "tsm":
+        reasons.append("the shift fills the first and last frame with zeros")
+    if inflation == "mean" and options.get("time_padding") != "replicate":
+        way = "; --time-padding replicate makes it exact" if entry.builder is None else ""
+        reasons.append(f"mean inflation with zero padding scales the first and last frames{way}")
+    if entry.builder == "resnet3d:resnet3d" and options.get("stem") != "wide":
+        reasons.append("the stem has no max-pool as the image network has; --stem wide adds it")
+    return reasons
+
+
+def _from_video(
+    video: VideoSource, to: str, allow_partial: bool, options: dict[str, Any]
+) -> ConversionReport:
+    found = video.found
+    name = video_target(to, found)
+    reason = fits(found, name)
+    if reason:
+        raise UsageError(
+            f"{video.weights} cannot become '{name}': {reason}", f"--to {found.target}"
+        )
+    model = create_model(name, num_classes=found.num_classes, **{**implied(found, name), **options})
+    imported = read_layout(model, video.state, found, allow_partial=allow_partial)
+    counted: dict[tuple[str, str, str], int] = {}
+    for key in model.state_dict():
+        absent = key in imported.missing
+        rule = "random" if absent else f"read from {found.layout}"
+        place = (stage_of(key), rule, "initialized" if absent else "copied")
+        counted[place] = counted.get(place, 0) + 1
+    rows = [Row(stage, rule, kind, n) for (stage, rule, kind), n in counted.items()]
+    model.classes = video.classes
+    return ConversionReport(
+        source=video.weights,
+        target=name,
+        weights=video.weights,
+        model=model,
+        proof=None,
+        rows=sorted(rows, key=lambda row: row.stage == "head"),
+        params=0,
+        gmacs=0.0,
+        notes=list(found.notes),
+        layout=found.layout,
+        leftovers=[*imported.leftovers, *imported.unexpected],
+        missing=list(imported.missing),
+    )
+
+
 def _check_backbone(image: ImageSource, backbone: str, to: str) -> None:
     if image.arch == backbone:
         return
+    hint = "put a plan on the source itself: --to c2d, i3d, s3d, sts or tsm"
+    refusal = UsageError(f"'{to}' is made of {backbone}, not of {image.arch}", hint)
+    if GOOGLENET in (image.arch, backbone):
+        raise refusal
     want = build_image_model(backbone).state_dict()
     have = image.model.state_dict()
     if {k: v.shape for k, v in want.items()} != {k: v.shape for k, v in have.items()}:
-        raise UsageError(
-            f"'{to}' is made of {backbone}, not of {image.arch}",
-            "put a plan on the source itself: --to c2d, i3d, s3d or sts",
-        )
+        raise refusal

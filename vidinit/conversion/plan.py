@@ -42,8 +42,14 @@ RULES = {
     "unit-gain": ("norm that passes its input", "initialized"),
     "zeros": ("norm that passes its input", "initialized"),
     "ones": ("norm that passes its input", "initialized"),
+    "unit-gain-2": ("norm that doubles its input, for a gate of 1/2", "initialized"),
+    "double": ("copied times two, for a gate of 1/2", "copied"),
     "random": ("random", "initialized"),
+    "sign-split": ("image kernel and its negative, joined again behind the ReLU", "inflated"),
+    "shift": ("image kernel lifted above the ReLU and lowered again", "inflated"),
+    "low-rank": ("best fit of the image kernel in fewer channels", "inflated"),
 }
+"""What each rule of an `Origin` does, for people, and how the table counts it."""
 
 
 def origins_of(model: VideoModel, classifier: str) -> dict[str, Origin]:
@@ -54,8 +60,21 @@ def origins_of(model: VideoModel, classifier: str) -> dict[str, Origin]:
     return origins
 
 
+@dataclass(frozen=True)
+class Made:
+    """A tensor that a rule over several layers made, and which image tensors went into it."""
+
+    value: Tensor
+    rule: str
+    sources: tuple[str, ...] = ()
+
+
 def transfer(
-    model: VideoModel, image_state: Mapping[str, Tensor], classifier: str, inflation: str
+    model: VideoModel,
+    image_state: Mapping[str, Tensor],
+    classifier: str,
+    inflation: str,
+    made: Mapping[str, Made] | None = None,
 ) -> list[Row]:
     """Fill the video model from an image state dict; every tensor of both sides accounted for.
 
@@ -64,6 +83,7 @@ def transfer(
         image_state: state dict of the image network.
         classifier: key prefix of its classifier.
         inflation: ``center`` or ``mean``.
+        made: tensors whose rule spans several layers, by key of the video model.
 
     Returns:
         The rows of the table, in the order of the network.
@@ -72,6 +92,7 @@ def transfer(
         UsageError: when a tensor is missing, left over, or of another shape.
     """
     origins = origins_of(model, classifier)
+    made = made or {}
     want = model.state_dict()
     state: dict[str, Tensor] = {}
     counted: dict[tuple[str, str, str, str], int] = {}
@@ -79,16 +100,21 @@ def transfer(
     for key, target in want.items():
         origin = origins[key]
         rule = f"inflate-{inflation}" if origin.rule == "inflate" else origin.rule
-        source = None
-        if origin.source is not None:
-            if origin.source not in image_state:
-                raise UsageError(
-                    f"the image weights lack {origin.source}, which {key} is made of",
-                    "they belong to another architecture",
-                )
-            source = image_state[origin.source]
-            used.add(origin.source)
-        state[key] = _value(model, key, target, rule, source)
+        if key in made:
+            rule = made[key].rule
+            state[key] = made[key].value
+            used.update(made[key].sources)
+        else:
+            source = None
+            if origin.source is not None:
+                if origin.source not in image_state:
+                    raise UsageError(
+                        f"the image weights lack {origin.source}, which {key} is made of",
+                        "they belong to another architecture",
+                    )
+                source = image_state[origin.source]
+                used.add(origin.source)
+            state[key] = _value(model, key, target, rule, source)
         words, kind = RULES[rule]
         place = (stage_of(key), words, kind, origin.note)
         counted[place] = counted.get(place, 0) + 1
@@ -105,14 +131,16 @@ def transfer(
 
 def _value(model: VideoModel, key: str, target: Tensor, rule: str, source: Tensor | None) -> Tensor:
     if source is not None:
-        if rule == "copy":
-            value = source
-        elif rule == "inflate-mean":
-            value = rules.inflate_mean(source, target.shape)
+        if rule.startswith("inflate-"):
+            # Where the video layer has further inputs, those of the image kernel come first.
+            shape = torch.Size((target.shape[0], source.shape[1], *target.shape[2:]))
+            make = rules.inflate_mean if rule == "inflate-mean" else rules.inflate_center
+            value = make(source, shape)
         else:
-            value = rules.inflate_center(source, target.shape)
-        # A classifier may be a 1x1 convolution in the image network.
-        value = value.reshape(target.shape) if value.numel() == target.numel() else value
+            value = source * 2 if rule == "double" else source
+            # A classifier may be a 1x1 convolution in the image network.
+            value = value.reshape(target.shape) if value.numel() == target.numel() else value
+        value = rules.widen(value, target.shape)
         if value.shape != target.shape:
             raise UsageError(
                 f"{key} needs {tuple(target.shape)}, the image weights give {tuple(value.shape)}",
@@ -120,12 +148,14 @@ def _value(model: VideoModel, key: str, target: Tensor, rule: str, source: Tenso
             )
         return value
     module: nn.Module = model.get_submodule(key.rpartition(".")[0])
+    if rule == "random":
+        return target.clone()
     if rule == "dirac":
         assert isinstance(module, TemporalConv)
         return rules.dirac(target.shape, module.groups)
-    if rule == "unit-gain":
+    if rule.startswith("unit-gain"):
         assert isinstance(module, nn.BatchNorm2d)
-        return rules.unit_gain(target.shape, module.eps)
+        return rules.unit_gain(target.shape, module.eps) * (2 if rule == "unit-gain-2" else 1)
     return torch.zeros_like(target) if rule == "zeros" else torch.ones_like(target)
 
 

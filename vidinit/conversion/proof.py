@@ -19,12 +19,15 @@ class Proof:
     Attributes:
         max_difference: largest difference of two logits, video against image.
         scale: largest logit of the image model, for comparison.
+        spread: largest difference between two images' logits: where it is no larger than
+            ``max_difference``, the check says little.
         frames: length of the clip.
         size: side of the frame in pixels.
     """
 
     max_difference: float
     scale: float
+    spread: float
     frames: int
     size: int
 
@@ -70,4 +73,5 @@ def prove(
     image_model.cpu()
     video_model.cpu().train(was_training)
     difference = float((got - want).abs().max())
-    return Proof(difference, float(want.abs().max()), frames, size)
+    spread = float((want[0] - want[-1]).abs().max())
+    return Proof(difference, float(want.abs().max()), spread, frames, size)

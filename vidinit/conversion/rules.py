@@ -40,6 +40,21 @@ def inflate_mean(weight: Tensor, shape: torch.Size) -> Tensor:
     return kernel.expand(shape).clone()
 
 
+def widen(weight: Tensor, shape: torch.Size) -> Tensor:
+    """Zeros for the inputs a video layer has beyond the image layer's. Exact, and they can learn.
+
+    Args:
+        weight: (O, I, ...).
+        shape: of the result, (O, I', ...) with I' >= I; other shapes give the weight back as it is.
+    """
+    fits = weight.dim() == len(shape) > 1 and weight.shape[0] == shape[0]
+    if not fits or weight.shape[1] >= shape[1] or weight.shape[2:] != shape[2:]:
+        return weight
+    out = torch.zeros(shape, dtype=weight.dtype)
+    out[:, : weight.shape[1]] = weight
+    return out
+
+
 def dirac(shape: torch.Size, groups: int) -> Tensor:
     """The identity as a temporal kernel (O, I/groups, t, 1): one at the middle tap. Exact."""
     out = torch.zeros(shape)

@@ -29,8 +29,8 @@ class Pixels:
         crop_pct: side of the center crop over the short side it is cut from, in (0, 1].
     """
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_pct: float = 0.875
 

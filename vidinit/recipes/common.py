@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..checkpoint import load, model_folder, save_model
-from ..config import DataConfig, RunConfig
+from ..config import DataConfig, RunConfig, TrainConfig
 from ..data.index import Health, check
 from ..data.loader import ClipDataset, train_loader
 from ..data.sources import Rows
@@ -123,6 +123,17 @@ def open_model(
     return model
 
 
+def set_training(model: VideoModel, train: TrainConfig) -> None:
+    """Dropout and activation checkpointing as the configuration says.
+
+    Raises:
+        UsageError: when activations cannot be recomputed in this network.
+    """
+    model.dropout.p = train.dropout
+    if train.checkpointing:
+        model.set_grad_checkpointing()
+
+
 def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
     """The model's clip settings with what the configuration changes; recorded in the model."""
     changes = {
@@ -194,7 +205,7 @@ def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
             key, was, now = next(
                 (f"{section}.{k}", old.get(k), v) for k, v in value.items() if old.get(k) != v
             )
-        if key in ("data.workers", "data.max_bad", "train.log_every"):
+        if key in ("data.workers", "data.max_bad", "train.log_every", "train.checkpointing"):
             continue
         raise UsageError(
             f"{run.root} was started with {key}={was}, now it is {now}",

@@ -26,6 +26,7 @@ from .common import (
     open_run,
     saver,
     set_spec,
+    set_training,
     training_clips,
     with_messages,
     workers_of,
@@ -107,7 +108,7 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
     )
     classes = {name: list(part.train.classes or ()) for name, part in clips.items()}
     model = open_model(config.model, *_primary(classes))
-    model.dropout.p = train.dropout
+    set_training(model, train)
     spec = set_spec(model, data)
     world, rank = accelerator.num_processes, accelerator.process_index
     sources = [_source(s, clips[s.name], config, spec, world) for s in config.sources]

@@ -22,13 +22,14 @@ from .common import (
     open_run,
     saver,
     set_spec,
+    set_training,
     training_clips,
 )
 
 
 def load_teacher(given: str) -> Teacher:
     """A teacher by short name, timm name, or ``NAME=FILE`` with local weights."""
-    from ..zoo.image import clip_spec_of, imagenet_classes, load_image_model
+    from ..zoo.image import class_names, clip_spec_of, load_image_model
 
     name, _, file = given.partition("=")
     source = load_image_model(
@@ -43,7 +44,7 @@ def load_teacher(given: str) -> Teacher:
         raise UsageError(f"teacher '{name}' has no classifier", "use one with class logits")
     spec = clip_spec_of(source.model, frames=1, stride=1, size=None)
     say(f"teacher {name}: {source.arch}, weights from {source.weights}")
-    return Teacher(name, source.model, spec.mean, spec.std, imagenet_classes(source))
+    return Teacher(name, source.model, spec.mean, spec.std, class_names(source))
 
 
 def check_teachers(teachers: list[str]) -> None:
@@ -71,7 +72,7 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
     health = from_main(accelerator, lambda: checked(found, data.max_bad, "videos"))
     teachers = [load_teacher(given) for given in settings.teachers]
     student = open_model(config.model)
-    student.dropout.p = train.dropout
+    set_training(student, train)
     spec = set_spec(student, data)
     if settings.picks > spec.frames:
         raise UsageError(

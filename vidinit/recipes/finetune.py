@@ -21,6 +21,7 @@ from .common import (
     open_run,
     saver,
     set_spec,
+    set_training,
     training_clips,
     with_messages,
     workers_of,
@@ -44,7 +45,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
     rows, val = clips.train, clips.val
     classes = list(rows.classes or ())
     model = open_model(config.model, len(classes), classes)
-    model.dropout.p = train.dropout
+    set_training(model, train)
     spec = set_spec(model, data)
     run = open_run(config, "finetune", accelerator, resume=resume, overwrite=overwrite)
     run.write_json("data_health.json", clips.health.as_dict())

@@ -36,8 +36,8 @@ class Teacher:
 
     name: str
     model: nn.Module
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     classes: list[str] | None = None
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ def _renormalize(images: Tensor, spec: Any, teacher: Teacher) -> Tensor:
     if tuple(spec.mean) == tuple(teacher.mean) and tuple(spec.std) == tuple(teacher.std):
         return images
 
-    def column(values: tuple[float, float, float]) -> Tensor:
+    def column(values: tuple[float, ...]) -> Tensor:
         return images.new_tensor(values).view(1, 3, 1, 1)
 
     rgb = images * column(spec.std) + column(spec.mean)

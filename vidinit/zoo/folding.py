@@ -10,6 +10,7 @@ Shapes in comments: B clips, T frames, C channels, H x W pixels, O output channe
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import torch
@@ -24,12 +25,25 @@ class FrameCount:
 
     A model owns one and sets it at the start of its forward pass; its temporal layers read it. They
     sit deep inside image backbones whose forward passes know nothing of time.
+
+    `torch.compile` makes a graph per clip length: with a symbolic T, the shapes behind strides in
+    time grow into formulas that it cannot compare in reasonable time.
     """
 
-    __slots__ = ("value",)
+    __slots__ = ("_value",)
 
     def __init__(self, value: int = 1) -> None:
-        self.value = value
+        self._value = value
+
+    @property
+    def value(self) -> int:
+        """T."""
+        return self._value
+
+    @value.setter
+    def value(self, frames: int) -> None:
+        # An index has to be a number: the compiler guards on this one.
+        self._value = operator.index(frames) if torch.compiler.is_dynamo_compiling() else frames
 
     def stride(self, step: int) -> None:
         """What a layer with same padding and this stride in time leaves: ceil(T / step)."""
@@ -140,7 +154,8 @@ def depthwise_conv3d(
     wanted; else the sum over the taps of depthwise conv2d, shifted in time.
     """
     channels, taps = weight.shape[0], weight.shape[2]
-    if x.device.type == "cpu" and not torch.is_grad_enabled():
+    # The meta device counts multiply-adds as the plain operator has them, padding included.
+    if x.device.type in ("cpu", "meta") and not torch.is_grad_enabled():
         return conv3d_folded(x, weight, frames, stride, pads, channels, time_pad)
     step, space = stride
     length = (frames + 2 * time_pad - taps) // step + 1

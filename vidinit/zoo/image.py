@@ -42,16 +42,20 @@ class ImageSource:
         model: the timm model, in eval mode, classifier included.
         weights: where the weights came from, as a phrase for people.
         pretrained: False for random weights.
+        classes: names of the logits where the source tells them.
     """
 
     arch: str
     model: nn.Module
     weights: str
     pretrained: bool
+    classes: list[str] | None = None
 
     @property
     def classifier(self) -> str:
         """Key prefix of the classifier in the state dict, ``fc`` or ``classifier`` for example."""
+        if not hasattr(self.model, "get_classifier"):  # torchvision's
+            return "fc"
         head = self.model.get_classifier()  # type: ignore[operator]
         return next(name for name, module in self.model.named_modules() if module is head)
 
@@ -169,10 +173,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
 
 
-def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop a wrapper's prefix (``module.``, ``model.``, ``backbone.``) that every key carries."""
+def strip_prefixes(
+    state: Mapping[str, Tensor], *, keep_backbone: bool = False
+) -> dict[str, Tensor]:
+    """Drop a wrapper's prefix (``module.``, ``model.``, ``backbone.``) that every key carries.
+
+    ``keep_backbone`` leaves the last one, which belongs to the keys of some video layouts.
+    """
     out = dict(state)
-    for prefix in ("module.", "model.", "backbone."):
+    for prefix in ("module.", "model.") if keep_backbone else ("module.", "model.", "backbone."):
         if out and all(key.startswith(prefix) for key in out):
             out = {key.removeprefix(prefix): value for key, value in out.items()}
     return out
@@ -280,9 +289,11 @@ def clip_spec_of(model: nn.Module, *, frames: int, stride: int, size: int | None
     )
 
 
-def imagenet_classes(source: ImageSource) -> list[str] | None:
-    """ImageNet's class names where the source is a pretrained ImageNet classifier."""
-    if source.num_classes != 1000:
+def class_names(source: ImageSource) -> list[str] | None:
+    """Class names of a source: its own, or ImageNet's for a trained classifier of 1000 classes."""
+    if source.classes is not None:
+        return source.classes
+    if source.num_classes != 1000 or not source.pretrained:
         return None
     from timm.data import ImageNetInfo
 

@@ -1,112 +1,156 @@
-"""R(2+1)D-18 (Tran et al., CVPR 2018), numerically equal to torchvision's.
+"""R3D, MCx, rMCx and R(2+1)D (Tran et al., CVPR 2018), and the R(2+1)D of the STS paper.
 
-Every 3x3x3 convolution is a 1x3x3 one, batch norm, ReLU, and a 3x1x1 one. The width between the two
-is computed once per block from the block's input and output widths, as torchvision does (the paper
-does it per convolution). The tree of names is torchvision's; temporal weights lack its last axis.
+One residual network in five forms: its 3x3 kernels are 3x3x3 (R3D), 1x3x3 in the upper (MCx) or
+the lower (rMCx) groups, or 1x3x3 and 3x1x1 with a norm and a ReLU between (R(2+1)D). The tree of
+names is torchvision's, with ``head`` for ``fc``; temporal weights lack their last axis. r3d_18,
+mc3_18 and r2plus1d_18 of torchvision are equalled number for number.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+import re
+from collections.abc import Callable
+from functools import partial
 
-from .base import ClipSpec, VideoModel
+from torch import nn
+
+from .base import ClipSpec, Origin
 from .folding import FrameCount
-from .temporal import TemporalConv
+from .residual3d import (
+    BLOCKS,
+    ConvMaker,
+    Graph,
+    ResNet3d,
+    check_option,
+    factored_conv,
+    factored_stem,
+    flat_conv,
+    mid_planes,
+    volume_conv,
+    volume_stem,
+)
+
+MIXED = tuple(f"{kind}{group}" for kind in ("mc", "rmc") for group in range(2, 6))
+KINDS = ("r3d", *MIXED, "r2plus1d")
+MIDPLANES = ("per_block", "per_conv")
+STEMS = ("narrow", "wide")
+# The pixel statistics torchvision's Kinetics models were trained with.
+KINETICS = ClipSpec(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
 
 
-def mid_planes(inputs: int, outputs: int) -> int:
-    """Width that gives the 1x3x3 and 3x1x1 pair as many weights as a 3x3x3 kernel (section 3.5)."""
-    return (inputs * outputs * 3 * 3 * 3) // (inputs * 3 * 3 + 3 * outputs)
+def resnet3d(
+    num_classes: int,
+    *,
+    kind: str,
+    depth: int,
+    midplanes: str = "per_block",
+    bn_eps: float = 1e-5,
+    stem: str = "narrow",
+) -> ResNet3d:
+    """A network of "A Closer Look at Spatiotemporal Convolutions" (Tran et al., CVPR 2018).
 
+    R3D-18 has 33,371,472 parameters with 400 classes and takes 20.348 GMACs at 8x112x112.
 
-class Conv2Plus1D(nn.Sequential):
-    """1x3x3 convolution, norm, ReLU, 3x1x1 convolution; both take the stride."""
+    Args:
+        num_classes: size of the head.
+        kind: ``r3d``; ``mcX``: groups below X see time, the stem being group 1 (X 2 to 5);
+            ``rmcX``: groups from X on see time; ``r2plus1d``.
+        depth: 18, 34, 50, 101 or 152; bottlenecks from 50 on.
+        midplanes: where R(2+1)D takes the width between its halves from: ``per_block`` (the block's
+            input and output, as torchvision does) or ``per_conv`` (each kernel's, as the paper and
+            the IG-65M checkpoints do). Other kinds have none.
+        bn_eps: of the batch norms; 1e-3 in the authors' code, 1e-5 in torchvision's.
+        stem: ``narrow`` is the papers'; ``wide`` one an image ResNet fits exactly: a 3x3 max-pool
+            with stride 2 behind it, and 128 channels between R(2+1)D's halves instead of 45.
 
-    def __init__(
-        self, inputs: int, outputs: int, mid: int, stride: int, frames: FrameCount
-    ) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, mid, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(mid),
-            nn.ReLU(inplace=True),
-            TemporalConv(mid, outputs, 3, frames, stride=stride),
-        )
-
-
-class Block(nn.Module):
-    """Two factored convolutions with a shortcut."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, frames: FrameCount) -> None:
-        super().__init__()
-        self.frames = frames
-        self.stride = stride
-        mid = mid_planes(inputs, outputs)
-        self.conv1 = nn.Sequential(
-            Conv2Plus1D(inputs, outputs, mid, stride, frames),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-        )
-        self.conv2 = nn.Sequential(
-            Conv2Plus1D(outputs, outputs, mid, 1, frames), nn.BatchNorm2d(outputs)
-        )
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B*T, C, H, W) to (B*T', C', H', W'); updates the shared frame count."""
-        frames = self.frames.value
-        identity = x
-        if self.downsample is not None:
-            if self.stride > 1:  # the 1x1x1 shortcut strides in time too
-                clips = x.unflatten(0, (-1, frames))[:, :: self.stride]
-                identity = clips.flatten(0, 1)
-            identity = self.downsample(identity)
-        out = self.conv1(x)
-        self.frames.value = -(-frames // self.stride)
-        return F.relu(self.conv2(out) + identity, inplace=True)
-
-
-class R2Plus1D(VideoModel):
-    """Stem, four stages of `Block`, mean over space and time, linear head."""
-
-    def __init__(self, blocks: tuple[int, int, int, int], num_classes: int) -> None:
-        super().__init__(512, num_classes)
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 45, 7, stride=2, padding=3, bias=False),
-            nn.BatchNorm2d(45),
-            nn.ReLU(inplace=True),
-            TemporalConv(45, 64, 3, self.frames),
-            nn.BatchNorm2d(64),
-            nn.ReLU(inplace=True),
-        )
-        widths = (64, 64, 128, 256, 512)
-        for stage, depth in enumerate(blocks):
-            inputs, outputs = widths[stage], widths[stage + 1]
-            layers = [Block(inputs, outputs, 1 if stage == 0 else 2, self.frames)]
-            layers += [Block(outputs, outputs, 1, self.frames) for _ in range(depth - 1)]
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def embed_frames(self, x: Tensor) -> Tensor:
-        """(B*T, 3, H, W) to (B, 512)."""
-        x = self.stem(x)
-        for stage in range(1, 5):
-            x = getattr(self, f"layer{stage}")(x)
-        return x.mean(dim=(2, 3)).unflatten(0, (-1, self.frames.value)).mean(dim=1)
-
-
-def resnet3d(num_classes: int, *, kind: str, depth: int, midplanes: str) -> R2Plus1D:
-    """R(2+1)D-18: 31,505,325 parameters with 400 classes, 20.26 GMACs at 8x112x112."""
-    model = R2Plus1D((2, 2, 2, 2), num_classes)
-    # The pixel statistics torchvision's Kinetics models were trained with.
-    model.spec = ClipSpec(
-        mean=(0.43216, 0.394666, 0.37645),
-        std=(0.22803, 0.22145, 0.216989),
-    )
+    Raises:
+        UsageError: for a value that is none of these.
+    """
+    check_option("kind", kind, KINDS)
+    check_option("depth", depth, BLOCKS)
+    check_option("midplanes", midplanes, MIDPLANES)
+    check_option("stem", stem, STEMS)
+    wide = stem == "wide"
+    factored = partial(factored_conv, per_block=midplanes == "per_block", eps=bn_eps)
+    # Group 1 is the stem, groups 2 to 5 are the stages.
+    border = int(kind[-1]) if kind in MIXED else 0
+    in_time = [(g < border) if kind.startswith("mc") else (g >= border) for g in range(1, 6)]
+    full: ConvMaker = factored if kind == "r2plus1d" else volume_conv
+    makers = [full if here else flat_conv for here in in_time[1:]]
+    steps = [2 if here and stage > 0 else 1 for stage, here in enumerate(in_time[1:])]
+    make_stem: Callable[[FrameCount], nn.Sequential]
+    if kind == "r2plus1d":
+        mid = 128 if wide else 45
+        make_stem = partial(factored_stem, mid=mid, eps=bn_eps, mid_eps=bn_eps)
+    else:
+        make_stem = partial(volume_stem, eps=bn_eps, taps=3 if in_time[0] else 1)
+    graph = Graph(depth, make_stem, tuple(makers), tuple(steps), pool=wide, eps=bn_eps)
+    model = ResNet3d(graph, num_classes)
+    model.spec = KINETICS
+    model.origins = image_origins(model)
     return model
+
+
+def sts_r2plus1d(num_classes: int, *, depth: int = 34, sts: bool = True) -> ResNet3d:
+    """R(2+1)D as in "In Defense of Image Pre-Training" (Li et al., ECCV 2022).
+
+    Unlike the original it has a max-pool, no stride in time, an 83-wide stem, and factored
+    shortcuts. At depth 34: 63,759,281 parameters with 400 classes, 87.638 GMACs at 8x224x224.
+
+    Args:
+        num_classes: size of the head.
+        depth: 34 as in the paper, or 18.
+        sts: False gives the plain twin, with identical keys.
+
+    Raises:
+        UsageError: for another depth.
+    """
+    check_option("depth", depth, (18, 34))
+    eps, mid_eps = 1e-3, 1e-5
+    conv = partial(factored_conv, per_block=False, eps=mid_eps, sts=sts)
+    mid = mid_planes(3, 64, 7)
+    stem = partial(factored_stem, mid=mid, eps=eps, mid_eps=mid_eps, sts=sts)
+    graph = Graph(depth, stem, (conv,) * 4, (1, 1, 1, 1), pool=True, eps=eps, split_shortcut=True)
+    model = ResNet3d(graph, num_classes)
+    model.origins = image_origins(model)
+    return model
+
+
+def image_origins(model: ResNet3d) -> dict[str, Origin]:
+    """Where the weights of the image ResNet of the same depth go.
+
+    The rule ``factor`` stands at both halves of a factored kernel and at the norm between them: one
+    image kernel makes all three (`vidinit.conversion.factor`).
+    """
+    state = model.state_dict()
+    stem = {"0": "conv1.0", "1": "conv1.1"}
+    if "stem.3.weight" in state:
+        stem = {"0": "conv1.0.0", "1": "conv1.0.1", "3": "conv1.0.3", "4": "conv1.1"}
+    origins: dict[str, Origin] = {}
+    for key, value in state.items():
+        place = key
+        if key.startswith("stem."):
+            _, layer, leaf = key.split(".")
+            place = f"{stem[layer]}.{leaf}"
+        match = _PLACE.fullmatch(place)
+        if match is None:
+            continue  # the head
+        block, layer, part, half, leaf = match.groups("")
+        if layer == "downsample":
+            source = f"{block}downsample.{part}."
+        else:
+            source = f"{block}{'bn' if part == '1' else 'conv'}{layer[-1]}."
+        if half:
+            origins[key] = Origin(f"{source}weight", "factor")
+        else:
+            origins[key] = Origin(source + leaf, "inflate" if value.dim() == 5 else "copy")
+    return origins
+
+
+_PLACE = re.compile(
+    r"(layer\d\.\d+\.)?"  # block
+    r"(conv\d|downsample)\."
+    r"([01])\."  # convolution or norm
+    r"([013]\.)?"  # spatial half, norm between, temporal half
+    r"(\w+)"
+)

@@ -319,28 +319,34 @@ class TemporalShift(nn.Module):
 
 
 class SelfGating(nn.Module):
-    """Y = sigmoid(W mean(X) + b) * X, the mean over time and space (S3D-G, section 3.3).
+    """Y = scale * sigmoid(W mean(X) + b) * X, the mean over time and space (S3D-G, section 3.3).
 
     Args:
         channels: C.
         frames: the model's frame count.
         bias: the authors' code has none, the MIL-NCE port has one.
+        scale: the paper's gate has 1, so that a fresh one halves its input; with 2 a gate of zero
+            weights passes its input unchanged, behind any activation.
 
-    W starts at N(0, 0.01), so that a fresh gate halves its input.
+    W starts at N(0, 0.01).
     """
 
     is_new = True  # counted among the temporal parameters: no image network has it
 
-    def __init__(self, channels: int, frames: FrameCount, *, bias: bool = False) -> None:
+    def __init__(
+        self, channels: int, frames: FrameCount, *, bias: bool = False, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.fc = nn.Linear(channels, channels, bias=bias)
         nn.init.trunc_normal_(self.fc.weight, std=0.01)
         if bias:
             nn.init.zeros_(self.fc.bias)
         self.frames = frames
+        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to the same."""
         clips = x.unflatten(0, (-1, self.frames.value))
-        gate = torch.sigmoid(self.fc(x.mean(dim=(2, 3)).unflatten(0, clips.shape[:2]).mean(dim=1)))
+        mean = x.mean(dim=(2, 3)).unflatten(0, clips.shape[:2]).mean(dim=1)
+        gate = self.scale * torch.sigmoid(self.fc(mean))
         return (clips * gate[:, None, :, None, None]).flatten(0, 1)

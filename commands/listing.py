@@ -1,0 +1,67 @@
+"""`vidinit list`."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Annotated
+
+import typer
+
+from vidinit.errors import UsageError, suggest
+
+from . import options as opt
+
+
+def list_names(
+    kind: Annotated[
+        str, typer.Argument(help="models, plans, teachers or layouts.", metavar="KIND")
+    ] = "models",
+    pattern: Annotated[str, typer.Argument(help="Shell pattern; quote it.")] = "*",
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Names that the other commands take.
+
+    The 72 cuts of the Inception family (s3d@top:2) are listed where the pattern holds an @.
+
+    Examples:
+        vidinit list models 's3d*'
+        vidinit list models 'i3d@top:*'
+        vidinit list plans
+    """
+    from vidinit.zoo import names
+
+    if kind == "models":
+        rows = {name: describe(name) for name in names.list_models(pattern)}
+    elif kind == "plans":
+        rows = {k: v for k, v in names.PLANS.items() if fnmatch.fnmatch(k, pattern)}
+    elif kind == "teachers":
+        rows = {k: v for k, v in names.TEACHERS.items() if fnmatch.fnmatch(k, pattern)}
+    elif kind == "layouts":
+        from vidinit.conversion.layouts.layout import LAYOUTS
+
+        rows = {name: "" for name in LAYOUTS if fnmatch.fnmatch(name, pattern)}
+    else:
+        kinds = ["models", "plans", "teachers", "layouts"]
+        raise UsageError(
+            f"'{kind}' is nothing to list", suggest(kind, kinds) or f"use {', '.join(kinds)}"
+        )
+    if not rows:
+        raise UsageError(f"no {kind} match '{pattern}'", f"`vidinit list {kind}` shows all")
+    if json:
+        opt.print_json(list(rows))
+        return
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        typer.echo(f"{name:{width}}  {text}".rstrip())
+
+
+def describe(name: str) -> str:
+    """A model's clip, and the image network it can start from."""
+    from vidinit.zoo.names import ALIASES, find_entry
+
+    entry = find_entry(name)
+    clip = f"{entry.frames}x{entry.size}x{entry.size}" if entry.size else f"{entry.frames} frames"
+    start = f"from {entry.backbone}" if entry.backbone else "no image network fits"
+    also = f"  = {ALIASES[name]}" if name in ALIASES else ""
+    return f"{clip:14} {start}{also}"

@@ -1,0 +1,258 @@
+"""What a public file holds: zoo name and options, read off its keys and shapes.
+
+One function per family, whatever the code base: it looks at the file through a scheme, under our
+names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .table import Scheme
+
+BOTTLENECKS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+BASIC: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+X3D_BLOCKS: dict[tuple[int, ...], str] = {(3, 5, 11, 7): "s", (5, 10, 25, 15): "l"}
+BLOCKS_50_50 = 6  # blocks of the third stage with temporal taps in SlowFast 16x8, R101 50-50
+
+
+@dataclass
+class Guess:
+    """What a family's function found.
+
+    Attributes:
+        target: zoo name.
+        options: for `create_model`, whether or not they are the entry's defaults.
+        refusal: why the file cannot become a zoo model although it is understood.
+        notes: what the keys do not tell, one sentence each.
+    """
+
+    target: str
+    options: dict[str, Any] = field(default_factory=dict)
+    refusal: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class View:
+    """A public state dict under our names.
+
+    Args:
+        scheme: whose names they are.
+        state: the public state dict.
+        asked: whether the user named the layout.
+    """
+
+    def __init__(self, scheme: Scheme, state: Mapping[str, Tensor], *, asked: bool) -> None:
+        self.scheme = scheme
+        self.state = state
+        self.asked = asked
+
+    def get(self, key: str) -> Tensor | None:
+        """The tensor that our key ``key`` stands for; None where the file has none."""
+        public = self.scheme.public_key(key)
+        return None if public is None else self.state.get(public)
+
+    def taps(self, key: str) -> int:
+        """Temporal taps of a kernel; 0 where the file has none."""
+        value = self.get(key)
+        if value is None:
+            return 0
+        return int(value.shape[2]) if value.dim() == 5 else 1
+
+    def depthwise(self, key: str) -> bool:
+        """Whether the file has this kernel and it reads one channel each."""
+        value = self.get(key)
+        return value is not None and value.shape[1] == 1
+
+    def blocks(self, layer: str, path: str = "") -> tuple[int, ...]:
+        """Blocks of the four stages, counted by a tensor that each of them has."""
+        counts = []
+        for stage in range(1, 5):
+            count = 0
+            while self.get(f"{path}layer{stage}.{count}.{layer}") is not None:
+                count += 1
+            counts.append(count)
+        return tuple(counts)
+
+
+def _trunk(view: View) -> Guess | None:
+    """C2D, I3D and Slow: ResNets with temporal taps in the first convolutions of blocks."""
+    stem, middle = view.get("trunk.conv1.weight"), view.get("trunk.layer4.0.conv2.weight")
+    if stem is None or stem.dim() != 5 or middle is None or middle.shape[1] == 1:
+        return None
+    depth = BOTTLENECKS.get(view.blocks("conv3.weight", "trunk."))
+    if depth is None:
+        return None
+    if view.taps("trunk.conv1.weight") > 1 or view.taps("trunk.layer1.0.conv1.weight") > 1:
+        kind = "i3d"
+    else:
+        kind = "slowonly" if view.taps("trunk.layer3.0.conv1.weight") > 1 else "c2d"
+    guess = Guess(f"{kind}-r{depth}")
+    layout = view.scheme.layout
+    if view.taps("trunk.layer4.0.conv2.weight") > 1:
+        guess.refusal = "its 3x3 kernels see time too, which no ResNet of the zoo's I3D has"
+    elif layout in ("mmaction", "sts-image"):
+        if kind == "i3d":
+            guess.refusal = (
+                "mmaction2's I3D strides in time in its stem and its first pool, the zoo's does not"
+            )
+        if layout == "sts-image":
+            guess.target = f"sts-{guess.target}"
+    elif kind != "slowonly":
+        guess.options["pool"] = view.scheme.pooled is not False
+        if view.scheme.pooled is None:
+            guess.notes = (f"the keys do not tell whether {kind} pools in time: it does here",)
+    return guess
+
+
+def _frames(view: View) -> Guess | None:
+    """mmaction2's TSN, which is its C2D without pools: a 2-D ResNet for each frame."""
+    stem, first = view.get("trunk.conv1.weight"), view.get("trunk.layer1.0.conv1.weight")
+    if stem is None or stem.dim() != 4 or first is None:
+        return None
+    depth = BOTTLENECKS.get(view.blocks("conv3.weight", "trunk."))
+    if depth is None:
+        return None
+    note = "the keys do not tell TSN and C2D without pools from C2D with pools: it has none here"
+    return Guess(f"c2d-r{depth}", {"pool": False}, notes=(note,))
+
+
+def _tsm(view: View) -> Guess | None:
+    if view.get("trunk.layer1.0.conv1.weight") is None:
+        return None
+    depth = BOTTLENECKS.get(view.blocks("conv3.weight", "trunk."), 50)
+    refusal = ""
+    if depth != 50:
+        refusal = "deep networks of mmaction2 shift in every second block only, the zoo's in all"
+    return Guess(f"tsm-r{depth}", refusal=refusal)
+
+
+def _csn(view: View) -> Guess | None:
+    if view.depthwise("layer1.0.conv2.0.weight"):
+        kind = "ir"
+    elif view.depthwise("layer1.0.conv2.0.2.weight"):
+        kind = "ip"
+    else:
+        return None
+    depth = BOTTLENECKS.get(view.blocks("conv3.0.weight"))
+    if depth is None:
+        return None
+    if view.scheme.layout == "sts-image":
+        return Guess(f"sts-{kind}-csn-{depth}")
+    return Guess(f"{kind}-csn-{depth}")
+
+
+def _resnet3d(view: View) -> Guess | None:
+    """R3D, MCx, rMCx and R(2+1)D under torchvision's names."""
+    stem = view.get("stem.0.weight")
+    counts = view.blocks("conv2.1.weight")
+    deep = view.get("layer1.0.conv3.0.weight") is not None
+    depth = (BOTTLENECKS if deep else BASIC).get(counts)
+    if stem is None or depth is None or view.depthwise("layer1.0.conv2.0.weight"):
+        return None
+    if view.depthwise("layer1.0.conv2.0.2.weight"):
+        return None
+    if view.get("stem.3.weight") is None:
+        taps = [view.taps(f"layer{stage}.0.conv2.0.weight") for stage in range(1, 5)]
+        return Guess(_mixed_kind(view.taps("stem.0.weight"), taps) + f"-{depth}")
+    second = view.get("layer2.0.conv2.0.0.weight")
+    if second is None:
+        return None
+    mid, planes = int(second.shape[0]), int(second.shape[1])
+    per_conv = mid == 27 * planes * planes // (9 * planes + 3 * planes)
+    if per_conv and view.scheme.layout == "torchvision" and not view.asked:
+        return None  # torchvision's own class cannot build it: VMZ's
+    guess = Guess(f"r2plus1d-{depth}", {"midplanes": "per_conv" if per_conv else "per_block"})
+    if deep and view.scheme.layout == "vmz":
+        guess.refusal = "VMZ's deep R(2+1)D pools behind its stem, the zoo's does not"
+    return guess
+
+
+def _mixed_kind(stem: int, taps: list[int]) -> str:
+    """``r3d``, ``mcX`` or ``rmcX``: groups count from 1, the stem."""
+    if stem > 1:
+        first_flat = next((group for group, t in enumerate(taps, 2) if t == 1), None)
+        return "r3d" if first_flat is None else f"mc{first_flat}"
+    return f"rmc{next((group for group, t in enumerate(taps, 2) if t > 1), 6)}"
+
+
+def _r2plus1d(view: View) -> Guess | None:
+    """mmaction2's R(2+1)D, whose shortcuts are factored too."""
+    if view.get("stem.3.weight") is None or view.get("layer2.0.downsample.0.3.weight") is None:
+        return None
+    depth = BASIC.get(view.blocks("conv2.1.weight"))
+    guess = Guess(f"sts-r2plus1d-{depth}")
+    if view.scheme.layout == "mmaction":
+        guess.refusal = (
+            "mmaction2's R(2+1)D strides in time, the zoo's with these kernels does not; the STS "
+            "repository's does not either: if it is one of its files, use the layout sts-image"
+        )
+    return guess
+
+
+def _slowfast(view: View) -> Guess | None:
+    if view.get("slow.conv1.weight") is None or view.get("fast.conv1.weight") is None:
+        return None
+    depths = {BOTTLENECKS.get(view.blocks("conv3.weight", path)) for path in ("slow.", "fast.")}
+    if len(depths) > 1:
+        return Guess("slowfast-r50-8x8", refusal="its two pathways have different depths")
+    depth, fusion = depths.pop(), view.taps("lateral.0.conv.weight")
+    name = f"slowfast-r{depth}-{'4x16' if fusion == 5 else '8x8'}"
+    if depth == 101:
+        short = view.taps(f"slow.layer3.{BLOCKS_50_50}.conv1.weight") == 1
+        name = f"slowfast-r101-{'16x8' if short else '8x8'}"
+    options: dict[str, Any] = {"fusion": fusion}
+    if view.get("lateral.0.norm.weight") is None:
+        name = f"sts-{name}"
+        if view.scheme.layout != "sts-image":
+            options["sts"] = False
+    elif view.scheme.layout in ("pytorchvideo", "pyslowfast"):
+        options["slow_frames"] = "linspace"
+    return Guess(name, options)
+
+
+def _x3d(view: View) -> Guess | None:
+    if view.get("stem.conv_t.weight") is None:
+        return None
+    version = X3D_BLOCKS.get(view.blocks("conv3.weight"))
+    if version is None:
+        return None
+    if view.scheme.layout == "sts-image" and version == "s":
+        return Guess("sts-x3d-s")
+    normed = view.get("layer1.0.downsample.1.weight") is not None
+    return Guess(f"x3d-{version}", {"norm_shortcut": normed})
+
+
+def _s3d(view: View) -> Guess | None:
+    if view.get("conv1a.time.weight") is None or view.get("mixed3b.b0.conv.weight") is None:
+        return None
+    return Guess("s3d", {"window": None if view.scheme.layout == "kylemin" else 7})
+
+
+def _i3d(view: View) -> Guess | None:
+    if view.get("conv1a.conv.weight") is None or view.get("mixed3b.b0.conv.weight") is None:
+        return None
+    return Guess("i3d", {"padding": "same"})
+
+
+FAMILIES: dict[str, Callable[[View], Guess | None]] = {
+    "trunk": _trunk,
+    "frames": _frames,
+    "tsm": _tsm,
+    "csn": _csn,
+    "resnet3d": _resnet3d,
+    "r2plus1d": _r2plus1d,
+    "slowfast": _slowfast,
+    "x3d": _x3d,
+    "s3d": _s3d,
+    "i3d": _i3d,
+}
+FIRST_KERNELS = (
+    *("trunk.conv1.weight", "slow.conv1.weight", "stem.conv_s.weight", "stem.0.weight"),
+    "conv1a.conv.weight",
+)
+"""Our keys of the kernels that read the pixels."""

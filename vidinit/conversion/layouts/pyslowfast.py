@@ -1,0 +1,68 @@
+"""PySlowFast's names: stages s1 to s5 with numbered pathways, then the head."""
+
+from __future__ import annotations
+
+from .table import GRAY, Rename, Scheme, renamer
+
+RESNET = {
+    **{f"conv{n}": f"branch2.{letter}" for n, letter in enumerate("abc", 1)},
+    **{f"bn{n}": f"branch2.{letter}_bn" for n, letter in enumerate("abc", 1)},
+    "downsample.0": "branch1",
+    "downsample.1": "branch1_bn",
+}
+X3D = {**RESNET, "se.fc1": "branch2.se.fc1", "se.fc2": "branch2.se.fc2"}
+STAGES = (2, 3, 4, 5)
+BLOCK = "s{stage}.pathway0_res{block}"
+
+
+def _slowfast() -> Rename:
+    outer = {"head": "head.projection"}
+    for number, path in enumerate(("slow", "fast")):
+        outer[f"{path}.conv1"] = f"s1.pathway{number}_stem.conv"
+        outer[f"{path}.bn1"] = f"s1.pathway{number}_stem.bn"
+    for stage in range(4):
+        outer[f"lateral.{stage}.conv"] = f"s{stage + 1}_fuse.conv_f2s"
+        outer[f"lateral.{stage}.norm"] = f"s{stage + 1}_fuse.bn"
+    return renamer(
+        outer,
+        "s{stage}.pathway{path}_res{block}",
+        RESNET,
+        stages=STAGES,
+        paths={"slow.": "0", "fast.": "1"},
+    )
+
+
+_resnet = renamer(
+    {
+        "trunk.conv1": "s1.pathway0_stem.conv",
+        "trunk.bn1": "s1.pathway0_stem.bn",
+        "head": "head.projection",
+    },
+    BLOCK,
+    RESNET,
+    stages=STAGES,
+)
+
+_x3d = renamer(
+    {
+        "stem.conv_s": "s1.pathway0_stem.conv_xy",
+        "stem.conv_t": "s1.pathway0_stem.conv",
+        "stem.norm": "s1.pathway0_stem.bn",
+        "conv5": "head.conv_5",
+        "bn5": "head.conv_5_bn",
+        "fc1": "head.lin_5",
+        "head": "head.projection",
+    },
+    BLOCK,
+    X3D,
+    stages=STAGES,
+)
+
+LAYOUT = "pyslowfast"
+TRUNKS = r"(c2d|i3d|(sts-)?slowonly)-r(50|101)"
+
+SCHEMES = (
+    Scheme(LAYOUT, "slowfast", _slowfast(), r"slowfast-.+", GRAY),  # its slow half looks like Slow
+    Scheme(LAYOUT, "trunk", _resnet, TRUNKS, GRAY, graph={"time_padding": "zeros"}),
+    Scheme(LAYOUT, "x3d", _x3d, r"x3d-(xs|s|m|l)", GRAY, graph={"norm_shortcut": True}),
+)

@@ -1,0 +1,88 @@
+"""What a conversion did, for people and for scripts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..zoo.base import VideoModel
+from .plan import Row
+from .proof import Proof
+
+
+@dataclass
+class ConversionReport:
+    """What `vidinit.convert` did.
+
+    Attributes:
+        source, target: the source and the video model, by name.
+        weights: where the weights came from.
+        model: the video model, in eval mode.
+        proof: the still-clip check; None for a video checkpoint, which has no image parent.
+        rows: the table, by stage and rule.
+        notes: what a user should know about exactness, one sentence each.
+        params, gmacs: of the video model, at its clip's frames and size.
+        image_params, image_gmacs: of the image model, for one frame of that size; None without one.
+        layout: the public layout of a video checkpoint; None for image models.
+        leftovers: tensors of the file that have no place in the model, by name.
+        missing: tensors of the model that the file lacked (``allow_partial``), by name.
+        out: the model folder, or None.
+    """
+
+    source: str
+    target: str
+    weights: str
+    model: VideoModel = field(repr=False)
+    proof: Proof | None
+    rows: list[Row]
+    params: int
+    gmacs: float
+    notes: list[str] = field(default_factory=list)
+    image_params: int | None = None
+    image_gmacs: float | None = None
+    layout: str | None = None
+    leftovers: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    out: Path | None = None
+
+    @property
+    def exact(self) -> bool | None:
+        """Whether a still clip gets the image model's logits, up to rounding; None unproved."""
+        return None if self.proof is None else self.proof.exact
+
+    @property
+    def max_difference(self) -> float | None:
+        """Largest difference between a logit of the video model and the image model's."""
+        return None if self.proof is None else self.proof.max_difference
+
+    def total(self, kind: str) -> int:
+        """Tensors that were ``copied``, ``inflated`` or ``initialized``."""
+        return sum(row.tensors for row in self.rows if row.kind == kind)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        proof, spec = self.proof, self.model.spec
+        return {
+            "source": self.source,
+            "target": self.target,
+            "weights": self.weights,
+            "layout": self.layout,
+            "exact": self.exact,
+            "max_difference": self.max_difference,
+            "logit_scale": None if proof is None else proof.scale,
+            "frames": spec.frames,
+            "size": spec.size,
+            "params": self.params,
+            "gmacs": round(self.gmacs, 3),
+            "image_params": self.image_params,
+            "image_gmacs": None if self.image_gmacs is None else round(self.image_gmacs, 3),
+            "copied": self.total("copied"),
+            "inflated": self.total("inflated"),
+            "initialized": self.total("initialized"),
+            "notes": self.notes,
+            "leftovers": self.leftovers,
+            "missing": self.missing,
+            "rows": [asdict(row) for row in self.rows],
+            "out": None if self.out is None else str(self.out),
+        }
