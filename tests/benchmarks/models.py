@@ -62,7 +62,7 @@ def check_equal(ours: Side, theirs: Side, case: str, precision: str) -> None:
         total = sum(math.exp(x) for x in a)
         a = [math.exp(x) / total for x in a]
     worst = max(abs(x - y) for x, y in zip(a, b, strict=True))
-    assert worst < 1e-4 * max(scale, 1e-3), f"{case}: logits differ by {worst} of {scale}"
+    assert worst < 1e-3 * scale, f"{case}: logits differ by {worst} of {scale}"
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--steps", nargs="*", default=["train", "infer", "fused"])
+    parser.add_argument("--steps", nargs="*", default=["infer", "fused", "train"])
     parser.add_argument("--same-allocator", action="store_true")
     options = parser.parse_args()
     print(f"{options.threads} threads, batches of {options.batch}, {options.precision}\n")
@@ -91,16 +91,20 @@ def main() -> None:
         check_equal(*sides, case, options.precision)
         clip = "x".join(map(str, CASES[case][3]))
         for step in options.steps:
-            answers: tuple[list[dict], list[dict]] = ([], [])
-            for turn in range(options.rounds + 1):
-                for side, kept in zip(sides, answers, strict=True):
-                    answer = side.do(step)
-                    if turn:  # the first round warms up
-                        kept.append(answer)
-            seconds = [[answer["seconds"] for answer in kept] for kept in answers]
-            ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
-            a, b = map(statistics.median, seconds)
-            peaks = [max(answer["peak_mb"] or 0 for answer in kept) for kept in answers]
+            # The first steps warm up and are watched; the others are timed.
+            peaks = [side.do(f"{step} peak")["peak_mb"] or 0 for side in sides]
+            peaks = [
+                max(p, side.do(f"{step} peak")["peak_mb"] or 0)
+                for p, side in zip(peaks, sides, strict=True)
+            ]
+            for side in sides:
+                side.do(step)
+            times: tuple[list[float], list[float]] = ([], [])
+            for _ in range(options.rounds):
+                for side, kept in zip(sides, times, strict=True):
+                    kept.append(side.do(step)["seconds"])
+            ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
+            a, b = map(statistics.median, times)
             print(
                 f"| {case}, {clip}, {step} | {a:.3f} | {b:.3f} | {ratio:.2f} "
                 f"| {peaks[0]:.0f} | {peaks[1]:.0f} |",

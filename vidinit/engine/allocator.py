@@ -1,17 +1,29 @@
-"""Memory pages for training on a CPU."""
+"""How freed memory is kept while training on a CPU."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+_TRIM, _MMAP = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
 
-def use_huge_pages() -> None:
-    """Have PyTorch ask Linux for huge pages behind its large CPU tensors.
+def keep_freed_memory() -> bool:
+    """Have the C library keep freed memory for the next step instead of giving it back.
 
-    The activations of a clip are tens of megabytes each, and are handed back to the system and
-    fetched anew at every step: with pages of 4 KiB the faults cost a good part of it. Call it
-    before the first tensor is made; a value that the user has set stays.
+    The activations of a clip are tens of megabytes each. By default glibc hands such blocks back to
+    the system when they are freed and fetches them anew, page by page, at every layer: a fifth of
+    a training step. Kept, they cost about a fifth more resident memory.
+
+    Returns:
+        Whether it was done: not without glibc, nor where the user has set its allocator.
     """
-    os.environ.setdefault(HUGE_PAGES, "1")
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in _OWN):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_MMAP, 1 << 30)) and bool(mallopt(_TRIM, (1 << 31) - 1))

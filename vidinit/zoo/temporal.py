@@ -27,11 +27,13 @@ from .folding import (
     conv3d_folded,
     conv_pads,
     depthwise_conv3d,
+    fold,
     frames_by_space,
     pad_frames,
     same_pads,
     same_time_pads,
     time_by_space,
+    unfold,
 )
 from .sts import check_sts, sts_conv, sts_depthwise, sts_temporal
 
@@ -234,7 +236,10 @@ class VolumeConv(nn.Module):
 
 
 class VolumePool(nn.Module):
-    """Max-pool of kernel (t, k, k), as a spatial and a temporal one: the maximum is separable.
+    """Max-pool of kernel (t, k, k).
+
+    The maximum is separable: where torch's 3-D pool cannot do it (SAME padding, ceil mode in space
+    alone, pools of one axis), a spatial and a temporal pool follow one another.
 
     Args:
         kernel, stride: (time, space).
@@ -262,6 +267,14 @@ class VolumePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to (B*T', C, H', W')."""
         (taps, k), (step, space) = self.kernel, self.stride
+        if self.padding is not None and not self.ceil_mode and min(taps, k) > 1:
+            t, (pad_time, pad) = self.frames.value, self.padding
+            if t + 2 * pad_time >= taps:
+                volume = F.max_pool3d(
+                    unfold(x, t), (taps, k, k), (step, space, space), (pad_time, pad, pad)
+                )
+                self.frames.value = volume.shape[2]
+                return fold(volume)
         if (k, space) != (1, 1):
             pad = 0
             if self.padding is None:

@@ -1,0 +1,42 @@
+"""The allocator's setting: done where it can be, and never against the user's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vidinit.engine.allocator import keep_freed_memory
+
+STEP = """
+import resource
+from vidinit.engine.allocator import keep_freed_memory
+assert not {keep} or keep_freed_memory()
+import torch
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(16 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_freed_blocks_are_reused_without_page_faults():
+    counts = []
+    for keep in (False, True):
+        code = STEP.format(keep=keep)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        counts.append(int(done.stdout))
+    assert counts[1] < counts[0] / 10
+
+
+def test_a_users_setting_is_left_alone(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert keep_freed_memory() is False
