@@ -28,6 +28,11 @@ def no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_measure", refuse)
 
 
+def test_profile_of_a_family_that_is_no_timm_network() -> None:
+    (row,) = profile(["fast-s3d"], frames=14, size=32, seconds=0.1, device="cpu")
+    assert row["params"] == 6_859_696
+
+
 def test_profile_of_a_zoo_name() -> None:
     (row,) = profile([SMALL], batch_size=2, **FAST)
     assert list(row) == [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-import torchvision
 from support import shake_norms
 from torch import nn
 
@@ -13,6 +12,7 @@ import vidinit
 from vidinit.errors import UsageError
 from vidinit.zoo.base import count_parameters
 from vidinit.zoo.inflate import InflatedNet
+from vidinit.zoo.names import parse_plan
 from vidinit.zoo.sites import find_sites
 from vidinit.zoo.temporal import TemporalConv, VolumeConv
 
@@ -36,64 +36,6 @@ def on_meta(name: str, **options) -> vidinit.zoo.base.VideoModel:
 )
 def test_parameter_counts(name, params):
     assert count_parameters(on_meta(name)) == params
-
-
-def test_r2plus1d_equals_torchvision():
-    ours = vidinit.create_model("r2plus1d-18", num_classes=12).eval()
-    theirs = torchvision.models.video.r2plus1d_18(num_classes=12).eval()
-    shake_norms(theirs)
-    want = ours.state_dict()
-    given = {k.replace("fc.", "head."): v for k, v in theirs.state_dict().items()}
-    ours.load_state_dict({k: v.reshape(want[k].shape) for k, v in given.items()})
-    for frames, side in ((8, 48), (5, 32)):
-        x = torch.randn(1, 3, frames, side, side)
-        a, b = ours(x), theirs(x)
-        assert (a - b).abs().max() < 1e-5 * b.abs().max()
-    # Gradients of the last clip, by name.
-    a.square().sum().backward()
-    b.square().sum().backward()
-    grads = {k.replace("fc.", "head."): p.grad for k, p in theirs.named_parameters()}
-    for name, parameter in ours.named_parameters():
-        other = grads[name].reshape(parameter.shape)
-        assert (parameter.grad - other).abs().max() <= 1e-4 * max(1.0, float(other.abs().max()))
-
-
-def test_slow_only_equals_pytorchvideo():
-    ours = vidinit.create_model("r3d50", num_classes=7).eval()
-    create_resnet = pytest.importorskip("pytorchvideo.models.resnet").create_resnet
-    theirs = create_resnet(
-        model_num_class=7,
-        model_depth=50,
-        stem_conv_kernel_size=(1, 7, 7),
-        head_pool_kernel_size=(4, 2, 2),
-        head_activation=None,
-        dropout_rate=0,
-    ).eval()
-    shake_norms(theirs)
-    want = ours.state_dict()
-    state = {}
-    for key, value in theirs.state_dict().items():
-        new = slow_only_key(key)
-        state[new] = value.reshape(want[new].shape)
-    ours.load_state_dict(state)
-    x = torch.randn(1, 3, 4, 64, 64)
-    a, b = ours(x), theirs(x)
-    assert (a - b).abs().max() < 1e-5 * b.abs().max()
-
-
-def slow_only_key(key: str) -> str:
-    """pytorchvideo's name to timm's; pytorchvideo swaps neither kernels nor order."""
-    parts = key.split(".")
-    if key.startswith("blocks.5.proj"):
-        return f"head.{parts[-1]}"
-    if parts[1] == "0":
-        return f"trunk.{'conv1' if parts[2] == 'conv' else 'bn1'}.{parts[-1]}"
-    block = f"trunk.layer{parts[1]}.{parts[3]}"
-    if parts[4].startswith("branch1"):
-        return f"{block}.downsample.{0 if parts[4] == 'branch1_conv' else 1}.{parts[-1]}"
-    kind, letter = parts[5].split("_")
-    number = "abc".index(letter) + 1
-    return f"{block}.{'conv' if kind == 'conv' else 'bn'}{number}.{parts[-1]}"
 
 
 def test_sts_and_its_plain_twin_share_keys():
@@ -203,6 +145,23 @@ def test_list_models_in_natural_order():
     assert set(vidinit.list_models()) >= {"c2d-r50", "r2plus1d-18", "sts-slowonly-r50"}
     for name in vidinit.list_models():
         assert on_meta(name, num_classes=2).head.out_features == 2
+
+
+def test_names_of_plans_and_cuts():
+    assert vidinit.list_models("s3d*") == ["s3d", "s3d-g"]
+    assert len(vidinit.list_models("*@*")) == 72
+    with pytest.raises(UsageError, match=r"unknown model 's3d-gg'.*did you mean 's3d-g'"):
+        vidinit.create_model("s3d-gg")
+    with pytest.raises(UsageError, match=r"unknown model 's3d@top:12'"):
+        vidinit.create_model("s3d@top:12")
+    for name, plan, options, backbone in (
+        ("s3d-ghostnet_100", "s3d", {}, "ghostnet_100"),
+        ("s3d-g-resnet18", "s3d", {"gating": True}, "resnet18"),
+        ("sts-g@stages:1,2-resnet50", "sts", {"gating": True, "cut": "stages:1,2"}, "resnet50"),
+        ("tsm@bottom:3", "tsm", {"cut": "bottom:3"}, ""),
+    ):
+        entry, rest = parse_plan(name)
+        assert (entry.plan, entry.options, rest) == (plan, options, backbone)
 
 
 def test_temporal_parameters_are_the_new_ones():

@@ -18,7 +18,7 @@ from ..errors import UsageError
 
 def default_out(command: str, model: str) -> Path:
     """``runs/<command>-<model>-<n>`` with the first n that is free."""
-    stem = re.sub(r"[^A-Za-z0-9._@:+-]+", "_", f"{command}-{Path(model).name or model}")
+    stem = re.sub(r"[^A-Za-z0-9._@+-]+", "_", f"{command}-{Path(model).name or model}")
     n = 1
     while (Path("runs") / f"{stem}-{n}").exists():
         n += 1

@@ -108,8 +108,8 @@ def _check(
         folder = model_folder(name)
         if folder is not None:
             read_card(folder)
-        elif (backbone := find_entry(name).backbone) is not None:
-            check_backbone(name, backbone)
+        elif (entry := find_entry(name)).builder is None and entry.backbone is not None:
+            check_backbone(name, entry.backbone)
 
 
 def _outline(name: str) -> VideoModel:

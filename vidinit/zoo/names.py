@@ -24,7 +24,7 @@ PLANS: dict[str, str] = {
 """Temporal plans, the values of ``--to`` that are applied to the source's own architecture."""
 
 PLAN_FORM = re.compile(
-    rf"(?P<plan>{'|'.join(PLANS)})(?P<gating>-g)?"
+    rf"(?P<plan>{'|'.join(PLANS)})(?P<gating>-g(?![^-@]))?"
     r"(?:@(?P<cut>(?:top|bottom):\d+|stages:\d+(?:,\d+)*))?"
 )
 GATED = ("i3d", "s3d", "sts")  # plans that take the suffix -g
