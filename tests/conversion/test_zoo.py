@@ -170,6 +170,40 @@ def test_torchvision_sources_come_from_its_cache(files, tmp_path, monkeypatch):
     assert (video.eval()(clip) - report.model(clip)).abs().max() < 1e-4
 
 
+def test_bad_requests_are_one_line_each(files, tmp_path):
+    torch.manual_seed(0)
+    import torchvision
+
+    state = torchvision.models.video.r2plus1d_18().state_dict()
+    file = tmp_path / "r2.pth"
+    torch.save(state, file)
+    for to, words in (
+        ("c2d", "becomes a model of the zoo, not 'c2d'.*--to r2plus1d-18"),
+        ("i3d", "it is r2plus1d-18, a network with other layers"),
+        ("r2plus1d-l8", "did you mean|becomes a model of the zoo"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            vidinit.convert(str(file), to)
+    for options, words in (
+        ({"layout": "torchvison"}, "did you mean 'torchvision'"),
+        ({"layout": "kylemin"}, "no kylemin video checkpoint"),
+        ({"weights": file}, "a file already"),
+        ({"num_classes": 0}, "--num-classes must be at least 1"),
+        ({"time_padding": "same"}, "unknown time padding 'same'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            vidinit.convert(str(file), "r2plus1d-18", **options)
+    with pytest.raises(UsageError, match="--layout says how a file is laid out"):
+        vidinit.convert("resnet18", "i3d", layout="timm", pretrained=False)
+    state["extra.weight"] = state.pop("layer1.0.conv1.0.0.weight")
+    torch.save(state, file)
+    with pytest.raises(UsageError, match=r"layer1\.0\.conv1\.0\.0\.weight.*--allow-partial"):
+        vidinit.convert(str(file), "r2plus1d-18")
+    report = vidinit.convert(str(file), "r2plus1d-18", allow_partial=True)
+    assert report.leftovers == ["extra.weight"] and len(report.missing) == 1
+    assert (report.total("copied"), report.total("initialized")) == (223, 1)
+
+
 def test_export_and_back(tmp_path):
     done = run_cli(
         "convert", "torchvision:resnet18", "--to", "r3d-18", "--no-pretrained",

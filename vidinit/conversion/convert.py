@@ -86,6 +86,10 @@ def convert(
     for name, value in (("frames", frames), ("num-classes", num_classes), ("size", size)):
         if value is not None and value < 1:
             raise UsageError(f"--{name} must be at least 1, not {value}")
+    if layout is not None and weights is None and not is_file(source):
+        raise UsageError(
+            f"--layout says how a file is laid out, and '{source}' is none", "leave it out"
+        )
     if not (is_file(source) or is_torchvision(source)):
         _check_entry(*find_target(to, source.split(".")[0]))
     folder = None if out is None else check_out(Path(out), overwrite=overwrite)

@@ -135,14 +135,14 @@ def _from_state(
     found = None if layout == "timm" else recognize(kept, layout)
     if found is not None:
         return VideoSource(kept, found, origin)
+    if layout is not None and layout not in IMAGE_LAYOUTS:
+        raise UsageError(
+            f"{origin} is no {layout} video checkpoint", "leave --layout out to have it recognized"
+        )
     if any(value.dim() == 5 for value in state.values()):
         raise UsageError(
             f"{origin} holds a video network of a layout that is not known",
             f"known are {', '.join(LAYOUTS)}; its first key is {next(iter(kept))}",
-        )
-    if layout is not None and layout not in IMAGE_LAYOUTS:
-        raise UsageError(
-            f"{origin} is no {layout} video checkpoint", "leave --layout out to have it recognized"
         )
     state = strip_prefixes(state)
     if is_googlenet(state):

@@ -36,9 +36,12 @@ def launch(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # Two processes with all cores' threads each would fight over them.
+    # Processes with more threads than cores wait for one another by spinning: a step of a second
+    # then takes minutes. So a number meant for one process is brought down too.
     threads = max(1, (os.cpu_count() or 1) // processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    given_threads = os.environ.get("OMP_NUM_THREADS", "")
+    if not given_threads.isdigit() or int(given_threads) > threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     for name in ("torch.distributed", "torch.distributed.elastic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # our error line says it better
     with tempfile.TemporaryDirectory(prefix="vidinit-") as folder:

@@ -151,7 +151,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UsageError: missing file, or a file without a state dict.
     """
     if not path.is_file():
-        raise UsageError(f"no such weights file: {path}", "check the path given to --weights")
+        raise UsageError(f"no such weights file: {path}", "check the path")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

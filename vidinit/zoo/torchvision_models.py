@@ -92,7 +92,9 @@ def published_state(source: str) -> tuple[dict[str, Tensor], str, list[str] | No
         raise UsageError(f"torchvision's {name} has no weights '{tag}'", hint)
     chosen = options[tag] if tag else options.DEFAULT
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name
-    ways = "pass a local file with --weights FILE, or --no-pretrained for random weights"
+    ways = "pass a local file with --weights FILE"
+    if not is_video(source):
+        ways += ", or --no-pretrained for random weights"
     if not cached.is_file() and not reachable(chosen.url):
         raise VidinitError(f"could not reach torchvision's weights of '{name}'", ways)
     try:
