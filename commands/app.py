@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidinit import __version__
+from vidinit.engine.allocator import keep_freed_memory
 from vidinit.errors import VidinitError
 from vidinit.processes import is_main_process
 
@@ -64,11 +65,17 @@ class Group(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def handled(command: Callable[P, R]) -> Callable[P, R]:
-    """Render a command's errors as one line and its exit code; ``--debug`` shows where from."""
+def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[P, R]:
+    """Render a command's errors as one line and its exit code; ``--debug`` shows where from.
+
+    ``keeps_memory`` is for commands that run many steps: the process is theirs, so they may set its
+    allocator, which a library function must not.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if keeps_memory:
+            keep_freed_memory()
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
@@ -117,6 +124,9 @@ def main(
     """Start video recognition models from image models."""
 
 
+STEPPING = ("demo", "distill", "cotrain", "finetune", "eval")  # commands of many steps
+
+
 def register() -> None:
     """Add the subcommands, in the order in which the help shows them."""
     from . import convert, cotrain, demo, distill, evaluate, export, finetune, listing, profile
@@ -136,7 +146,8 @@ def register() -> None:
         text, _, examples = (command.__doc__ or "").partition("Examples:")
         lines = [line.strip() for line in examples.splitlines() if line.strip()]
         epilog = "\n\n".join(f"[dim]$[/] {line}" for line in lines)
-        app.command(name, help=text.strip(), epilog=epilog, rich_help_panel=panel)(handled(command))
+        ready = handled(command, keeps_memory=name in STEPPING)
+        app.command(name, help=text.strip(), epilog=epilog, rich_help_panel=panel)(ready)
 
 
 register()

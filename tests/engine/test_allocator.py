@@ -40,3 +40,18 @@ def test_freed_blocks_are_reused_without_page_faults():
 def test_a_users_setting_is_left_alone(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert keep_freed_memory() is False
+
+
+def test_commands_of_many_steps_set_it_and_the_library_does_not():
+    code = (
+        "import vidinit.engine.allocator as a\n"
+        "called = []\n"
+        "a.keep_freed_memory = lambda: called.append(1)\n"
+        "from typer.testing import CliRunner\n"
+        "from vidinit.commands import app\n"
+        "for line in (['list', 'plans'], ['finetune', 'no-such-model', '--data', 'x']):\n"
+        "    CliRunner().invoke(app, line)\n"
+        "    print(len(called))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "1"], done.stderr

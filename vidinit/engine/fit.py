@@ -15,7 +15,6 @@ from ..errors import Interrupted, UsageError, VidinitError
 from ..report.progress import TrainingBar, say
 from ..tasks.task import Task
 from . import resume as checkpoints
-from .allocator import keep_freed_memory
 from .optim import lr_factor, make_optimizer, parameter_groups, set_lr
 from .resume import Progress
 from .run_folder import RunFolder
@@ -76,8 +75,6 @@ def make_accelerator(config: RunConfig, *, seed: int = 0, find_unused: bool = Fa
         mixed_precision=mixed,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused)],
     )
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     set_seed(seed)
     return accelerator
 

@@ -18,6 +18,7 @@ from typing import Any
 from ..config import COMMANDS, RunConfig
 from ..errors import DataError, Interrupted, UsageError, VidinitError
 from ..processes import is_main_process
+from .allocator import keep_freed_memory
 
 _KINDS: dict[str, type[VidinitError]] = {
     kind.__name__: kind for kind in (VidinitError, UsageError, DataError, Interrupted)
@@ -86,6 +87,7 @@ def work(arguments: list[str]) -> int:
     """What a worker does: COMMAND CONFIG RESULT [resume] [overwrite]."""
     from ..recipes.run import execute
 
+    keep_freed_memory()
     command, given, result, *flags = arguments
     config = COMMANDS[command].model_validate_json(Path(given).read_text(encoding="utf-8"))
     try:
