@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+import vidinit.commands  # noqa: F401  (the module `vidinit.commands.app` must be there to patch)
 from support import MODEL, SMALL, moving_bar, write_video
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_allocator() -> Iterator[None]:
+    """Commands run inside the test process leave its allocator alone: memory is measured in it."""
+    module = sys.modules["vidinit.commands.app"]
+    with mock.patch.object(module, "keep_freed_memory", lambda: False):
+        yield
 
 
 @pytest.fixture(scope="session")
