@@ -6,6 +6,7 @@ import pytest
 import torch
 from support import shake_norms
 from torch import nn
+from zoo_support import feed_pathways
 
 from vidinit.conversion.layouts.layout import (
     Found,
@@ -41,7 +42,7 @@ def check_round_trip(state, layout, *, dropped=()):
     return model
 
 
-def check_peer(peer, layout, target, *, clip, to_peer=lambda x: x):
+def check_peer(peer, layout, target, *, clip):
     """A peer's state dict becomes a model of ours with the same logits, and goes back."""
     with torch.no_grad():
         shake_norms(peer)
@@ -51,7 +52,7 @@ def check_peer(peer, layout, target, *, clip, to_peer=lambda x: x):
     assert model.name == target
     x = torch.randn(2, 3, *clip)
     with torch.no_grad():
-        want, got = peer(to_peer(x)), model(x)
+        want, got = peer(x), model(x)
     assert got.shape == want.shape
     torch.testing.assert_close(got, want, rtol=2e-4, atol=2e-4 * float(want.abs().max()))
     return model
@@ -142,13 +143,10 @@ def test_pytorchvideo(peer, target, entries):
 
 
 def test_pytorchvideo_slowfast():
-    def pathways(x):
-        frames = torch.linspace(0, x.shape[2] - 1, x.shape[2] // 4).long()
-        return [x[:, :, frames], x]
-
     peer = hub_model("slowfast_r50")
+    feed_pathways(peer, 4)
     assert len(peer.state_dict()) == 662
-    made = check_peer(peer, "pytorchvideo", "slowfast-r50-8x8", clip=(8, 32, 32), to_peer=pathways)
+    made = check_peer(peer, "pytorchvideo", "slowfast-r50-8x8", clip=(8, 32, 32))
     assert made.slow_frames == "linspace"
 
 

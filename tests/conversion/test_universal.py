@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import timm
 import torch
 from support import shake_norms
 from torch import nn
+from zoo_support import still_proof
 
 from vidinit.conversion.plan import transfer
-from vidinit.conversion.proof import Proof, prove
 from vidinit.errors import UsageError
 from vidinit.zoo.build import assemble
 from vidinit.zoo.image import ImageSource
@@ -122,11 +120,6 @@ def converted(name: str, image: nn.Module, plan: str, inflation: str = "center",
     return model
 
 
-def proof(image: nn.Module, model, frames: int, size: int) -> Proof:
-    model.spec = replace(model.spec, frames=frames, size=size)
-    return prove(image, model, count=1)
-
-
 def check(name: str, refused: tuple[str, ...]) -> None:
     image, size = image_network(name), SIZES.get(name, 32)
     for plan in ("c2d", "i3d", "s3d", "sts", "tsm"):
@@ -138,7 +131,7 @@ def check(name: str, refused: tuple[str, ...]) -> None:
         kinds = TemporalShift if plan == "tsm" else (TemporalConv, VolumeConv)
         assert any(isinstance(m, kinds) for m in model.modules()) == (plan != "c2d")
         for frames in (2, 5):
-            found = proof(image, model, frames, size)
+            found = still_proof(image, model, frames, size, count=1)
             assert found.scale > 0.1, "a dead network proves nothing"
             if plan == "tsm":  # zeros come in at the ends of the clip
                 assert 1e-5 * found.scale < found.max_difference < 100 * found.scale
@@ -161,19 +154,19 @@ def test_plans_keep_the_function_of_any_image_network(name):
 def test_mean_inflation_is_exact_where_end_frames_are_repeated(name):
     image = image_network(name)
     zeros = converted(name, image, "i3d", "mean")
-    assert not proof(image, zeros, 4, 32).exact
+    assert not still_proof(image, zeros, 4, 32).exact
     replicate = converted(name, image, "i3d", "mean", time_padding="replicate")
     for frames in (1, 4):
-        assert proof(image, replicate, frames, 32).exact
+        assert still_proof(image, replicate, frames, 32).exact
 
 
 def test_the_bottleneck_i3d_is_exact_too():
     image = image_network("resnet26")
     model = converted("resnet26", image, "i3d", bottleneck=True, pool=True, gating=True)
     for frames in (1, 5):
-        assert proof(image, model, frames, 32).exact
+        assert still_proof(image, model, frames, 32).exact
     mean = converted("resnet26", image, "i3d", "mean", bottleneck=True, time_padding="replicate")
-    assert proof(image, mean, 4, 32).exact
+    assert still_proof(image, mean, 4, 32).exact
 
 
 @pytest.mark.parametrize("cut", ["top:2", "bottom:2", "stages:1,2"])
@@ -181,4 +174,4 @@ def test_cuts_are_exact(cut):
     image = image_network("mobilenetv3_small_050")
     for plan in ("i3d", "s3d", "sts"):
         model = converted("mobilenetv3_small_050", image, plan, cut=cut, gating=True)
-        assert proof(image, model, 3, 32).exact
+        assert still_proof(image, model, 3, 32).exact

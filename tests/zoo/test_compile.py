@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from support import shake_norms
+from zoo_support import families
 
 import vidinit
 
@@ -15,34 +16,13 @@ CLIPS = [(1, 4), (2, 7)]  # (B, T)
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    torch.manual_seed(0)
     torch.compiler.reset()
     yield
     torch.compiler.reset()
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("c2d-resnet10t", marks=pytest.mark.slow),
-        pytest.param("i3d-resnet10t", marks=pytest.mark.slow),
-        "s3d-resnet10t",
-        "sts-resnet14t",
-        "tsm-resnet10t",
-        "r2plus1d-18",  # strides in time
-        pytest.param("s3d-mobilenetv2_050", marks=pytest.mark.slow),
-        pytest.param("sts-mobilenetv2_050", marks=pytest.mark.slow),
-        pytest.param("i3d-tf_efficientnet_lite0", marks=pytest.mark.slow),
-        pytest.param("c2d-r50", marks=pytest.mark.slow),
-        pytest.param("r3d-18", marks=pytest.mark.slow),
-        pytest.param("mc3-18", marks=pytest.mark.slow),
-        pytest.param("x3d-s", marks=pytest.mark.slow),
-        pytest.param("slowfast-r50-4x16", marks=pytest.mark.slow),
-        pytest.param("ir-csn-50", marks=pytest.mark.slow),
-        pytest.param("i3d", marks=pytest.mark.slow),
-        pytest.param("s3d", marks=pytest.mark.slow),
-        pytest.param("s3d-g", marks=pytest.mark.slow),
-    ],
+    "name", families("s3d-resnet10t", "sts-resnet14t", "tsm-resnet10t", "r2plus1d-18")
 )
 def test_one_graph_per_clip_length(name):
     model = vidinit.create_model(name, num_classes=5).eval()

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 import torch.nn.functional as F
 from support import shake_norms
 from torch import nn
+from zoo_support import on_meta
 
-import vidinit
 from vidinit.errors import UsageError
 from vidinit.zoo.folding import FrameCount, fold, unfold
 from vidinit.zoo.inception3d import (
     MIXED,
-    Inception3D,
     Mixed,
     Settings,
     Unit,
     inception3d,
     window_mean,
 )
-
-
-@functools.cache
-def on_meta(name: str) -> Inception3D:
-    with torch.device("meta"):
-        return vidinit.create_model(name)
 
 
 @pytest.mark.parametrize("name", ["i3d", "s3d", "s3d-g", "i2d", "s3d-g@bottom:4"])
@@ -38,7 +29,6 @@ def test_every_tensor_has_an_origin(name):
 
 def test_identity_in_time_keeps_any_video():
     """A separable unit with identity kernels and unit gain is the image network's, per frame."""
-    torch.manual_seed(0)
     net = Settings(FrameCount(5), "zeros", 1e-3, 0.001, False)
     unit = Unit(4, 6, net, kernel=3, kind="s3d").double().eval()
     shake_norms(unit)
@@ -55,7 +45,6 @@ def test_identity_in_time_keeps_any_video():
 
 
 def test_gates_see_the_whole_clip_and_nothing_of_its_order():
-    torch.manual_seed(0)
     net = Settings(FrameCount(4), "zeros", 1e-3, 0.001, False)
     gated = Unit(3, 8, net, gated=True).eval()
     shake_norms(gated)
@@ -89,7 +78,6 @@ def test_gates_stand_where_time_is_seen():
 @pytest.mark.parametrize(("kind", "same"), [("i2d", True), ("i3d", False), ("s3d", False)])
 def test_only_i2d_does_not_know_the_arrow_of_time(kind, same):
     """Of 13 frames the strides read 7, 4 and 2, the same from either end."""
-    torch.manual_seed(0)
     options = {"kind": "i3d", "cut": "top:0"} if kind == "i2d" else {"kind": kind}
     model = inception3d(5, **options).eval()
     shake_norms(model)
@@ -153,8 +141,7 @@ def test_settings_of_the_papers():
         assert {(m.eps, m.momentum) for m in norms} == {(1e-3, momentum)}
     assert s3d.spec.mean == (0.43216, 0.394666, 0.37645)
     assert (s3d.spec.frames, s3d.spec.stride, s3d.spec.size) == (64, 1, 224)
-    with torch.device("meta"):
-        of_images = vidinit.create_model("s3d", pools="googlenet")
+    of_images = on_meta("s3d", pools="googlenet")
     for model in (i3d, of_images, on_meta("i3d@bottom:2")):
         assert model.spec.mean == model.spec.std == (0.5, 0.5, 0.5)
 
@@ -176,13 +163,3 @@ def test_settings_of_the_papers():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         inception3d(5, **options)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["i2d", "i3d", "s3d-g"])
-def test_the_whole_graph_can_be_traced(name):
-    model = vidinit.create_model(name, num_classes=5).eval()
-    x = torch.randn(1, 3, 16, 32, 32)
-    with torch.no_grad():
-        traced = torch.compile(model, fullgraph=True, backend="eager")
-        assert (traced(x) - model(x)).abs().max() < 1e-5

@@ -6,8 +6,8 @@ import functools
 
 import pytest
 import torch
+from zoo_support import on_meta
 
-import vidinit
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import count_parameters
 from vidinit.zoo.inception3d import Inception3D, inception3d, layer_kinds
@@ -27,12 +27,6 @@ CUT_COUNTS = {  # K: top I3D, bottom I3D, top S3D (parameters, GMACs of 64 frame
     10: ((12_640_816, 88.494), (11_259_568, 110.590), (8_291_248, 56.631), 9_510_576),
     11: ((12_697_264, 111.153), (12_697_264, 111.153), (8_320_048, 71.916), 9_539_376),
 }
-
-
-@functools.cache
-def on_meta(name: str) -> Inception3D:
-    with torch.device("meta"):
-        return vidinit.create_model(name)
 
 
 @functools.cache

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 import torchvision
 from support import shake_norms
 from torch import nn
+from zoo_support import check_gradients, check_logits, take_weights
 
+from vidinit.conversion.plan import transfer
 from vidinit.zoo.folding import FrameCount, fold, unfold
 from vidinit.zoo.inception3d import Inception3D, Settings, Unit, inception3d
 from vidinit.zoo.temporal import VolumeConv
@@ -40,52 +42,17 @@ def assert_close(a: torch.Tensor, b: torch.Tensor) -> None:
     assert (a - b).abs().max() < 1e-5 * b.abs().max()
 
 
-PLACES = {
-    **{"conv1a": 0, "conv2b": 2, "conv2c": 3, "mixed3b": 5, "mixed3c": 6},
-    **{"mixed4b": 8, "mixed4c": 9, "mixed4d": 10, "mixed4e": 11, "mixed4f": 12},
-    **{"mixed5b": 14, "mixed5c": 15},
-}
-BRANCHES = {
-    **{"b0": "branch0", "b1a": "branch1.0", "b1b": "branch1.1"},
-    **{"b2a": "branch2.0", "b2b": "branch2.1", "b3b": "branch3.1"},
-}
-
-
-def torchvision_key(key: str, separable: bool) -> str:
-    """``mixed3b.b1b.time_bn.bias`` to ``features.5.branch1.1.1.1.bias``."""
-    layer, *rest = key.split(".")
-    if layer == "head":
-        return f"classifier.1.{rest[0]}"
-    parts = ["features", str(PLACES[layer])]
-    if layer.startswith("mixed"):
-        parts.append(BRANCHES[rest.pop(0)])
-    half = {"conv": "0.0", "bn": "0.1", "time": "1.0", "time_bn": "1.1"}[rest[0]]
-    return ".".join([*parts, half if separable else half[2:], rest[1]])
-
-
-def as_torchvision(model: Inception3D) -> dict[str, str]:
-    """Our keys to torchvision's."""
-    keys = list(model.state_dict())
-    units = {key.rpartition(".time.")[0] for key in keys if ".time." in key}
-    return {key: torchvision_key(key, key.rsplit(".", 2)[0] in units) for key in keys}
-
-
-def s3d_twins(window: int) -> tuple[Inception3D, nn.Module, dict[str, str]]:
+def s3d_twins(window: int) -> tuple[Inception3D, nn.Module]:
     theirs = enliven(torchvision.models.video.s3d(num_classes=12))
     theirs.avgpool = nn.AvgPool3d((2, window, window), stride=1)
     ours = inception3d(12, window=window).eval()
-    names = as_torchvision(ours)
-    state = theirs.state_dict()
-    assert len(names) == 464 and sorted(names.values()) == sorted(state)
-    want = ours.state_dict()
-    ours.load_state_dict({k: state[v].reshape(want[k].shape) for k, v in names.items()})
-    return ours, theirs, names
+    take_weights(ours, theirs)
+    return ours, theirs
 
 
 def test_s3d_equals_torchvision():
     """On small clips, for which both heads get a window of 3."""
-    torch.manual_seed(0)
-    ours, theirs, _ = s3d_twins(window=3)
+    ours, theirs = s3d_twins(window=3)
     with torch.no_grad():
         for frames, height, width in ((15, 128, 112), (14, 96, 96)):
             x = two_clips(frames, height, width)
@@ -93,24 +60,15 @@ def test_s3d_equals_torchvision():
 
 
 def test_gradients_equal_torchvisions():
-    """In double precision: in single, rounding picks another maximum here and there."""
-    torch.manual_seed(0)
-    ours, theirs, names = s3d_twins(window=1)
+    ours, theirs = (model.double() for model in s3d_twins(window=1))
     x = two_clips(14, 48, 40).double()
-    a, b = ours.double()(x), theirs.double()(x)
-    assert (a - b).abs().max() < 1e-12 * b.abs().max()
-    a.square().sum().backward()
-    b.square().sum().backward()
-    others = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        other = others[names[name]].grad.reshape(parameter.shape)
-        assert other.norm() > 0 and (parameter.grad - other).norm() < 1e-9 * other.norm(), name
+    check_logits(ours, theirs, x, 1e-12)
+    check_gradients(ours, theirs, x, 1e-9)
 
 
 @pytest.mark.slow
 def test_s3d_equals_torchvision_at_full_size():
-    torch.manual_seed(0)
-    ours, theirs, _ = s3d_twins(window=7)
+    ours, theirs = s3d_twins(window=7)
     with torch.no_grad():
         for frames, side in ((14, 224), (15, 224), (16, 256)):
             x = two_clips(frames, side, side)
@@ -163,7 +121,6 @@ def reference_i3d(
 @pytest.mark.parametrize("padding", ["same", "zeros"])
 def test_i3d_equals_plain_operators(padding):
     """Even sizes, at which SAME is one-sided, and odd ones; windows that overlap, and one."""
-    torch.manual_seed(0)
     model = enliven(inception3d(5, kind="i3d", padding=padding, window=2))
     state = model.state_dict()
     with torch.no_grad():
@@ -174,7 +131,6 @@ def test_i3d_equals_plain_operators(padding):
 
 @pytest.mark.parametrize("padding", ["same", "zeros"])
 def test_separable_stem_equals_plain_operators(padding):
-    torch.manual_seed(0)
     net = Settings(FrameCount(6), padding, 1e-3, 0.001, False)
     unit = Unit(3, 4, net, kernel=7, kind="s3d", stride=2).eval()
     shake_norms(unit)
@@ -199,7 +155,6 @@ def test_separable_stem_equals_plain_operators(padding):
 @pytest.mark.parametrize("cut", ["top:0", "top:2", "bottom:3"])
 def test_layers_that_see_no_time_equal_centre_taps(cut):
     """On any video: a 1 x k x k layer is a t x k x k layer whose other taps are zero."""
-    torch.manual_seed(0)
     part = enliven(inception3d(5, kind="i3d", cut=cut))
     whole = inception3d(5, kind="i3d").eval()
     want = whole.state_dict()
@@ -224,35 +179,7 @@ def centred(kernel: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 def converted(image: nn.Module, inflation: str = "center", **options) -> Inception3D:
     """The video model that `origins` makes of GoogLeNet."""
     model = inception3d(1000, pools="googlenet", **options).eval()
-    source = image.state_dict()
-    state = {"head.weight": source.pop("fc.weight"), "head.bias": source.pop("fc.bias")}
-    used = set()
-    for key, target in model.state_dict().items():
-        if key.startswith("head."):
-            continue
-        origin = model.origins[key]
-        if origin.source is not None:
-            used.add(origin.source)
-            value = source[origin.source]
-            if origin.rule == "double":
-                value = 2 * value
-            elif origin.rule == "inflate" and inflation == "mean":
-                value = (value / target.shape[2]).unsqueeze(2).expand(target.shape)
-            elif origin.rule == "inflate":
-                value = centred(value, target.shape)
-            else:
-                assert origin.rule == "copy"
-        elif origin.rule == "dirac":
-            value = nn.init.dirac_(torch.empty(target.shape))
-        elif origin.rule in ("unit-gain", "unit-gain-2"):
-            gain = (1 + 1e-3) ** 0.5 * (2 if origin.rule == "unit-gain-2" else 1)
-            value = torch.full(target.shape, gain)
-        else:
-            value = {"zeros": torch.zeros_like, "ones": torch.ones_like}[origin.rule](target)
-        assert value.shape == target.shape, key
-        state[key] = value
-    assert used == set(source), "every image tensor has a place"
-    model.load_state_dict(state)
+    transfer(model, image.state_dict(), "fc", inflation)
     return model
 
 

@@ -7,19 +7,15 @@ import timm
 import torch
 from support import shake_norms
 from torch import nn
+from zoo_support import on_meta, shapes
 
 import vidinit
 from vidinit.errors import UsageError
 from vidinit.zoo.base import count_parameters
 from vidinit.zoo.inflate import InflatedNet
 from vidinit.zoo.names import parse_plan
-from vidinit.zoo.sites import find_sites
+from vidinit.zoo.sites import read_network
 from vidinit.zoo.temporal import TemporalConv, VolumeConv
-
-
-def on_meta(name: str, **options) -> vidinit.zoo.base.VideoModel:
-    with torch.device("meta"):
-        return vidinit.create_model(name, **options)
 
 
 @pytest.mark.parametrize(
@@ -40,37 +36,50 @@ def test_parameter_counts(name, params):
 
 def test_sts_and_its_plain_twin_share_keys():
     sts, twin = on_meta("sts-r3d50"), on_meta("sts-r3d50", sts=False)
-    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (sts, twin)]
-    assert shapes[0] == shapes[1]
+    assert shapes(sts) == shapes(twin)
     kernels = [m for m in sts.modules() if isinstance(m, TemporalConv)]
     assert len(kernels) == 9
     assert sum(k.weight.numel() for k in kernels) == 12_189_696
     assert all(k.sts for k in kernels)
 
 
-@pytest.fixture(scope="module")
-def sts_r3d50() -> vidinit.zoo.base.VideoModel:
-    model = vidinit.create_model("sts-r3d50", num_classes=5).double().eval()
+@pytest.mark.parametrize(
+    ("name", "options", "frame_by_frame"),
+    [
+        ("sts-r3d50", {}, True),
+        ("sts-ir-csn-50", {}, True),
+        ("sts-r2plus1d-34", {"depth": 18}, True),
+        pytest.param("sts-r2plus1d-34", {}, True, marks=pytest.mark.slow),
+        ("sts-x3d-s", {}, False),  # its squeeze-and-excitation sees the whole clip
+        ("sts-slowfast-r50-4x16", {"alpha": 2}, False),  # its slow pathway skips frames
+    ],
+)
+def test_sts_without_side_taps_is_the_plain_twin(name, options, frame_by_frame):
+    model, twin = (
+        vidinit.create_model(name, num_classes=5, sts=sts, **options).double().eval()
+        for sts in (True, False)
+    )
     shake_norms(model)
-    return model
-
-
-def test_sts_without_side_taps_is_the_plain_twin_and_a_per_frame_net(sts_r3d50):
-    model = sts_r3d50
-    twin = vidinit.create_model("sts-r3d50", num_classes=5, sts=False).double().eval()
-    clip = torch.randn(1, 3, 3, 48, 48, dtype=torch.float64)
     twin.load_state_dict(model.state_dict())
-    assert (model(clip) - twin(clip)).abs().max() > 1e-3
-    kept = {k: v.clone() for k, v in model.state_dict().items()}
-    for kernel in model.modules():
-        if isinstance(kernel, TemporalConv):
-            kernel.weight.data[:, :, [0, 2]] = 0
-    twin.load_state_dict(model.state_dict())
+    clip = torch.randn(1, 3, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
+        want = model(clip)
+        assert (want - twin(clip)).abs().max() > 1e-3 * want.abs().max()
+        for kernel in model.modules():
+            if getattr(kernel, "sts", False):
+                kernel.weight[:, :, [0, 2]] = 0
+        twin.load_state_dict(model.state_dict())
         assert (model(clip) - twin(clip)).abs().max() < 1e-12
-        frames = torch.stack([model.embed(clip[:, :, [t]]) for t in range(3)]).mean(0)
-        assert (model.embed(clip) - frames).abs().max() < 1e-12
-    model.load_state_dict(kept)
+        # With no side taps in the other kernels either, a still clip is its one frame.
+        for kernel in model.modules():
+            if isinstance(kernel, (TemporalConv, VolumeConv)):
+                middle = kernel.weight.shape[2] // 2
+                kernel.weight[:, :, :middle] = kernel.weight[:, :, middle + 1 :] = 0
+        still = clip[:, :, :1].expand_as(clip)
+        assert (model(still) - model(clip[:, :, :1])).abs().max() < 1e-12
+        if frame_by_frame:
+            frames = torch.stack([model.embed(clip[:, :, [t]]) for t in range(3)]).mean(0)
+            assert (model.embed(clip) - frames).abs().max() < 1e-12
 
 
 def test_only_center_taps_learn_from_images_in_the_plain_twin():
@@ -104,7 +113,7 @@ def test_every_plan_on_every_kind_of_image_network(name, plan):
 
 
 def test_sites_tell_residual_sums_from_activations():
-    sites = {site.name: site for site in find_sites(timm.create_model("resnet18"))}
+    sites = {site.name: site for site in read_network(timm.create_model("resnet18")).sites}
     assert len(sites) == 17
     first, second = sites["layer1.0.conv1"], sites["layer1.0.conv2"]
     assert isinstance(first.act, nn.ReLU) and first.end == "layer1.0.act1"

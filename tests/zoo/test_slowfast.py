@@ -7,42 +7,25 @@ import timm
 import torch
 from support import shake_norms
 from torch import nn
+from zoo_support import (
+    check_gradients,
+    check_logits,
+    feed_pathways,
+    on_meta,
+    shapes,
+    still_proof,
+    take_weights,
+)
 
 import vidinit
+from vidinit.conversion.plan import transfer
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import VideoModel, count_parameters
-from vidinit.zoo.slowfast import SlowFast, slow_indices
+from vidinit.zoo.slowfast import slow_indices
 from vidinit.zoo.temporal import TemporalConv
 
 HEAD = (2048 + 256) * 400
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-def on_meta(name: str, **options) -> VideoModel:
-    with torch.device("meta"):
-        return vidinit.create_model(name, **options)
-
-
-def our_key(key: str) -> str:
-    """pytorchvideo's name to ours: block 0 is the stem, 1 to 4 the stages, 6 the head."""
-    _, block, part, *rest = key.split(".")
-    if part == "proj":
-        return f"head.{rest[0]}"
-    if part == "multipathway_fusion":
-        return f"lateral.{block}.{'norm' if rest[0] == 'norm' else 'conv'}.{rest[1]}"
-    pathway = "slow" if rest[0] == "0" else "fast"
-    if block == "0":
-        return f"{pathway}.{'conv1' if rest[1] == 'conv' else 'bn1'}.{rest[2]}"
-    layer = f"{pathway}.layer{block}.{rest[2]}"
-    if rest[3].startswith("branch1"):
-        return f"{layer}.downsample.{0 if rest[3] == 'branch1_conv' else 1}.{rest[4]}"
-    kind, letter = rest[4].split("_")
-    return f"{layer}.{'conv' if kind == 'conv' else 'bn'}{'abc'.index(letter) + 1}.{rest[5]}"
 
 
 def pair(name: str, alpha: int, build, **options) -> tuple[VideoModel, nn.Module]:
@@ -55,48 +38,28 @@ def pair(name: str, alpha: int, build, **options) -> tuple[VideoModel, nn.Module
         dropout_rate=0,
         **options,
     ).eval()
-    shake_norms(theirs)
-    want = ours.state_dict()
-    state = {our_key(k): v.reshape(want[our_key(k)].shape) for k, v in theirs.state_dict().items()}
-    ours.load_state_dict(state)
+    feed_pathways(theirs, alpha)
+    take_weights(ours, theirs)
     return ours, theirs
 
 
-def packed(clip: torch.Tensor, alpha: int) -> list[torch.Tensor]:
-    """[slow, fast] as pytorchvideo's models take them."""
-    frames = clip.shape[2]
-    return [clip[:, :, torch.linspace(0, frames - 1, frames // alpha).long()], clip]
-
-
-def check_equal(ours: VideoModel, theirs: nn.Module, shape: tuple, alpha: int) -> None:
-    clip = torch.randn(1, 3, *shape)
-    with torch.no_grad():
-        a, b = ours(clip), theirs(packed(clip, alpha))
-    assert (a - b).abs().max() < 1e-5 * b.abs().max()
+def check_equal(ours: VideoModel, theirs: nn.Module, *sizes: tuple[int, int, int]) -> None:
+    for size in sizes:
+        check_logits(ours, theirs, torch.randn(1, 3, *size), 1e-5)
 
 
 def test_4x16_equals_pytorchvideo_with_gradients():
     create = pytest.importorskip("pytorchvideo.models.slowfast").create_slowfast
     ours, theirs = pair("slowfast-r50-4x16", 8, create, slowfast_fusion_conv_kernel_size=(5, 1, 1))
-    check_equal(ours, theirs, (32, 64, 64), 8)
-    check_equal(ours, theirs, (16, 96, 80), 8)
-    # In single precision a ReLU near zero may open on one side alone.
-    ours, theirs = ours.double(), theirs.double()
+    check_equal(ours, theirs, (32, 64, 64), (16, 96, 80))
     clip = torch.randn(1, 3, 16, 32, 40, dtype=torch.float64)
-    ours(clip).square().sum().backward()
-    theirs(packed(clip, 8)).square().sum().backward()
-    gradients = {our_key(k): p.grad for k, p in theirs.named_parameters()}
-    for name, parameter in ours.named_parameters():
-        other = gradients.pop(name).reshape(parameter.shape)
-        assert (parameter.grad - other).abs().max() <= 1e-10 * max(1.0, float(other.abs().max()))
-    assert not gradients
+    check_gradients(ours.double(), theirs.double(), clip, 1e-10)
 
 
 def test_8x8_equals_the_hub_model():
     hub = pytest.importorskip("pytorchvideo.models.hub.slowfast")
     ours, theirs = pair("slowfast-r50-8x8", 4, hub.slowfast_r50)
-    check_equal(ours, theirs, (32, 64, 64), 4)
-    check_equal(ours, theirs, (16, 96, 80), 4)
+    check_equal(ours, theirs, (32, 64, 64), (16, 96, 80))
 
 
 @pytest.mark.parametrize(
@@ -109,8 +72,7 @@ def test_8x8_equals_the_hub_model():
 def test_r101_equals_the_hub_models(name, build):
     hub = pytest.importorskip("pytorchvideo.models.hub.slowfast")
     ours, theirs = pair(name, 4, getattr(hub, build))
-    check_equal(ours, theirs, (16, 64, 64), 4)
-    check_equal(ours, theirs, (8, 96, 64), 4)
+    check_equal(ours, theirs, (16, 64, 64), (8, 96, 64))
 
 
 @pytest.mark.parametrize(
@@ -157,11 +119,8 @@ def test_laterals_of_7_taps_hold_86272_weights_more():
 
 
 def test_the_twins_share_keys_and_laterals_without_norm_lack_theirs():
-    def shapes(name, **options):
-        return {k: v.shape for k, v in on_meta(name, **options).state_dict().items()}
-
-    sts, plain = shapes("sts-slowfast-r50-4x16"), shapes("slowfast-r50-4x16")
-    assert sts == shapes("sts-slowfast-r50-4x16", sts=False)
+    sts, plain = shapes(on_meta("sts-slowfast-r50-4x16")), shapes(on_meta("slowfast-r50-4x16"))
+    assert sts == shapes(on_meta("sts-slowfast-r50-4x16", sts=False))
     assert {k for k in plain if k not in sts} == {k for k in plain if ".norm." in k}
     assert sts.items() <= plain.items()
 
@@ -200,59 +159,18 @@ def test_any_number_of_frames_goes_through(how):
             assert model(clip).shape == (2, 3)
 
 
-def filled_from(image: nn.Module, model: SlowFast) -> None:
-    """`model` as its origins say, kernels at the middle tap; the rest is kept."""
-    source, state = image.state_dict(), model.state_dict()
-    used = set()
-    for key, origin in model.origins.items():
-        if origin.source is None:
-            assert origin.rule == "random" and not key.startswith("slow.")
-            continue
-        used.add(origin.source)
-        value, target = source[origin.source], torch.zeros_like(state[key])
-        if origin.rule == "inflate":
-            target[:, : value.shape[1], target.shape[2] // 2] = value.flatten(2)
-        elif value.dim() > 1:
-            target[:, : value.shape[1]] = value
-        else:
-            target = value
-        state[key] = target
-    assert set(model.origins) == set(state) - {"head.weight", "head.bias"}
-    assert used == set(source)
-    model.load_state_dict(state)
-
-
 @pytest.mark.parametrize("name", ["slowfast-r50-4x16", "sts-slowfast-r50-8x8"])
 def test_the_slow_pathway_is_the_image_network(name):
-    image = timm.create_model("resnet50", num_classes=0).eval()
+    image = timm.create_model("resnet50", num_classes=3)
     model = vidinit.create_model(name, num_classes=3).eval()
     shake_norms(image)
     shake_norms(model)
-    filled_from(image, model)
-    picture = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        want = image(picture)
-        for frames in (1, 6, 9):
-            clip = picture.unsqueeze(2).expand(-1, -1, frames, -1, -1)
-            got = model.embed(clip)
-            assert (got[:, :2048] - want).abs().max() < 1e-5 * want.abs().max()
-            assert got[:, 2048:].abs().max() > 0.1
-
-
-def test_sts_without_side_taps_is_the_plain_twin():
-    model = vidinit.create_model("sts-slowfast-r50-4x16", num_classes=5).eval()
-    twin = vidinit.create_model("sts-slowfast-r50-4x16", num_classes=5, sts=False).eval()
-    shake_norms(model)
-    twin.load_state_dict(model.state_dict())
-    clip = torch.randn(1, 3, 16, 64, 64)
-    with torch.no_grad():
-        assert (model.embed(clip) - twin.embed(clip)).abs().max() > 1e-2
-        for kernel in model.modules():
-            if isinstance(kernel, TemporalConv) and kernel.sts:
-                kernel.weight[:, :, [0, 2]] = 0
-        twin.load_state_dict(model.state_dict())
-        want = twin.embed(clip)
-        assert (model.embed(clip) - want).abs().max() < 6e-6 * want.abs().max()
+    transfer(model, image.state_dict(), "fc", "center")
+    assert model.head.weight[:, 2048:].abs().max() == 0
+    for frames in (1, 6, 9):
+        proof = still_proof(image, model, frames, 64)
+        assert proof.max_difference < 1e-5 * proof.scale
+    assert model.embed(torch.randn(1, 3, 9, 64, 64))[:, 2048:].abs().max() > 0.1
 
 
 def test_what_no_image_network_has_counts_as_temporal():
@@ -264,11 +182,11 @@ def test_what_no_image_network_has_counts_as_temporal():
 
 
 def test_wrong_options():
-    with pytest.raises(UsageError, match=r"no depth 18.*50, 101"):
+    with pytest.raises(UsageError, match=r"unknown depth '18'.*50, 101 or 152"):
         on_meta("slowfast-r50-4x16", depth=18)
     with pytest.raises(UsageError, match="alpha"):
         on_meta("slowfast-r50-4x16", alpha=0)
     with pytest.raises(UsageError, match="odd"):
         on_meta("sts-slowfast-r50-4x16", fusion=4)
-    with pytest.raises(UsageError, match=r"slow_frames 'nearest'.*stride, linspace"):
+    with pytest.raises(UsageError, match=r"slow_frames 'nearest'.*stride or linspace"):
         on_meta("slowfast-r50-4x16", slow_frames="nearest")

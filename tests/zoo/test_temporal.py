@@ -5,24 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from vidinit.zoo.folding import FrameCount, depthwise_conv3d, fold, same_pads, unfold
 from vidinit.zoo.sts import check_sts, sts_split
-from vidinit.zoo.temporal import (
-    TemporalConv,
-    VolumeConv,
-    VolumePool,
-    sts_conv,
-)
+from vidinit.zoo.temporal import sts_conv
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def counting(*shape: int) -> Tensor:
@@ -170,6 +158,22 @@ def test_sizes_that_the_stride_divides(size):
     assert out.shape == (1, 2, 2, size[0] // 2, size[1] // 2)
 
 
+def test_aligned_scans_lie_under_the_kernel():
+    """Without a stride both forms are one; with one, each sample is the strideless scan's."""
+    w = torch.randn(4, 1, 3, 3, 3)
+    x = torch.randn(1, 4, 2, 6, 6)
+    still = torch.cat([w[:2], torch.zeros_like(w[2:])])
+    full = sts_conv(x, still, groups=4)
+    assert torch.equal(sts_conv(x, still, groups=4, aligned=True), full)
+    strided = sts_conv(x, still, groups=4, stride=2, aligned=True)
+    assert (strided - full[..., ::2, ::2]).abs().max() < 1e-12
+    assert (sts_conv(x, still, groups=4, stride=2) - strided).abs().max() > 1e-2
+    odd = torch.randn(1, 4, 2, 7, 7)
+    assert sts_conv(odd, w, groups=4, stride=2, aligned=True).shape == (1, 4, 2, 4, 4)
+    with pytest.raises(ValueError, match="aligned"):
+        sts_conv(odd, w, groups=4, stride=2)
+
+
 def test_split_gives_the_larger_part_first():
     assert [sts_split(n) for n in (8, 6, 7, 10)] == [(2, 2, 4), (2, 1, 3), (2, 2, 3), (3, 2, 5)]
 
@@ -178,94 +182,3 @@ def test_check_sts_says_why():
     assert check_sts(4, (3, 3, 3), 4) == ""
     assert "3x5x5" in check_sts(4, (3, 5, 5), 4)
     assert "halved" in check_sts(5, (3, 3, 3), 5)
-
-
-# ------------------------------------------------------------------ layers against nn.Conv3d
-
-
-def test_fold_and_unfold_are_inverse():
-    x = torch.randn(2, 3, 4, 5, 6)
-    assert fold(x).is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(unfold(fold(x), 4), x)
-
-
-@pytest.mark.parametrize("groups", [1, 2, 6])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_temporal_conv_equals_conv3d(groups, stride):
-    x = torch.randn(2, 6, 5, 4, 3, requires_grad=True)
-    layer = TemporalConv(6, 6, 3, FrameCount(5), groups=groups, stride=stride)
-    want = F.conv3d(
-        x, layer.weight.unsqueeze(-1), stride=(stride, 1, 1), padding=(1, 0, 0), groups=groups
-    )
-    got = unfold(layer(fold(x)), want.shape[2])
-    assert (got - want).abs().max() < 1e-12
-    a = torch.autograd.grad(got.square().sum(), [x, layer.weight])
-    b = torch.autograd.grad(want.square().sum(), [x, layer.weight])
-    assert all((i - j).abs().max() < 1e-10 for i, j in zip(a, b, strict=True))
-
-
-@pytest.mark.parametrize("groups", [1, 3, 6])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("frames", [1, 2, 5])
-def test_volume_conv_equals_conv3d(groups, stride, frames):
-    source = nn.Conv2d(6, 6, 3, stride=stride, padding=1, groups=groups, bias=True)
-    layer = VolumeConv.of(source, 3, FrameCount(frames))
-    layer.bias.data.normal_()
-    x = torch.randn(2, 6, frames, 7, 6, requires_grad=True)
-    want = F.conv3d(
-        x, layer.weight, layer.bias, stride=(1, stride, stride), padding=1, groups=groups
-    )
-    got = unfold(layer(fold(x)), frames)
-    assert (got - want).abs().max() < 1e-12
-    with torch.no_grad():  # another way through depthwise kernels
-        assert (unfold(layer(fold(x)), frames) - want).abs().max() < 1e-12
-    a = torch.autograd.grad(got.square().sum(), [x, layer.weight])
-    b = torch.autograd.grad(want.square().sum(), [x, layer.weight])
-    assert all((i - j).abs().max() < 1e-9 for i, j in zip(a, b, strict=True))
-
-
-def test_volume_conv_sts_switch_keeps_the_weight():
-    source = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
-    sts, twin = (VolumeConv.of(source, 3, FrameCount(2), sts=on) for on in (True, False))
-    twin.load_state_dict(sts.state_dict())
-    x = torch.randn(1, 4, 2, 6, 6)
-    assert (unfold(sts(fold(x)), 2) - sts_conv(x, sts.weight, groups=4)).abs().max() < 1e-12
-    assert (sts(fold(x)) - twin(fold(x))).abs().max() > 0.01
-
-
-def test_volume_conv_takes_channels_last_and_types():
-    layer = VolumeConv.of(nn.Conv2d(4, 4, 3, groups=4), 3, FrameCount())
-    before = layer.weight.detach().clone()
-    layer.to(memory_format=torch.channels_last).to(torch.float32)
-    assert layer.weight.shape == before.shape
-    assert torch.equal(layer.weight, before.float())
-
-
-def test_same_padding_follows_tensorflow():
-    from timm.layers import Conv2dSame
-
-    source = Conv2dSame(4, 4, 3, stride=2, groups=4, bias=False)
-    layer = VolumeConv.of(source, 3, FrameCount(3))
-    layer.weight.data.zero_()
-    layer.weight.data[:, :, 1] = source.weight.data
-    for size in ((8, 8), (7, 9), (6, 5)):
-        x = torch.randn(3, 4, *size)
-        assert (layer(x) - source(x)).abs().max() < 1e-12
-    assert same_pads(8, 8, (3, 3), (2, 2)) == (0, 1, 0, 1)
-
-
-def test_depthwise_of_a_clip_shorter_than_the_kernel():
-    x, w = torch.randn(1, 2, 2, 5, 5), torch.randn(2, 1, 5, 3, 3)
-    want = F.conv3d(x, w, padding=(2, 1, 1), groups=2)
-    got = unfold(depthwise_conv3d(fold(x), w, 2, (1, 1), (1, 1, 1, 1), 2), 2)
-    assert (got - want).abs().max() < 1e-12
-
-
-def test_temporal_pool_halves_the_shared_count():
-    frames = FrameCount(5)
-    x = torch.randn(2, 3, 5, 4, 4)
-    out = VolumePool((2, 1), (2, 1), frames)(fold(x))
-    assert frames.value == 2
-    assert torch.equal(unfold(out, 2), F.max_pool3d(x, (2, 1, 1)))
-    frames.value = 1
-    assert VolumePool((2, 1), (2, 1), frames)(out) is out

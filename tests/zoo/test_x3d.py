@@ -6,6 +6,7 @@ import pytest
 import torch
 from support import shake_norms
 from torch import nn
+from zoo_support import check_gradients, check_logits, on_meta, shapes, take_weights
 
 import vidinit
 from vidinit.errors import UsageError
@@ -19,88 +20,35 @@ HEAD = 432 * 2048 + 2048 * 400
 DEPTHS = (3, 5, 11, 7)
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-def on_meta(name: str, **options) -> VideoModel:
-    with torch.device("meta"):
-        return vidinit.create_model(name, **options)
-
-
-def our_key(key: str) -> str:
-    """pytorchvideo's name to ours: block 0 is the stem, 1 to 4 the stages, 5 the head."""
-    _, block, *rest = key.split(".")
-    if block == "0":
-        # Their names are swapped: conv_t looks at space and conv_xy at time.
-        kinds = {"conv_t": "conv_s", "conv_xy": "conv_t"}
-        return f"stem.{kinds[rest[1]] if rest[0] == 'conv' else 'norm'}.{rest[-1]}"
-    if block == "5":
-        kinds = {"proj": "head", "pre_conv": "conv5", "pre_norm": "bn5", "post_conv": "fc1"}
-        return f"{kinds[rest[-2]]}.{rest[-1]}"
-    layer = f"layer{block}.{rest[1]}"
-    if rest[2].startswith("branch1"):
-        return f"{layer}.downsample.{0 if rest[2] == 'branch1_conv' else 1}.{rest[3]}"
-    if rest[3] == "norm_b":  # a norm, then squeeze-and-excitation: .1.block.{0, 2}
-        place = "bn2" if rest[4] == "0" else f"se.fc{1 + int(rest[6]) // 2}"
-        return f"{layer}.{place}.{rest[-1]}"
-    kind, letter = rest[3].split("_")
-    return f"{layer}.{'conv' if kind == 'conv' else 'bn'}{'abc'.index(letter) + 1}.{rest[4]}"
-
-
 def pair(version: str, **options) -> tuple[VideoModel, nn.Module]:
     """Our model and pytorchvideo's with the same weights; both give raw logits of 7 classes."""
     create = pytest.importorskip("pytorchvideo.models.x3d").create_x3d
     ours = vidinit.create_model(f"x3d-{version}", num_classes=7).eval()
     theirs = create(model_num_class=7, dropout_rate=0, head_activation=None, **options).eval()
     theirs.blocks[5].pool.pool = nn.AdaptiveAvgPool3d(1)
-    shake_norms(theirs)
-    want = ours.state_dict()
-    state = {our_key(k): v.reshape(want[our_key(k)].shape) for k, v in theirs.state_dict().items()}
-    ours.load_state_dict(state)
+    take_weights(ours, theirs)
     return ours, theirs
 
 
 @pytest.mark.parametrize(
-    ("version", "shapes"),
+    ("version", "options", "sizes"),
     [
-        ("xs", [(4, 96, 96), (4, 64, 80)]),
-        ("s", [(13, 64, 64), (7, 90, 70)]),
-        ("m", [(16, 64, 64), (1, 128, 96)]),
+        ("xs", {}, [(4, 96, 96), (4, 64, 80)]),
+        ("s", {}, [(13, 64, 64), (7, 90, 70)]),
+        ("m", {}, [(16, 64, 64), (1, 128, 96)]),
+        ("l", {"depth_factor": 5.0}, [(16, 96, 96), (5, 130, 78)]),
     ],
 )
-def test_equals_pytorchvideo(version, shapes):
-    ours, theirs = pair(version)
-    for shape in shapes:
-        clip = torch.randn(2, 3, *shape)
-        with torch.no_grad():
-            a, b = ours(clip), theirs(clip)
-        assert (a - b).abs().max() < 1e-5 * b.abs().max()
-
-
-@pytest.mark.parametrize("shape", [(16, 96, 96), (5, 130, 78)])
-def test_l_equals_pytorchvideo(shape):
-    ours, theirs = pair("l", depth_factor=5.0)
-    clip = torch.randn(1, 3, *shape)
-    with torch.no_grad():
-        a, b = ours(clip), theirs(clip)
-    assert (a - b).abs().max() < 1e-5 * b.abs().max()
+def test_equals_pytorchvideo(version, options, sizes):
+    ours, theirs = pair(version, **options)
+    for size in sizes:
+        check_logits(ours, theirs, torch.randn(2, 3, *size), 1e-5)
 
 
 def test_gradients_equal_pytorchvideo():
     ours, theirs = pair("s", inner_act=nn.SiLU)
-    ours, theirs = ours.double(), theirs.double()
     clip = torch.randn(1, 3, 5, 64, 48, dtype=torch.float64)
-    a, b = ours(clip), theirs(clip)
-    assert (a - b).abs().max() < 1e-10
-    a.square().sum().backward()
-    b.square().sum().backward()
-    gradients = {our_key(k): p.grad for k, p in theirs.named_parameters()}
-    for name, parameter in ours.named_parameters():
-        other = gradients.pop(name).reshape(parameter.shape)
-        assert (parameter.grad - other).abs().max() <= 1e-10 * max(1.0, float(other.abs().max()))
-    assert not gradients
+    check_gradients(ours.double(), theirs.double(), clip, 1e-10)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +98,9 @@ def test_blocks_and_squeezed_widths():
 
 
 def test_the_sts_graph_has_one_norm_more():
-    def shapes(name, **options):
-        return {k: v.shape for k, v in on_meta(name, **options).state_dict().items()}
-
-    sts, plain = shapes("sts-x3d-s"), shapes("x3d-s")
-    assert sts == shapes("sts-x3d-s", sts=False) == shapes("sts-x3d-s", aligned=True)
+    sts, plain = shapes(on_meta("sts-x3d-s")), shapes(on_meta("x3d-s"))
+    for options in ({"sts": False}, {"aligned": True}):
+        assert shapes(on_meta("sts-x3d-s", **options)) == sts
     assert {k.rpartition(".")[0] for k in sts.keys() - plain.keys()} == {"layer1.0.downsample.1"}
     assert plain.items() <= sts.items()
 
@@ -173,31 +119,6 @@ def test_squeeze_and_excitation_reads_the_whole_clip():
     hidden = torch.relu(layer.fc1(clip.mean(dim=(2, 3, 4))))
     want = clip * torch.sigmoid(layer.fc2(hidden))[:, :, None, None, None]
     assert (unfold(layer(fold(clip)), 3) - want).abs().max() < 1e-6
-
-
-def sts_pair() -> tuple[VideoModel, VideoModel]:
-    """The STS model and its plain twin with the same weights, in double precision."""
-    model = vidinit.create_model("sts-x3d-s", num_classes=5).double().eval()
-    twin = vidinit.create_model("sts-x3d-s", num_classes=5, sts=False).double().eval()
-    shake_norms(model)
-    twin.load_state_dict(model.state_dict())
-    return model, twin
-
-
-def test_sts_without_side_taps_is_the_plain_twin():
-    model, twin = sts_pair()
-    clip = torch.randn(1, 3, 5, 64, 64, dtype=torch.float64)
-    with torch.no_grad():
-        assert (model.embed(clip) - twin.embed(clip)).abs().max() > 1e-4
-        for kernel in model.modules():
-            if isinstance(kernel, VolumeConv):
-                kernel.weight[:, :, [0, 2]] = 0
-        twin.load_state_dict(model.state_dict())
-        assert (model(clip) - twin(clip)).abs().max() < 1e-12
-        # Without the stem's side taps as well, a still clip of any length is its one frame.
-        model.stem.conv_t.weight[:, :, [0, 1, 3, 4]] = 0
-        still = clip[:, :, :1].expand(-1, -1, 4, -1, -1)
-        assert (model(still) - model(still[:, :, :1])).abs().max() < 1e-12
 
 
 def test_aligned_scans_take_any_size():

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from ..checkpoint import check_out, save_model
-from ..errors import UsageError, suggest
+from ..errors import UsageError
 from ..measure.flops import count_macs
 from ..measure.speed import pick_device
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
 from ..zoo.build import assemble, builder_of, builder_options, create_model, set_input_channels
 from ..zoo.image import ImageSource, build_image_model, class_names, clip_spec_of
-from ..zoo.names import Entry, find_target
+from ..zoo.names import Entry, check_option, find_target
+from ..zoo.plans import TIME_PADDINGS
+from ..zoo.resnet3d import STEMS
 from ..zoo.torchvision_models import GOOGLENET, is_torchvision
 from .factor import factor
 from .layouts.layout import fits, implied, read_layout
@@ -25,9 +27,6 @@ from .proof import prove
 from .report import ConversionReport
 from .rules import INFLATIONS
 from .sources import VideoSource, check_layout, is_file, open_source, video_target
-
-STEMS = ("narrow", "wide")
-PADDINGS = ("zeros", "replicate")
 
 
 def convert(
@@ -79,9 +78,9 @@ def convert(
         UsageError: unknown names, weights that do not fit, an ``out`` that is not empty.
         VidinitError: weights that cannot be fetched.
     """
-    _check_word("inflation rule", inflate, INFLATIONS)
-    _check_word("stem", stem, STEMS)
-    _check_word("time padding", time_padding, PADDINGS)
+    check_option("inflation rule", inflate, INFLATIONS)
+    check_option("stem", stem, STEMS)
+    check_option("time padding", time_padding, TIME_PADDINGS)
     check_layout(layout)
     for name, value in (("frames", frames), ("num-classes", num_classes), ("size", size)):
         if value is not None and value < 1:
@@ -139,12 +138,6 @@ def convert(
     return report
 
 
-def _check_word(what: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        hint = suggest(given, known) or f"use {' or '.join(known)}"
-        raise UsageError(f"unknown {what} '{given}'", hint)
-
-
 def _check_entry(name: str, entry: Entry) -> None:
     if entry.backbone is None:
         raise UsageError(
@@ -195,8 +188,6 @@ def _from_image(
         model=model,
         proof=proof,
         rows=rows,
-        params=0,
-        gmacs=0.0,
         notes=notes,
         image_params=count_parameters(image.model),
         image_gmacs=count_macs(image.model, (1, 3, proof.size, proof.size)) / 1e9,
@@ -258,8 +249,6 @@ def _from_video(
         model=model,
         proof=None,
         rows=sorted(rows, key=lambda row: row.stage == "head"),
-        params=0,
-        gmacs=0.0,
         notes=list(found.notes),
         layout=found.layout,
         leftovers=[*imported.leftovers, *imported.unexpected],

@@ -22,7 +22,7 @@ class ConversionReport:
         proof: the still-clip check; None for a video checkpoint, which has no image parent.
         rows: the table, by stage and rule.
         notes: what a user should know about exactness, one sentence each.
-        params, gmacs: of the video model, at its clip's frames and size.
+        params, gmacs: of the video model, at its clip's frames and size; 0 until counted.
         image_params, image_gmacs: of the image model, for one frame of that size; None without one.
         layout: the public layout of a video checkpoint; None for image models.
         leftovers: tensors of the file that have no place in the model, by name.
@@ -36,8 +36,8 @@ class ConversionReport:
     model: VideoModel = field(repr=False)
     proof: Proof | None
     rows: list[Row]
-    params: int
-    gmacs: float
+    params: int = 0
+    gmacs: float = 0.0
     notes: list[str] = field(default_factory=list)
     image_params: int | None = None
     image_gmacs: float | None = None

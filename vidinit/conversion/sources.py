@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import UsageError, suggest
+from ..errors import UsageError
 from ..zoo.image import (
     ImageSource,
     build_image_model,
@@ -18,7 +18,7 @@ from ..zoo.image import (
     read_state_dict,
     strip_prefixes,
 )
-from ..zoo.names import ALIASES, find_entry, find_target
+from ..zoo.names import ALIASES, check_option, find_entry, find_target
 from ..zoo.torchvision_models import (
     GOOGLENET,
     PREFIX,
@@ -67,13 +67,8 @@ def is_file(source: str) -> bool:
 
 def check_layout(layout: str | None) -> None:
     """Raise UsageError, with a suggestion, unless the layout is known."""
-    if layout is None:
-        return
-    known = sorted({*LAYOUTS, *IMAGE_LAYOUTS})
-    if layout not in known:
-        raise UsageError(
-            f"unknown layout '{layout}'", suggest(layout, known) or f"use {', '.join(known)}"
-        )
+    if layout is not None:
+        check_option("layout", layout, sorted({*LAYOUTS, *IMAGE_LAYOUTS}))
 
 
 def open_source(

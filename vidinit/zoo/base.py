@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from .folding import FrameCount, fold
 from .temporal import TemporalConv, VolumeConv
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+if TYPE_CHECKING:
+    from ..data.rows import LabelKind
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,21 @@ class ClipSpec:
         mean, std: pixel statistics of the channels in 0 to 1.
         interpolation: ``bicubic`` or ``bilinear``.
         crop_pct: crop size over short side at test time.
+        sampling: ``dense``: neighboring frames; ``uniform``: one of each of equal segments of the
+            video; ``all`` of its frames.
+        short: what a clip shows past the end of a short video: the start again (``loop``), or its
+            last frame (``hold``).
     """
 
     frames: int = 8
     stride: int = 8
     size: int = 224
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
     crop_pct: float = 0.875
+    sampling: Literal["dense", "uniform", "all"] = "dense"
+    short: Literal["loop", "hold"] = "loop"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, as model.yaml holds them."""
@@ -49,6 +55,20 @@ class ClipSpec:
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
         return cls(**plain)
+
+    def for_channels(self, channels: int) -> ClipSpec:
+        """The same for other inputs than RGB: each channel gets the mean of RGB's statistics."""
+        if channels == 3:
+            return self
+        mean, std = sum(self.mean) / 3, sum(self.std) / 3
+        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+
+# The pixel statistics that published weights want.
+IMAGENET = ClipSpec()
+KINETICS = ClipSpec(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
+SIGNED = ClipSpec(mean=(0.5,) * 3, std=(0.5,) * 3)  # pixels in [-1, 1]
+GRAY = ClipSpec(mean=(0.45,) * 3, std=(0.225,) * 3)
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,8 @@ class VideoModel(nn.Module, ABC):
         options: the options given to `create_model`.
         spec: how clips are cut and normalized.
         classes: class names in the order of the logits, or None.
+        label_kind: what the logits are for: ``single``: one class a clip, by softmax; ``multi``:
+            any number of classes, by sigmoid; ``pair``: verbs, by softmax, beside a head of nouns.
         lineage: what made the weights what they are, oldest first.
         origins: for every tensor but the head's, where an image network's weights go; empty where
             no image network fits.
@@ -93,18 +115,20 @@ class VideoModel(nn.Module, ABC):
         self.options: dict[str, Any] = {}
         self.spec = ClipSpec()
         self.classes: list[str] | None = None
+        self.label_kind: LabelKind = "single"
         self.lineage: list[dict[str, Any]] = []
         self.origins: dict[str, Origin] = {}
         self.fused = False
 
     def reset_head(self, num_classes: int) -> None:
-        """A new linear head, N(0, 0.01) and zero bias; forgets the class names."""
+        """A new linear head, N(0, 0.01) and zero bias; forgets the class names and their kind."""
         old = self.head.weight
         self.head = nn.Linear(self.num_features, num_classes).to(old.device, old.dtype)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
         self.num_classes = num_classes
         self.classes = None
+        self.label_kind = "single"
 
     @abstractmethod
     def embed_frames(self, x: Tensor) -> Tensor:
@@ -129,6 +153,19 @@ class VideoModel(nn.Module, ABC):
             if isinstance(module, (TemporalConv, VolumeConv)) or getattr(module, "is_new", False):
                 names.update(f"{prefix}.{key}" for key, _ in module.named_parameters())
         return names
+
+    def layer_ids(self) -> dict[str, int]:
+        """In which layer each parameter stands, by name: for layer-wise learning rates.
+
+        Stem and embeddings are 0, L blocks 1 to L, and what follows them, the head included, L + 1.
+        Temporal kernels have the number of the layer they stand in.
+
+        Raises:
+            UsageError: when the layers of the network are not known.
+        """
+        from .depth import by_blocks
+
+        return by_blocks(self)
 
     def fuse(self) -> VideoModel:
         """A copy for inference, every batch norm folded into the convolution before it.
@@ -170,6 +207,13 @@ class VideoModel(nn.Module, ABC):
 def count_parameters(model: nn.Module) -> int:
     """Number of learnable values."""
     return sum(p.numel() for p in model.parameters())
+
+
+def init_convolutions(model: nn.Module) -> None:
+    """Kaiming-normal kernels with fan-out in all 2-D layers; a `VolumeConv` starts so by itself."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def to_channels_last(model: VideoModel) -> VideoModel:

@@ -150,12 +150,7 @@ def set_input_channels(model: VideoModel, channels: int) -> None:
         module.weight = nn.Parameter(mean.repeat(shape))
         if isinstance(module, nn.Conv2d):
             module.in_channels = channels
-    spec = model.spec
-    model.spec = replace(
-        spec,
-        mean=(sum(spec.mean) / 3,) * channels,
-        std=(sum(spec.std) / 3,) * channels,
-    )
+    model.spec = model.spec.for_channels(channels)
     model.in_channels = channels
     model.options["in_channels"] = channels
 

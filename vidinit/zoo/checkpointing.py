@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,7 +70,7 @@ def checkpoint_units(model: VideoModel) -> list[nn.Module]:
     return marked or _outermost(trunk, _is_composed)
 
 
-def _outermost(root: nn.Module, wanted: Any) -> list[nn.Module]:
+def _outermost(root: nn.Module, wanted: Callable[[nn.Module], bool]) -> list[nn.Module]:
     found: list[nn.Module] = []
     for child in root.children():
         found += [child] if wanted(child) else _outermost(child, wanted)

@@ -12,15 +12,8 @@ from functools import partial
 from torch import nn
 
 from .folding import FrameCount
-from .residual3d import (
-    BOTTLENECKS,
-    ConvMaker,
-    Graph,
-    ResNet3d,
-    Stride,
-    check_option,
-    volume_stem,
-)
+from .names import check_option
+from .residual3d import BOTTLENECKS, ConvMaker, Graph, ResNet3d, Stride, volume_stem
 from .temporal import VolumeConv
 
 KINDS = ("ir", "ip")

@@ -3,7 +3,9 @@
 Activations travel as ``(B*T, C, H, W)`` in channels_last memory, which is ``(B, T, H, W, C)`` read
 straight through. In that layout a spatial convolution is a plain conv2d, and a ``(t, 1, 1)``
 convolution is a conv2d with kernel ``(t, 1)`` on a free view of height T and width H*W; nothing is
-copied.
+copied. Dense ``t x k x k`` kernels use conv3d in channels_last_3d, which is the same memory again.
+Depthwise ``t x k x k`` kernels are a sum of t shifted depthwise conv2d, because depthwise conv3d is
+several times slower to train.
 
 Shapes in comments: B clips, T frames, C channels, H x W pixels, O output channels.
 """
@@ -84,17 +86,21 @@ def pad_frames(x: Tensor, frames: int, before: int, after: int, *, replicate: bo
     return torch.cat([first] * before + [clips] + [last] * after, dim=1).flatten(0, 1)
 
 
-def same_time_pads(frames: int, taps: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding in time, (before, after): the odd frame goes to the end."""
-    total = max((-(-frames // stride) - 1) * stride + taps - frames, 0)
+def clip_mean(x: Tensor, frames: int) -> Tensor:
+    """Mean over space and time: (B*T, C, H, W) to (B, C)."""
+    return x.mean(dim=(2, 3)).unflatten(0, (-1, frames)).mean(dim=1)
+
+
+def same_axis_pads(length: int, taps: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding of one axis, (before, after): the odd one goes to the end."""
+    total = max((-(-length // stride) - 1) * stride + taps - length, 0)
     return total // 2, total - total // 2
 
 
 def same_pads(height: int, width: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Pads:
-    """TensorFlow's SAME padding for one input size: the odd pixel goes right and below."""
-    down = max((-(-height // stride[0]) - 1) * stride[0] + kernel[0] - height, 0)
-    right = max((-(-width // stride[1]) - 1) * stride[1] + kernel[1] - width, 0)
-    return (right // 2, right - right // 2, down // 2, down - down // 2)
+    """TensorFlow's SAME padding of a frame: the odd pixel goes right and below."""
+    across = same_axis_pads(width, kernel[1], stride[1])
+    return (*across, *same_axis_pads(height, kernel[0], stride[0]))
 
 
 def conv2d_padded(x: Tensor, weight: Tensor, stride: int, pads: Pads, groups: int) -> Tensor:

@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UsageError, suggest
-from .base import ClipSpec, Origin, VideoModel
+from ..errors import UsageError
+from .base import KINETICS, SIGNED, Origin, VideoModel, init_convolutions
+from .depth import numbered
 from .folding import FrameCount, conv2d_padded, same_pads
-from .names import INCEPTION_LAYERS
+from .names import INCEPTION_LAYERS, check_option
 from .temporal import TIME_PADDINGS, SelfGating, TemporalConv, VolumeConv, VolumePool
 
 MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -65,8 +66,6 @@ GOOGLENET_UNITS = dict(
 
 KINDS = ("i3d", "s3d")
 POOLS = ("s3d", "googlenet")
-KINETICS = ClipSpec(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
-SIGNED = ClipSpec(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # pixels in [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -278,9 +277,7 @@ class Inception3D(VideoModel):
         self.pool3a = pool((1, 3), (1, 2), (0, rim))
         self.pool4a = pool((3, 3), (2, 2), (1, rim))
         self.pool5a = pool((2, 2), (2, 2), (0, 0))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # VolumeConv starts by itself
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
         for name, source in GOOGLENET.items():
             layer = getattr(self, name)
             if isinstance(layer, Unit):
@@ -289,6 +286,10 @@ class Inception3D(VideoModel):
             for unit, origin in GOOGLENET_UNITS.items():
                 made = getattr(layer, unit).origins(f"{name}.{unit}", f"{source}.{origin}")
                 self.origins |= made
+
+    def layer_ids(self) -> dict[str, int]:
+        """The eleven layers that a cut counts, and the head."""
+        return numbered(self, [["conv1a"], ["conv2b", "conv2c"], *([name] for name in MIXED)])
 
     def embed_frames(self, x: Tensor) -> Tensor:
         """(B*T, 3, H, W) to (B, 1024)."""
@@ -390,10 +391,3 @@ def layer_kinds(kind: str, cut: str) -> list[str]:
         )
     seeing, rest = [kind] * int(match[2]), ["2d"] * (INCEPTION_LAYERS - int(match[2]))
     return rest + seeing if match[1] == "top" else seeing + rest
-
-
-def check_option(option: str, value: str, known: Sequence[str]) -> None:
-    """Raise UsageError unless an option's value is among the known ones."""
-    if value not in known:
-        hint = suggest(str(value), known) or f"use {' or '.join(known)}"
-        raise UsageError(f"unknown {option} '{value}'", hint)

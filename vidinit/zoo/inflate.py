@@ -12,7 +12,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .base import Origin, VideoModel
-from .plans import Origins, apply_plan
+from .depth import by_timm
+from .plans import apply_plan
 from .sites import read_network
 
 
@@ -27,6 +28,10 @@ class InflatedNet(VideoModel):
         """Pooled features per frame, averaged over the frames of each clip."""
         features = self.trunk(x)
         return features.view(-1, self.frames.value, self.num_features).mean(dim=1)
+
+    def layer_ids(self) -> dict[str, int]:
+        """As timm numbers the layers of the image network."""
+        return by_timm(self, self.trunk)
 
 
 def inflate(
@@ -69,7 +74,7 @@ def inflate(
     network = read_network(image_model)
     model = InflatedNet(image_model, network.features, num_classes)
     before = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
-    origins: Origins = apply_plan(
+    origins = apply_plan(
         plan,
         image_model,
         network,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,8 @@ PLAN_FORM = re.compile(
 )
 GATED = ("i3d", "s3d", "sts")  # plans that take the suffix -g
 INCEPTION_LAYERS = 11  # layers of the Inception-v1 trunk that can see time
+MIXED_KINDS = tuple(f"{kind}{group}" for kind in ("mc", "rmc") for group in range(2, 6))
+"""Residual networks that see time in some of their groups, counted from 1, the stem."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,6 @@ def _x3d(version: str, frames: int, stride: int, size: int) -> Entry:
     )
 
 
-_MIXED = {
-    f"{kind}{group}-18": _resnet3d(f"{kind}{group}", 18)
-    for kind in ("mc", "rmc")
-    for group in range(2, 6)
-}
-
 ZOO: dict[str, Entry] = {
     **{
         f"c2d-r{d}": Entry(f"resnet{d}", "c2d", size=224, options={"pool": True}) for d in (50, 101)
@@ -128,7 +125,7 @@ ZOO: dict[str, Entry] = {
     "slowfast-r101-8x8": _slowfast("slowfast", 101, 4, 5),
     "slowfast-r101-16x8": _slowfast("slowfast_50_50", 101, 4, 5, 64),
     **{f"r3d-{d}": _resnet3d("r3d", d) for d in (18, 34, 50, 101, 152)},
-    **_MIXED,
+    **{f"{kind}-18": _resnet3d(kind, 18) for kind in MIXED_KINDS},
     "r2plus1d-18": _resnet3d("r2plus1d", 18, midplanes="per_block"),
     **{
         f"r2plus1d-{d}": _resnet3d("r2plus1d", d, 32, midplanes="per_conv", bn_eps=1e-3)
@@ -190,6 +187,14 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(names, pattern), key=natural)
 
 
+def check_option(option: str, value: object, known: Collection[object]) -> None:
+    """Raise UsageError, with a suggestion, unless the value is one of the known ones."""
+    if value not in known:
+        words = [str(word) for word in known]
+        hint = suggest(str(value), words) or f"use {', '.join(words[:-1])} or {words[-1]}"
+        raise UsageError(f"unknown {option} '{value}'", hint)
+
+
 def parse_plan(name: str) -> tuple[Entry, str] | None:
     """``s3d-g@top:2-resnet50`` to (entry without backbone, ``resnet50``); None for other forms.
 
@@ -217,10 +222,9 @@ def find_entry(name: str) -> Entry:
         UsageError: for a name that is none of these, with a suggestion.
     """
     name = ALIASES.get(name, name)
-    if name in ZOO:
-        return ZOO[name]
-    if name in CUTS:
-        return CUTS[name]
+    named = _named(name)
+    if named is not None:
+        return named
     parsed = parse_plan(name)
     if parsed is not None and parsed[1]:
         entry, backbone = parsed
@@ -239,17 +243,22 @@ def find_target(target: str, source: str) -> tuple[str, Entry]:
         UsageError: for an unknown target, with a suggestion.
     """
     target = ALIASES.get(target, target)
-    if target in (*ZOO, *CUTS) and find_entry(target).backbone == source:
-        return target, find_entry(target)
+    named = _named(target)
+    if named is not None and named.backbone == source:
+        return target, named
     parsed = parse_plan(target)
     if parsed is not None and parsed[1] in ("", source):
         entry = Entry(source, parsed[0].plan, options=parsed[0].options)
         return (target if parsed[1] else f"{target}-{source}"), entry
-    if target in ZOO or target in CUTS:
-        return target, find_entry(target)
+    if named is not None:
+        return target, named
     known = [*PLANS, *ZOO, *ALIASES, *CUTS]
     hint = suggest(target, known) or f"use a plan ({', '.join(PLANS)}) or a zoo name"
     raise UsageError(f"unknown target '{target}'", hint)
+
+
+def _named(name: str) -> Entry | None:
+    return ZOO.get(name) or CUTS.get(name)
 
 
 def find_teacher(name: str) -> str:

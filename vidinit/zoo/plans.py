@@ -33,10 +33,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import UsageError, suggest
+from ..errors import UsageError
 from .base import Origin
 from .folding import FrameCount
-from .names import PLANS
+from .names import PLANS, check_option
 from .places import TAPS, cut_sites, plan_sites, why_no_sts
 from .sites import Network, Site
 from .temporal import SelfGating, TemporalConv, TemporalShift, VolumeConv, VolumePool
@@ -154,7 +154,8 @@ def apply_plan(
     Raises:
         UsageError: when the plan is not defined for this network, with the reason.
     """
-    _check_words(plan, time_padding)
+    check_option("plan", plan, PLANS)
+    check_option("padding in time", time_padding, TIME_PADDINGS)
     origins: Origins = {}
     if pool:
         _add_pool(trunk, plan, network, frames)
@@ -192,16 +193,6 @@ def apply_plan(
     if plan != "tsm":
         _note_still_kernels(plan, network, origins)
     return origins
-
-
-def _check_words(plan: str, time_padding: str) -> None:
-    for word, known, what in (
-        (plan, PLANS, "plan"),
-        (time_padding, TIME_PADDINGS, "padding in time"),
-    ):
-        if word not in known:
-            hint = suggest(word, list(known)) or f"use {', '.join(known)}"
-            raise UsageError(f"unknown {what} '{word}'", hint)
 
 
 def _inflated(

@@ -8,15 +8,15 @@ Shapes in comments: B clips, T frames, C channels, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UsageError, suggest
-from .base import VideoModel
-from .folding import FrameCount
+from .base import VideoModel, init_convolutions
+from .drop_path import ClipDropPath
+from .folding import FrameCount, clip_mean
 from .temporal import TemporalConv, VolumeConv
 
 BLOCKS = {
@@ -26,6 +26,7 @@ BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
+BASIC = (18, 34)
 BOTTLENECKS = (50, 101, 152)
 WIDTHS = (64, 128, 256, 512)
 
@@ -188,13 +189,14 @@ class BasicBlock(nn.Module):
         )
         self.conv2 = nn.Sequential(conv(inputs, planes, planes, (1, 1), frames), graph.norm(planes))
         self.downsample = graph.shortcut(inputs, planes, stride, frames)
+        self.drop_path = ClipDropPath(frames)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to (B*T', C', H', W'); updates the shared frame count."""
         identity = x if self.downsample is None else self.downsample(x)
         out = self.conv1(x)
         self.frames.stride(self.step)
-        return F.relu(self.conv2(out) + identity, inplace=True)
+        return F.relu(self.drop_path(self.conv2(out)) + identity, inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -224,13 +226,14 @@ class Bottleneck(nn.Module):
         )
         self.conv3 = nn.Sequential(nn.Conv2d(planes, outputs, 1, bias=False), graph.norm(outputs))
         self.downsample = graph.shortcut(inputs, outputs, stride, frames)
+        self.drop_path = ClipDropPath(frames)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to (B*T', C', H', W'); updates the shared frame count."""
         identity = x if self.downsample is None else self.downsample(x)
         out = self.conv2(self.conv1(x))
         self.frames.stride(self.step)
-        return F.relu(self.conv3(out) + identity, inplace=True)
+        return F.relu(self.drop_path(self.conv3(out)) + identity, inplace=True)
 
 
 class ResNet3d(VideoModel):
@@ -249,16 +252,14 @@ class ResNet3d(VideoModel):
                 layers.append(block(inputs, planes, stride, conv, graph, self.frames))
                 inputs, stride = planes * block.expansion, (1, 1)
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
 
     def embed_frames(self, x: Tensor) -> Tensor:
         """(B*T, 3, H, W) to (B, 512), or (B, 2048) with bottlenecks."""
         x = self.pool(self.stem(x))
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)
-        return x.mean(dim=(2, 3)).unflatten(0, (-1, self.frames.value)).mean(dim=1)
+        return clip_mean(x, self.frames.value)
 
 
 def volume_stem(frames: FrameCount, *, eps: float, taps: int = 3) -> nn.Sequential:
@@ -277,11 +278,3 @@ def factored_stem(
     """1x7x7 and 3x1x1, norm, ReLU."""
     halves = Conv2Plus1D(3, mid, 64, (1, 2), frames, mid_eps, size=7, sts=sts)
     return nn.Sequential(*halves, nn.BatchNorm2d(64, eps=eps), nn.ReLU(inplace=True))
-
-
-def check_option(option: str, value: object, known: Collection[object]) -> None:
-    """Raise UsageError unless the value is one of the known ones."""
-    names = [str(name) for name in known]
-    if value not in known:
-        hint = suggest(str(value), names) or f"use {', '.join(names[:-1])} or {names[-1]}"
-        raise UsageError(f"unknown {option} '{value}'", hint)

@@ -14,14 +14,15 @@ from functools import partial
 
 from torch import nn
 
-from .base import ClipSpec, Origin
+from .base import KINETICS, Origin
 from .folding import FrameCount
+from .names import MIXED_KINDS, check_option
 from .residual3d import (
+    BASIC,
     BLOCKS,
     ConvMaker,
     Graph,
     ResNet3d,
-    check_option,
     factored_conv,
     factored_stem,
     flat_conv,
@@ -30,12 +31,9 @@ from .residual3d import (
     volume_stem,
 )
 
-MIXED = tuple(f"{kind}{group}" for kind in ("mc", "rmc") for group in range(2, 6))
-KINDS = ("r3d", *MIXED, "r2plus1d")
+KINDS = ("r3d", *MIXED_KINDS, "r2plus1d")
 MIDPLANES = ("per_block", "per_conv")
 STEMS = ("narrow", "wide")
-# The pixel statistics torchvision's Kinetics models were trained with.
-KINETICS = ClipSpec(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
 
 
 def resnet3d(
@@ -73,7 +71,7 @@ def resnet3d(
     wide = stem == "wide"
     factored = partial(factored_conv, per_block=midplanes == "per_block", eps=bn_eps)
     # Group 1 is the stem, groups 2 to 5 are the stages.
-    border = int(kind[-1]) if kind in MIXED else 0
+    border = int(kind[-1]) if kind in MIXED_KINDS else 0
     in_time = [(g < border) if kind.startswith("mc") else (g >= border) for g in range(1, 6)]
     full: ConvMaker = factored if kind == "r2plus1d" else volume_conv
     makers = [full if here else flat_conv for here in in_time[1:]]
@@ -105,7 +103,7 @@ def sts_r2plus1d(num_classes: int, *, depth: int = 34, sts: bool = True) -> ResN
     Raises:
         UsageError: for another depth.
     """
-    check_option("depth", depth, (18, 34))
+    check_option("depth", depth, BASIC)
     eps, mid_eps = 1e-3, 1e-5
     conv = partial(factored_conv, per_block=False, eps=mid_eps, sts=sts)
     mid = mid_planes(3, 64, 7)

@@ -109,11 +109,6 @@ class _Call:
     out_version: int
 
 
-def find_sites(trunk: nn.Module) -> list[Site]:
-    """The k x k convolutions of a network, in the order they run, with norm and activation."""
-    return read_network(trunk).sites
-
-
 def read_network(trunk: nn.Module) -> Network:
     """Run a blank image through a network and note its convolutions and what follows them.
 

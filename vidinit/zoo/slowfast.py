@@ -15,16 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .base import ClipSpec, Origin, VideoModel
-from .folding import FrameCount
+from .base import GRAY, Origin, VideoModel, init_convolutions
+from .depth import numbered
+from .drop_path import ClipDropPath
+from .folding import FrameCount, clip_mean
+from .names import check_option
+from .residual3d import BLOCKS, BOTTLENECKS
 from .temporal import TemporalConv, VolumeConv
 
-DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 SLOW_FRAMES = ("stride", "linspace")
 SLOW_WIDTH, FAST_WIDTH = 64, 8
 FAST_STEM_TAPS = 5
 EXPANSION = 4  # of a bottleneck's width
 FUSION_RATIO = 2  # channels of a lateral over those of the fast pathway
+BLOCKS_50_50 = BLOCKS[50][2]  # blocks of the third stage with temporal taps in the 50-50 network
 
 
 def slow_indices(frames: int, alpha: int, how: str) -> list[int]:
@@ -88,12 +92,13 @@ class Bottleneck(nn.Module):
                 nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False),
                 nn.BatchNorm2d(outputs, eps=bn_eps),
             )
+        self.drop_path = ClipDropPath(frames)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to (B*T, C', H', W')."""
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = F.relu(self.bn2(self.conv2(out)), inplace=True)
-        out = self.bn3(self.conv3(out))
+        out = self.drop_path(self.bn3(self.conv3(out)))
         return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
@@ -157,7 +162,7 @@ class Pathway(nn.Module):
 
     def pool(self, x: Tensor) -> Tensor:
         """Mean over space and time: (B*T, C, H, W) to (B, C)."""
-        return x.mean(dim=(2, 3)).unflatten(0, (-1, self.frames.value)).mean(dim=1)
+        return clip_mean(x, self.frames.value)
 
 
 class Lateral(nn.Module):
@@ -219,10 +224,10 @@ class SlowFast(VideoModel):
         super().__init__(EXPANSION * (SLOW_WIDTH + FAST_WIDTH) * 8, num_classes, dropout=0.5)
         self.alpha = alpha
         self.slow_frames = slow_frames
-        taps = [[3] * blocks for blocks in DEPTHS[depth]]
+        taps = [[3] * blocks for blocks in BLOCKS[depth]]
         if temporal_blocks is not None:
             taps[2][temporal_blocks:] = [1] * len(taps[2][temporal_blocks:])
-        still = [[1] * blocks for blocks in DEPTHS[depth][:2]]
+        still = [[1] * blocks for blocks in BLOCKS[depth][:2]]
         self.slow = Pathway(
             SLOW_WIDTH,
             1,
@@ -247,9 +252,7 @@ class SlowFast(VideoModel):
             Lateral(channels, fusion, alpha, self.frames, norm=lateral_norm, bn_eps=bn_eps)
             for channels in (FAST_WIDTH, *(EXPANSION * FAST_WIDTH * 2**i for i in range(3)))
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
         self.origins = {
             key: self._origin(key) for key in self.state_dict() if not key.startswith("head.")
         }
@@ -261,6 +264,15 @@ class SlowFast(VideoModel):
             return Origin(None, "random")
         module = self.get_submodule(key.rpartition(".")[0])
         return Origin(source, "inflate" if isinstance(module, TemporalConv) else "copy")
+
+    def layer_ids(self) -> dict[str, int]:
+        """Blocks of both pathways side by side; a lateral counts to the layer it reads."""
+        layers = [["slow.conv1", "slow.bn1", "fast.conv1", "fast.bn1", "lateral.0"]]
+        for number, stage in enumerate(self.slow.stages(), 1):
+            for block, _ in stage.named_children():
+                layers.append([f"{way}.layer{number}.{block}" for way in ("slow", "fast")])
+            layers[-1].append(f"lateral.{number}")
+        return numbered(self, layers)
 
     def embed_frames(self, x: Tensor) -> Tensor:
         """(B*T, 3, H, W) to (B, 2304), the slow pathway's features first."""
@@ -278,18 +290,12 @@ class SlowFast(VideoModel):
 
 
 def _check(depth: int, alpha: int, fusion: int, slow_frames: str) -> None:
-    if depth not in DEPTHS:
-        raise UsageError(
-            f"SlowFast has no depth {depth}", f"use one of {', '.join(map(str, DEPTHS))}"
-        )
+    check_option("depth", depth, BOTTLENECKS)
+    check_option("slow_frames", slow_frames, SLOW_FRAMES)
     if alpha < 1:
         raise UsageError(f"alpha must be at least 1, not {alpha}")
     if fusion < 1 or fusion % 2 == 0:
         raise UsageError(f"fusion must be an odd number of temporal taps, not {fusion}")
-    if slow_frames not in SLOW_FRAMES:
-        raise UsageError(
-            f"unknown slow_frames '{slow_frames}'", f"use one of {', '.join(SLOW_FRAMES)}"
-        )
 
 
 def slowfast(
@@ -322,7 +328,8 @@ def slowfast(
         slow_frames=slow_frames,
         bn_eps=bn_eps,
     )
-    return _with_pixel_statistics(model)
+    model.spec = GRAY
+    return model
 
 
 def slowfast_50_50(
@@ -345,10 +352,11 @@ def slowfast_50_50(
         alpha=alpha,
         fusion=fusion,
         slow_frames=slow_frames,
-        temporal_blocks=DEPTHS[50][2],
+        temporal_blocks=BLOCKS_50_50,
         bn_eps=bn_eps,
     )
-    return _with_pixel_statistics(model)
+    model.spec = GRAY
+    return model
 
 
 def sts_slowfast(
@@ -365,8 +373,3 @@ def sts_slowfast(
     return SlowFast(
         num_classes, depth=depth, alpha=alpha, fusion=fusion, lateral_norm=False, sts=sts
     )
-
-
-def _with_pixel_statistics(model: SlowFast) -> SlowFast:
-    model.spec = ClipSpec(mean=(0.45,) * 3, std=(0.225,) * 3)
-    return model

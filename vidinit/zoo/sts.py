@@ -143,6 +143,15 @@ def check_sts(in_channels: int, kernel: tuple[int, int, int], groups: int) -> st
     return "" if in_channels % 2 == 0 else f"{in_channels} depthwise channels cannot be halved"
 
 
+def require_sts(in_channels: int, kernel: tuple[int, int, int], groups: int, step: int) -> None:
+    """Raise ValueError unless the STS operator is defined for a kernel and a stride in time."""
+    reason = check_sts(in_channels, kernel, groups)
+    if not reason and step != 1:
+        reason = "it has no time stride"
+    if reason:
+        raise ValueError(f"STS is not defined here: {reason}")
+
+
 def _check_scan_size(height: int, width: int, stride: int) -> None:
     if height % stride or width % stride:
         raise ValueError(
@@ -182,9 +191,7 @@ def sts_conv(
     if steps[0] != 1 or steps[1] != steps[2]:
         raise ValueError(f"STS needs stride 1 in time and equal strides in space, not {steps}")
     kernel = (weight.shape[2], weight.shape[3], weight.shape[4])
-    reason = check_sts(x.shape[1], kernel, groups)
-    if reason:
-        raise ValueError(f"STS is not defined here: {reason}")
+    require_sts(x.shape[1], kernel, groups, steps[0])
     spatial, frames = steps[1], x.shape[2]
     if kernel[1] == 1:
         if spatial != 1:

@@ -1,11 +1,6 @@
 """Every layer that mixes time, in the folded layout of the house.
 
-Activations travel as ``(B*T, C, H, W)`` in channels_last memory, which is ``(B, T, H, W, C)`` read
-straight through. In that layout a spatial convolution is a plain conv2d, and a ``(t, 1, 1)``
-convolution is a conv2d with kernel ``(t, 1)`` on a free view of height T and width H*W; nothing is
-copied. Dense ``t x k x k`` kernels use conv3d in channels_last_3d, which is the same memory again.
-Depthwise ``t x k x k`` kernels are a sum of t shifted depthwise conv2d, because depthwise conv3d is
-several times slower to train.
+The layout, and how convolutions run in it: `vidinit.zoo.folding`.
 
 Layers read T from the model's `FrameCount`. Convolutions with a stride in time leave it alone (a
 residual block reads it for both its branches): who owns them calls `FrameCount.stride`. Pools
@@ -24,18 +19,19 @@ from .folding import (
     FixedPads,
     FrameCount,
     Pads,
+    clip_mean,
     conv3d_folded,
     conv_pads,
     depthwise_conv3d,
     fold,
     frames_by_space,
     pad_frames,
+    same_axis_pads,
     same_pads,
-    same_time_pads,
     time_by_space,
     unfold,
 )
-from .sts import check_sts, sts_conv, sts_depthwise, sts_temporal
+from .sts import require_sts, sts_conv, sts_depthwise, sts_temporal
 
 __all__ = ["SelfGating", "TemporalConv", "TemporalShift", "VolumeConv", "VolumePool", "sts_conv"]
 
@@ -50,7 +46,7 @@ def _time_padded(
         return x, frames, taps // 2
     before = after = taps // 2
     if padding == "same":
-        before, after = same_time_pads(frames, taps, stride)
+        before, after = same_axis_pads(frames, taps, stride)
         if before == after:
             return x, frames, before
     x = pad_frames(x, frames, before, after, replicate=padding == "replicate")
@@ -95,16 +91,14 @@ class TemporalConv(nn.Conv2d):
             bias=bias,
         )
         if sts:
-            reason = check_sts(in_channels, (taps, 1, 1), groups)
-            if reason or stride != 1:
-                raise ValueError(f"STS is not defined here: {reason or 'it has no time stride'}")
+            require_sts(in_channels, (taps, 1, 1), groups, stride)
         self.frames = frames
         self.sts = sts
         self.time_padding = time_padding
 
-    def forward(self, x: Tensor, frames: int | None = None) -> Tensor:
-        """(B*T, C, H, W) to (B*T', O, H, W); ``frames`` is T where the shared count is not."""
-        t = self.frames.value if frames is None else frames
+    def forward(self, x: Tensor) -> Tensor:
+        """(B*T, C, H, W) to (B*T', O, H, W)."""
+        t = self.frames.value
         if self.sts:
             out = sts_temporal(x, self.weight, t, replicate=self.time_padding == "replicate")
             return out if self.bias is None else out + self.bias.view(1, -1, 1, 1)
@@ -150,9 +144,7 @@ class VolumeConv(nn.Module):
     ) -> None:
         super().__init__()
         if sts:
-            reason = check_sts(in_channels, kernel, groups)
-            if reason or stride[0] != 1:
-                raise ValueError(f"STS is not defined here: {reason or 'it has no time stride'}")
+            require_sts(in_channels, kernel, groups, stride[0])
         if pads is None:
             kh, kw = kernel[1:]
             pads = FixedPads((kw // 2, kw // 2, kh // 2, kh // 2))
@@ -287,7 +279,7 @@ class VolumePool(nn.Module):
             return x
         t = self.frames.value
         if self.padding is None:
-            before, after = same_time_pads(t, taps, step)
+            before, after = same_axis_pads(t, taps, step)
         else:
             before = after = self.padding[0]
         if t + before + after < taps:
@@ -360,6 +352,5 @@ class SelfGating(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to the same."""
         clips = x.unflatten(0, (-1, self.frames.value))
-        mean = x.mean(dim=(2, 3)).unflatten(0, clips.shape[:2]).mean(dim=1)
-        gate = self.scale * torch.sigmoid(self.fc(mean))
+        gate = self.scale * torch.sigmoid(self.fc(clip_mean(x, self.frames.value)))
         return (clips * gate[:, None, :, None, None]).flatten(0, 1)

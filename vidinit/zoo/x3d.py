@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UsageError, suggest
-from .base import ClipSpec, VideoModel
-from .folding import FrameCount
+from .base import GRAY, VideoModel
+from .drop_path import ClipDropPath
+from .folding import FrameCount, clip_mean
+from .names import check_option
 from .temporal import TemporalConv, VolumeConv
 
 BLOCKS = {
@@ -59,8 +60,8 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to the same."""
         clips = x.unflatten(0, (-1, self.frames.value))
-        mean = x.mean(dim=(2, 3)).unflatten(0, clips.shape[:2]).mean(dim=1)
-        weight = torch.sigmoid(self.fc2(F.relu(self.fc1(mean), inplace=True)))
+        hidden = F.relu(self.fc1(clip_mean(x, self.frames.value)), inplace=True)
+        weight = torch.sigmoid(self.fc2(hidden))
         return (clips * weight[:, None, :, None, None]).flatten(0, 1)
 
 
@@ -132,12 +133,13 @@ class Block(nn.Module):
             )
             if inputs != outputs or norm_shortcut:
                 self.downsample.append(nn.BatchNorm2d(outputs, eps=bn_eps))
+        self.drop_path = ClipDropPath(frames)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to (B*T, C', H', W')."""
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = F.silu(self.se(self.bn2(self.conv2(out))))
-        out = self.bn3(self.conv3(out))
+        out = self.drop_path(self.bn3(self.conv3(out)))
         return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
@@ -201,8 +203,7 @@ class X3D(VideoModel):
 
     def embed_frames(self, x: Tensor) -> Tensor:
         """(B*T, 3, H, W) to (B, 2048)."""
-        maps = self.features(x)
-        mean = maps.mean(dim=(2, 3)).unflatten(0, (-1, self.frames.value)).mean(dim=1)
+        mean = clip_mean(self.features(x), self.frames.value)
         return F.relu(self.fc1(mean), inplace=True)
 
 
@@ -224,11 +225,9 @@ def x3d(
     Raises:
         UsageError: for another version.
     """
-    if version not in BLOCKS:
-        hint = suggest(version, BLOCKS) or f"use one of {', '.join(BLOCKS)}"
-        raise UsageError(f"unknown X3D version '{version}'", hint)
+    check_option("X3D version", version, BLOCKS)
     model = X3D(num_classes, BLOCKS[version], norm_shortcut=norm_shortcut, bn_eps=bn_eps)
-    model.spec = ClipSpec(mean=(0.45,) * 3, std=(0.225,) * 3)
+    model.spec = GRAY
     return model
 
 

@@ -12,12 +12,16 @@ from typing import Any
 
 from torch import Tensor
 
+from ...zoo import residual3d, x3d
+from ...zoo.slowfast import BLOCKS_50_50
 from .table import Scheme
 
-BOTTLENECKS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
-BASIC: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
-X3D_BLOCKS: dict[tuple[int, ...], str] = {(3, 5, 11, 7): "s", (5, 10, 25, 15): "l"}
-BLOCKS_50_50 = 6  # blocks of the third stage with temporal taps in SlowFast 16x8, R101 50-50
+# Depths of residual networks by the blocks of their stages.
+BOTTLENECKS: dict[tuple[int, ...], int] = {
+    residual3d.BLOCKS[depth]: depth for depth in residual3d.BOTTLENECKS
+}
+BASIC: dict[tuple[int, ...], int] = {residual3d.BLOCKS[depth]: depth for depth in residual3d.BASIC}
+X3D_BLOCKS: dict[tuple[int, ...], str] = {x3d.BLOCKS[version]: version for version in ("s", "l")}
 
 
 @dataclass

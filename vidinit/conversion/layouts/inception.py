@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .table import KINETICS, SIGNED, Rename, Scheme
+from ...zoo.base import KINETICS, SIGNED
+from .table import Rename, Scheme
 
 PLACES = {
     "conv1a": 0,
@@ -77,7 +78,7 @@ def _i3d(key: str) -> str | None:
 
 
 S3D_NAMES = r"s3d(@(top|bottom):11)?"
-ZEROS = {"padding": "zeros", "pools": "s3d"}
+GRAPH = {"padding": "zeros", "pools": "s3d"}
 
 SCHEMES = (
     Scheme(
@@ -87,7 +88,7 @@ SCHEMES = (
         S3D_NAMES,
         KINETICS,
         1e-3,
-        ZEROS,
+        GRAPH,
         linear=(),
     ),
     Scheme(
@@ -97,7 +98,7 @@ SCHEMES = (
         S3D_NAMES,
         SIGNED,
         1e-3,
-        ZEROS,
+        GRAPH,
         linear=(),
     ),
     Scheme(

@@ -9,18 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import UsageError, suggest
+from ...errors import UsageError
 from ...zoo.base import VideoModel
-from ...zoo.names import ALIASES, ZOO, find_entry
+from ...zoo.names import ALIASES, ZOO, check_option, find_entry
 from . import inception, mmaction, pyslowfast, pytorchvideo, torchvision
 from .families import FAMILIES, FIRST_KERNELS, Guess, View
 from .table import OTHER_FAMILY, Scheme, known_options, option_defaults
-
-LAYOUTS: tuple[str, ...] = (
-    *("torchvision", "vmz", "kylemin", "piergiaj"),
-    *("pytorchvideo", "pyslowfast", "mmaction", "sts-image"),
-)
-"""Names of the layouts, which ``--layout`` takes."""
 
 SCHEMES: tuple[Scheme, ...] = (
     *torchvision.SCHEMES,
@@ -29,6 +23,10 @@ SCHEMES: tuple[Scheme, ...] = (
     *pyslowfast.SCHEMES,
     *mmaction.SCHEMES,
 )
+"""The tables, in the order `recognize` tries them."""
+
+LAYOUTS: tuple[str, ...] = tuple(dict.fromkeys(scheme.layout for scheme in SCHEMES))
+"""Names of the layouts, which ``--layout`` takes."""
 
 TWINS = {
     "sts-slowonly-r50": "slowonly-r50",
@@ -260,10 +258,8 @@ def _check_whole(
 
 
 def _set_pixels(model: VideoModel, scheme: Scheme) -> None:
-    mean, std = scheme.pixels
-    if model.in_channels != 3:
-        mean, std = ((sum(values) / 3,) * model.in_channels for values in (mean, std))
-    model.spec = replace(model.spec, mean=mean, std=std)
+    pixels = scheme.pixels.for_channels(model.in_channels)
+    model.spec = replace(model.spec, mean=pixels.mean, std=pixels.std)
 
 
 def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
@@ -273,10 +269,7 @@ def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
         UsageError: for an unknown layout, or one whose code base cannot hold this model; it names
             those that can.
     """
-    if layout not in LAYOUTS:
-        raise UsageError(
-            f"unknown layout '{layout}'", suggest(layout, LAYOUTS) or f"use {', '.join(LAYOUTS)}"
-        )
+    check_option("layout", layout, LAYOUTS)
     scheme = _writer(model, layout)
     state = model.state_dict()
     keys = sorted(state, key=lambda key: key.startswith("head.") != scheme.head_first)

@@ -8,20 +8,20 @@ bases wrote them.
 
 from __future__ import annotations
 
-from .table import GRAY, IMAGENET, KINETICS, Rename, Scheme, renamer
+from ...zoo.base import GRAY, IMAGENET, KINETICS
+from .table import IR_CSNS, X3DS, ZEROS, Rename, Scheme, renamer
 
+SHORTCUT = {"downsample.0": "downsample.conv", "downsample.1": "downsample.bn"}
 RESNET = {
     **{f"conv{n}": f"conv{n}.conv" for n in (1, 2, 3)},
     **{f"bn{n}": f"conv{n}.bn" for n in (1, 2, 3)},
-    "downsample.0": "downsample.conv",
-    "downsample.1": "downsample.bn",
+    **SHORTCUT,
 }
 SHIFTED = {**RESNET, "conv1": "conv1.conv.net"}
 CSN = {
     **{f"conv{n}.0": f"conv{n}.conv" for n in (1, 3)},
     **{f"conv{n}.1": f"conv{n}.bn" for n in (1, 3)},
-    "downsample.0": "downsample.conv",
-    "downsample.1": "downsample.bn",
+    **SHORTCUT,
 }
 IR_CSN = {**CSN, "conv2.0": "conv2.0.conv", "conv2.1": "conv2.0.bn"}
 IP_CSN = {
@@ -98,7 +98,6 @@ def _x3d(root: str, fc1: str, head: str) -> Rename:
 
 TWO_LINEAR = ("head", "fc1")
 SLOWFAST = r"sts-slowfast-r50-(4x16|8x8)"
-ZEROS = {"time_padding": "zeros"}
 ROOT, HEAD = "backbone", "cls_head.fc_cls"
 X3D_HEADS = ("cls_head.fc1", "cls_head.fc2")
 
@@ -122,7 +121,7 @@ def _schemes(
             layout,
             "csn",
             _csn(root, head, IR_CSN),
-            "sts-ir-csn-50" if sts else r"ir-csn-(50|101|152)",
+            "sts-ir-csn-50" if sts else IR_CSNS,
             IMAGENET if sts else KINETICS,
             1e-3,
             sts=sts,
@@ -150,7 +149,7 @@ def _schemes(
             layout,
             "x3d",
             _x3d(root, *x3d_heads),
-            "sts-x3d-s" if sts else r"x3d-(xs|s|m|l)",
+            "sts-x3d-s" if sts else X3DS,
             IMAGENET if sts else GRAY,
             graph={} if sts else {"norm_shortcut": True},
             linear=TWO_LINEAR,

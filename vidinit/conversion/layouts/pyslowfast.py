@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .table import GRAY, Rename, Scheme, renamer
+from ...zoo.base import GRAY
+from .table import TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
 
 RESNET = {
     **{f"conv{n}": f"branch2.{letter}" for n, letter in enumerate("abc", 1)},
@@ -59,10 +60,9 @@ _x3d = renamer(
 )
 
 LAYOUT = "pyslowfast"
-TRUNKS = r"(c2d|i3d|(sts-)?slowonly)-r(50|101)"
 
 SCHEMES = (
     Scheme(LAYOUT, "slowfast", _slowfast(), r"slowfast-.+", GRAY),  # its slow half looks like Slow
-    Scheme(LAYOUT, "trunk", _resnet, TRUNKS, GRAY, graph={"time_padding": "zeros"}),
-    Scheme(LAYOUT, "x3d", _x3d, r"x3d-(xs|s|m|l)", GRAY, graph={"norm_shortcut": True}),
+    Scheme(LAYOUT, "trunk", _resnet, TRUNKS, GRAY, graph=ZEROS),
+    Scheme(LAYOUT, "x3d", _x3d, X3DS, GRAY, graph={"norm_shortcut": True}),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .table import GRAY, Rename, Scheme, renamer
+from ...zoo.base import GRAY
+from .table import IR_CSNS, TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
 
 CONVS = {f"conv{n}": f"branch2.conv_{letter}" for n, letter in enumerate("abc", 1)}
 NORMS = {f"bn{n}": f"branch2.norm_{letter}" for n, letter in enumerate("abc", 1)}
@@ -68,14 +69,12 @@ _x3d = renamer(
 )
 
 LAYOUT = "pytorchvideo"
-TRUNKS = r"(c2d|i3d|(sts-)?slowonly)-r(50|101)"
-ZEROS = {"time_padding": "zeros"}
 
 SCHEMES = (
     Scheme(LAYOUT, "trunk", _resnet(5, (1, 2, 3, 4)), TRUNKS, GRAY, graph=ZEROS, pooled=False),
     # The temporal pool of C2D and I3D is a block of its own, behind the first stage.
     Scheme(LAYOUT, "trunk", _resnet(6, (1, 3, 4, 5)), TRUNKS, GRAY, graph=ZEROS, pooled=True),
-    Scheme(LAYOUT, "csn", _csn, r"ir-csn-(50|101|152)", GRAY),
+    Scheme(LAYOUT, "csn", _csn, IR_CSNS, GRAY),
     Scheme(LAYOUT, "slowfast", _slowfast(), r"slowfast-.+", GRAY),
-    Scheme(LAYOUT, "x3d", _x3d, r"x3d-(xs|s|m|l)", GRAY, graph={"norm_shortcut": False}),
+    Scheme(LAYOUT, "x3d", _x3d, X3DS, GRAY, graph={"norm_shortcut": False}),
 )

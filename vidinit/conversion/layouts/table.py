@@ -17,21 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...zoo.base import IMAGENET_MEAN, IMAGENET_STD, VideoModel
+from ...zoo.base import ClipSpec, VideoModel
 from ...zoo.build import PLAN_OPTIONS, builder_of, builder_options
 from ...zoo.names import ALIASES, find_entry
 from ...zoo.temporal import TemporalConv, VolumePool
 
 Rename = Callable[[str], "str | None"]
-Pixels = tuple[tuple[float, ...], tuple[float, ...]]  # mean, std
 
-IMAGENET: Pixels = (IMAGENET_MEAN, IMAGENET_STD)
-KINETICS: Pixels = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
-SIGNED: Pixels = ((0.5,) * 3, (0.5,) * 3)  # pixels in -1 to 1
-GRAY: Pixels = ((0.45,) * 3, (0.225,) * 3)
+# Zoo names that several code bases can hold, and an option under which their graphs are theirs.
+TRUNKS = r"(c2d|i3d|(sts-)?slowonly)-r(50|101)"
+IR_CSNS = r"ir-csn-(50|101|152)"
+X3DS = r"x3d-(xs|s|m|l)"
+ZEROS = {"time_padding": "zeros"}
 
 OTHER_FAMILY = "it is another family"
-FAST_WIDTH = 256  # features of SlowFast's fast pathway
+FAST_FEATURES = 256  # of SlowFast's fast pathway
 PLACE = re.compile(
     r"(?P<path>trunk\.|slow\.|fast\.|)layer(?P<stage>[1-4])\.(?P<block>\d+)\.(?P<layer>.+)"
 )
@@ -46,7 +46,7 @@ class Scheme:
         family: which function of `families` describes a file.
         public_key: our key to the public one, None where there is none.
         names: pattern of the zoo names the code base can hold; empty where it is only recognized.
-        pixels: mean and standard deviation of the code base's inputs.
+        pixels: its mean and standard deviation are those of the code base's inputs.
         eps: of its norms; None where they are not all the same.
         graph: options a model must have for its graph to be the code base's.
         linear: our modules that are linear layers there too; all others are convolutions.
@@ -63,7 +63,7 @@ class Scheme:
     family: str
     public_key: Rename
     names: str
-    pixels: Pixels
+    pixels: ClipSpec
     eps: float | None = 1e-5
     graph: Mapping[str, Any] = field(default_factory=dict)
     linear: tuple[str, ...] = ("head",)
@@ -110,13 +110,13 @@ class Scheme:
     def outward(self, key: str, value: Tensor) -> Tensor:
         """Our tensor with its columns in the public order."""
         if key == "head.weight" and self.fast_first:
-            return torch.roll(value, FAST_WIDTH, dims=1)
+            return torch.roll(value, FAST_FEATURES, dims=1)
         return value
 
     def inward(self, key: str, value: Tensor) -> Tensor:
         """A public tensor with its columns in our order."""
         if key == "head.weight" and self.fast_first:
-            return torch.roll(value, -FAST_WIDTH, dims=1)
+            return torch.roll(value, -FAST_FEATURES, dims=1)
         return value
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .table import KINETICS, Scheme
+from ...zoo.base import KINETICS
+from .table import Scheme
 
 
 def _public_key(key: str) -> str:
