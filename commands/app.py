@@ -78,6 +78,8 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
             keep_freed_memory()
         try:
             return command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt:
             show_error("interrupted")
             raise typer.Exit(130) from None
@@ -129,7 +131,19 @@ STEPPING = ("demo", "distill", "cotrain", "finetune", "eval")  # commands of man
 
 def register() -> None:
     """Add the subcommands, in the order in which the help shows them."""
-    from . import convert, cotrain, demo, distill, evaluate, export, finetune, listing, profile
+    from . import (
+        convert,
+        cotrain,
+        data,
+        demo,
+        distill,
+        evaluate,
+        export,
+        finetune,
+        listing,
+        preset,
+        profile,
+    )
 
     build, measure, share, start = "Build", "Measure", "Share", "Start here"
     for command, name, panel in (
@@ -143,11 +157,28 @@ def register() -> None:
         (listing.list_names, "list", measure),
         (export.export, "export", share),
     ):
-        text, _, examples = (command.__doc__ or "").partition("Examples:")
-        lines = [line.strip() for line in examples.splitlines() if line.strip()]
-        epilog = "\n\n".join(f"[dim]$[/] {line}" for line in lines)
-        ready = handled(command, keeps_memory=name in STEPPING)
-        app.command(name, help=text.strip(), epilog=epilog, rich_help_panel=panel)(ready)
+        _add(app, command, name, panel)
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    _add(group, data.check, "check")
+    _add(group, data.prepare, "prepare")
+    app.add_typer(group, name="data", help="Check and prepare video data.", rich_help_panel="Data")
+    recipes = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    _add(recipes, preset.list_all, "list")
+    _add(recipes, preset.show, "show")
+    _add(recipes, preset.copy, "copy")
+    _add(recipes, preset.check, "check")
+    app.add_typer(recipes, name="preset", help="The papers' recipes.", rich_help_panel="Build")
+
+
+def _add(
+    to: typer.Typer, command: Callable[..., None], name: str, panel: str | None = None
+) -> None:
+    """Add a command; its docstring is its help, and what stands behind Examples its epilog."""
+    text, _, examples = (command.__doc__ or "").partition("Examples:")
+    lines = [line.strip() for line in examples.splitlines() if line.strip()]
+    epilog = "\n\n".join(f"[dim]$[/] {line}" for line in lines)
+    ready = handled(command, keeps_memory=name in STEPPING)
+    to.command(name, help=text.strip(), epilog=epilog, rich_help_panel=panel)(ready)
 
 
 register()

@@ -29,6 +29,7 @@ def cotrain(
         ),
     ] = None,
     val_fraction: opt.ValFraction = None,
+    max_bad: opt.MaxBad = None,
     preset: opt.Preset = None,
     config: opt.Config = None,
     epochs: opt.Epochs = None,

@@ -13,12 +13,14 @@ from . import options as opt
 def distill(
     overrides: opt.Overrides = None,
     videos: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Folder of videos, searched through, or a list. No labels needed.",
+            help="Folder of videos, searched through, or a list; may be repeated. No labels.",
             rich_help_panel=opt.INPUT,
         ),
     ] = None,
+    root: opt.Root = None,
+    max_bad: opt.MaxBad = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,19 +11,29 @@ from vidinit.processes import is_main_process
 
 from . import options as opt
 
+# What is printed beside top-1, where the kind of the labels has it.
+SHOWN = (
+    ("top5", "top-5"),
+    ("mean_class_accuracy", "mean class"),
+    ("map", "mAP"),
+    ("top1_verb", "verb"),
+    ("top1_noun", "noun"),
+)
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model folder, run folder or zoo name.")],
     overrides: opt.Overrides = None,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             help="Folder per class (its val/ if it has one), or a list.", rich_help_panel=opt.INPUT
         ),
     ] = None,
     val: Annotated[
-        Path | None, typer.Option(help="The data, as it is.", rich_help_panel=opt.INPUT)
+        list[Path] | None, typer.Option(help="The data, as it is.", rich_help_panel=opt.INPUT)
     ] = None,
+    root: opt.Root = None,
     multi_view: Annotated[
         bool,
         typer.Option("--multi-view", help="10 clips x 3 crops a video.", rich_help_panel=opt.INPUT),
@@ -66,11 +76,11 @@ def evaluate(
         low, high = result["top1_interval"]
         typer.echo(
             f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "
-            f"top-5 {result['top5']:.3f}   mean class {result['mean_class_accuracy']:.3f}"
+            + "   ".join(f"{name} {result[key]:.3f}" for key, name in SHOWN if key in result)
         )
         missing = f", {len(result['missing'])} missing" if result["missing"] else ""
         typer.echo(
             f"{result['videos']} videos, {result['clips']} clips x {result['crops']} crops each, "
-            f"softmax averaged{missing}"
+            f"probabilities averaged{missing}"
         )
         typer.echo(f"report: {result['out']}/report.html")

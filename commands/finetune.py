@@ -16,16 +16,19 @@ def finetune(
     ] = None,
     overrides: opt.Overrides = None,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Folder per class, or with train/ and val/, or a `path label` list.",
+            help="Folder per class, or with train/ and val/, or a list; may be repeated.",
             rich_help_panel=opt.INPUT,
         ),
     ] = None,
-    val: Annotated[
-        Path | None,
-        typer.Option(help="Validation data; default: a split.", rich_help_panel=opt.INPUT),
+    val: opt.Val = None,
+    root: opt.Root = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(help="Train on this many clips of each class.", rich_help_panel=opt.INPUT),
     ] = None,
+    max_bad: opt.MaxBad = None,
     val_fraction: opt.ValFraction = None,
     preset: opt.Preset = None,
     config: opt.Config = None,

@@ -16,6 +16,24 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings, e.g. train.epochs=20."),
 ]
+Val = Annotated[
+    list[Path] | None,
+    typer.Option(help="Validation data; default: a split.", rich_help_panel=INPUT),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that the paths of a list are relative to; default: the list's own.",
+        rich_help_panel=INPUT,
+    ),
+]
+MaxBad = Annotated[
+    str | None,
+    typer.Option(
+        help="Share of unreadable files above which nothing starts; default 5%.",
+        rich_help_panel=INPUT,
+    ),
+]
 ValFraction = Annotated[
     float | None,
     typer.Option(
@@ -102,7 +120,7 @@ def print_training(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(result)
     elif is_main_process():
-        best = "" if result["best"] is None else f", best top-1 {result['best']:.3f}"
-        skipped = f", {result['skipped']} clips replaced" if result["skipped"] else ""
-        typer.echo(f"{result['steps']} steps on {result['videos']} videos{best}{skipped}")
-        typer.echo(f"model: {result['out']}/model   report: {result['out']}/report.html")
+        from vidinit.report.summary import summary
+
+        for line in summary(result):
+            typer.echo(line)

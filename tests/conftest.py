@@ -19,6 +19,14 @@ def _own_allocator() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests find of their files does not go into the user's cache."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    with mock.patch.dict("os.environ", {"XDG_CACHE_HOME": folder}):
+        yield
+
+
 @pytest.fixture(scope="session")
 def motion_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes that only motion tells apart: train/ (6 each) and val/ (3 each)."""

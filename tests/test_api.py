@@ -7,7 +7,17 @@ import subprocess
 import sys
 
 import pytest
-from vidinit.commands import convert, cotrain, demo, distill, evaluate, export, finetune, profile
+from vidinit.commands import (
+    convert,
+    cotrain,
+    data,
+    demo,
+    distill,
+    evaluate,
+    export,
+    finetune,
+    profile,
+)
 
 import vidinit
 from vidinit.demo.run import run_demo
@@ -21,6 +31,7 @@ PAIRS = [
     (evaluate.evaluate, vidinit.evaluate, set()),
     (profile.profile, vidinit.profile, set()),
     (export.export, vidinit.export, set()),
+    (data.check, vidinit.check_data, set()),
     (demo.demo, run_demo, set()),
 ]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import yaml
@@ -8,6 +10,7 @@ from support import MODEL
 import vidinit
 from vidinit import checkpoint
 from vidinit.errors import UsageError
+from vidinit.tasks.classify import ClassifyTask
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,52 @@ def test_round_trip(saved):
     other = vidinit.load(folder, head="other")
     assert other.classes == ["x", "y"]
     assert torch.equal(other(clip), heads["other"](model.embed(clip)))
+
+
+def test_the_kind_of_labels_is_recorded(saved, tmp_path):
+    model = vidinit.create_model(MODEL, num_classes=2)
+    ClassifyTask(model, kind="multi")
+    folder = checkpoint.save_model(model, tmp_path / "multi")
+    assert yaml.safe_load((folder / checkpoint.CARD).read_text())["kind"] == "multi"
+    loaded = vidinit.load(folder)
+    assert loaded.label_kind == "multi"
+    loaded.reset_head(5)
+    assert loaded.label_kind == "single"
+    assert vidinit.load(saved[2]).label_kind == "single"
+    with pytest.raises(UsageError, match="no head of nouns"):
+        checkpoint.load_pair(folder)
+
+
+def test_a_folder_of_before_there_were_kinds(saved, tmp_path):
+    _, _, folder = saved
+    card = yaml.safe_load((folder / checkpoint.CARD).read_text())
+    assert card.pop("kind") == "single" and card["clip"].pop("sampling") == "dense"
+    weights = (folder / checkpoint.WEIGHTS).read_bytes()
+    old = {checkpoint.WEIGHTS: weights, checkpoint.CARD: yaml.safe_dump(card).encode()}
+    checkpoint.write_folder(tmp_path / "old", old)
+    loaded = vidinit.load(tmp_path / "old")
+    assert (loaded.label_kind, loaded.spec.sampling) == ("single", "dense")
+
+
+def test_pairs_keep_both_heads(tmp_path):
+    model = vidinit.create_model(MODEL, num_classes=3)
+    model.classes = ["cut", "open", "wash"]
+    model.spec = replace(model.spec, sampling="uniform")
+    task = ClassifyTask(model, kind="pair", nouns=["cup", "pan"]).eval()
+    folder = checkpoint.save_model(model, tmp_path / "pair", **task.card())
+    clip = torch.randn(2, 3, 4, 32, 32)
+    want = task.classifier()(clip)
+    loaded = checkpoint.load_pair(folder)
+    assert (loaded.model.classes, loaded.nouns) == (["cut", "open", "wash"], ["cup", "pan"])
+    assert (loaded.model.label_kind, loaded.model.spec.sampling) == ("pair", "uniform")
+    assert not loaded.training and not loaded.model.training
+    found = loaded(clip)
+    assert all(torch.equal(found[name], want[name]) for name in ("verb", "noun"))
+    assert torch.equal(vidinit.load(folder)(clip), want["verb"])
+    noun = vidinit.load(folder, head="noun")
+    assert (noun.classes, noun.label_kind) == (["cup", "pan"], "single")
+    assert torch.equal(noun(clip), want["noun"])
+    assert "&id" not in (folder / checkpoint.CARD).read_text(), "lists are written out"
 
 
 def test_a_run_folder_stands_for_its_model(saved):

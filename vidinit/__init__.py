@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 _PUBLIC = {
+    "check_data": "vidinit.recipes.check",
     "convert": "vidinit.conversion.convert",
     "cotrain": "vidinit.recipes.api",
     "create_model": "vidinit.zoo.build",
@@ -22,6 +23,7 @@ _PUBLIC = {
     "list_models": "vidinit.zoo.names",
     "load": "vidinit.checkpoint",
     "predict": "vidinit.engine.predict",
+    "prepare_data": "vidinit.recipes.prepare",
     "profile": "vidinit.measure.profile",
     "VidinitError": "vidinit.errors",
 }
@@ -41,6 +43,7 @@ _ROOMS = (
 __all__ = [
     "VidinitError",
     "__version__",
+    "check_data",
     "convert",
     "cotrain",
     "create_model",
@@ -51,6 +54,7 @@ __all__ = [
     "list_models",
     "load",
     "predict",
+    "prepare_data",
     "profile",
 ]
 
@@ -75,5 +79,7 @@ if TYPE_CHECKING:
     from .errors import VidinitError
     from .measure.profile import profile
     from .recipes.api import cotrain, distill, evaluate, finetune
+    from .recipes.check import check_data
+    from .recipes.prepare import prepare_data
     from .zoo.build import create_model
     from .zoo.names import list_models

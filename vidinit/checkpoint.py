@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .errors import UsageError
+from .errors import UsageError, VidinitError
 from .zoo.names import find_entry
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+    from .tasks.heads import PairModel
     from .zoo.base import VideoModel
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
@@ -63,18 +64,32 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """Write all files of a folder at once: under a temporary name, then renamed into place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Write all files of a folder at once: under a temporary name, then renamed into place.
+
+    Raises:
+        VidinitError: when the disk does not take it. What was there before is still there.
+    """
     new = folder.with_name(f".{folder.name}.new")
     old = folder.with_name(f".{folder.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir()
-    for name, content in files.items():
-        (new / name).write_bytes(content)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        size = sum(map(len, files.values())) / 1e6
+        raise VidinitError(
+            f"cannot write {folder} ({error.strerror}): it takes {size:.1f} MB",
+            "make room, or name another --out",
+        ) from error
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -84,9 +99,9 @@ def save_model(
     """Write a model folder.
 
     Args:
-        model: its name, options, spec, classes and lineage are recorded.
+        model: its name, options, spec, classes, kind of labels and lineage are recorded.
         folder: replaced as a whole if it is there.
-        heads: further heads by name, for a trunk trained on several sources.
+        heads: further heads by name: of a trunk trained on several sources, or the nouns'.
         card: further entries of model.yaml (``head_classes``: name to class names).
 
     Raises:
@@ -113,6 +128,7 @@ def save_model(
         "num_classes": model.num_classes,
         "clip": model.spec.as_dict(),
         "classes": model.classes,
+        "kind": model.label_kind,
         "lineage": model.lineage,
         **card,
     }
@@ -165,7 +181,8 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
 
     Args:
         folder: a model folder, or a run folder that holds one.
-        head: name of one of several heads (co-training); default: the primary source's.
+        head: name of one of several heads (co-training; ``verb`` and ``noun`` of pairs); default:
+            the model's own, which is the primary source's, or the verbs'.
 
     Returns:
         A module from normalized clips (B, 3, T, H, W) to logits, with ``.classes`` and
@@ -174,33 +191,66 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
     Raises:
         UsageError: when the folder is none, is damaged, or has no such head.
     """
+    place, card, state = _read(folder)
+    heads: dict[str, list[str]] = card.get("head_classes") or {}
+    if head is not None and head not in heads:
+        has = f"it has {', '.join(heads)}" if heads else "it has one head only"
+        raise UsageError(f"{place} has no head '{head}'", has)
+    if head is not None and f"heads.{head}.weight" in state:  # the primary one is the model's own
+        state["head.weight"] = state[f"heads.{head}.weight"]
+        state["head.bias"] = state[f"heads.{head}.bias"]
+    model = _build(place, card, state)
+    if head is not None:
+        model.classes, model.label_kind = heads[head], "single"
+    return model
+
+
+def load_pair(folder: str | Path) -> PairModel:
+    """The model in a model folder or run folder with both its heads, in eval mode.
+
+    Raises:
+        UsageError: when the folder is none, is damaged, or was not trained on verbs and nouns.
+    """
+    from torch import nn
+
+    from .tasks.heads import NOUN, PairModel
+
+    place, card, state = _read(folder)
+    if card.get("kind") != "pair":
+        raise UsageError(f"{place} has no head of nouns", "it was not trained on verbs and nouns")
+    model = _build(place, card, state)
+    nouns: list[str] = card["head_classes"][NOUN]
+    noun = nn.Linear(model.num_features, len(nouns))
+    noun.load_state_dict({key: state[f"heads.{NOUN}.{key}"] for key in ("weight", "bias")})
+    return PairModel(model, noun, nouns).eval()
+
+
+def _read(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    """The model folder meant by ``folder``, its card, and its tensors."""
     place = model_folder(folder)
     if place is None:
         raise UsageError(f"'{folder}' is a zoo name, not a folder", "vidinit.create_model makes it")
     from safetensors.torch import load_file
 
+    card = read_card(place)
+    try:
+        return place, card, load_file(place / WEIGHTS)
+    except Exception as error:  # safetensors raises its own kinds for damaged files
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"cannot read {place / WEIGHTS}", f"it is damaged ({reason})") from error
+
+
+def _build(place: Path, card: dict[str, Any], state: dict[str, Tensor]) -> VideoModel:
+    """The model that a card describes, with the tensors that are its own."""
     from .zoo.base import ClipSpec
     from .zoo.build import create_model
     from .zoo.image import load_exactly
 
-    card = read_card(place)
-    heads: dict[str, list[str]] = card.get("head_classes") or {}
-    if head is not None and head not in heads:
-        has = f"it has {', '.join(heads)}" if heads else "it has one head only"
-        raise UsageError(f"{place} has no head '{head}'", has)
-    try:
-        state = load_file(place / WEIGHTS)
-    except Exception as error:  # safetensors raises its own kinds for damaged files
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"cannot read {place / WEIGHTS}", f"it is damaged ({reason})") from error
-    classes = heads[head] if head is not None else card["classes"]
-    if head is not None and f"heads.{head}.weight" in state:  # the primary one is the model's own
-        state["head.weight"] = state[f"heads.{head}.weight"]
-        state["head.bias"] = state[f"heads.{head}.bias"]
-    state = {k: v for k, v in state.items() if not k.startswith("heads.")}
-    model = create_model(card["name"], num_classes=state["head.weight"].shape[0], **card["options"])
-    load_exactly(model, state, str(place))
+    own = {k: v for k, v in state.items() if not k.startswith("heads.")}
+    model = create_model(card["name"], num_classes=own["head.weight"].shape[0], **card["options"])
+    load_exactly(model, own, str(place))
     model.spec = ClipSpec.from_dict(card["clip"])
-    model.classes = classes
+    model.classes = card["classes"]
+    model.label_kind = card.get("kind", "single")
     model.lineage = list(card["lineage"])
     return model.eval()

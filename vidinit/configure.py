@@ -1,46 +1,38 @@
 """From presets, files, overrides and flags to a checked configuration.
 
 A configuration is built from layers: defaults, a preset, a file, ``section.key=value`` overrides,
-and command-line flags; a later layer wins. Unknown keys are refused with a suggestion, and an error
-names the layer (file and line) that caused it.
+and command-line flags; a later layer wins. Everything that is wrong with any of them is told at
+once, each error with the layer (file and line) that caused it. Where each value came from is kept.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from .config import COMMANDS, RunConfig
+from .config import COMMANDS, RunConfig, SourceConfig
 from .errors import UsageError, suggest
+from .layers import COMMAND_LINE, Layer, file_layer, override_layer
+from .preset_files import find_preset, preset_path
 
 C = TypeVar("C", bound=RunConfig)
 
-# ------------------------------------------------------------------ layers
+DEFAULT = "default"
 
 
-@dataclass
-class Layer:
-    """Nested values from one place.
+@dataclass(frozen=True)
+class Resolved(Generic[C]):
+    """A checked configuration, and dotted key to the place where its value comes from."""
 
-    Attributes:
-        values: nested dict.
-        origin: the place, for people: ``preset finetune/x``, ``my.yaml``, ``the command line``.
-        lines: dotted key to line number, for files.
-    """
-
-    values: dict[str, Any]
-    origin: str
-    lines: dict[str, int] = field(default_factory=dict)
-
-    def where(self, key: str) -> str:
-        """The place of one key, with its line in a file."""
-        return f"{self.origin}:{self.lines[key]}" if key in self.lines else self.origin
+    config: C
+    origins: dict[str, str]
 
 
 def build(
@@ -51,6 +43,18 @@ def build(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     flags: Mapping[str, Any] | None = None,
 ) -> C:
+    """The configuration of `resolve`, without its origins."""
+    return resolve(cls, preset=preset, file=file, overrides=overrides, flags=flags).config
+
+
+def resolve(
+    cls: type[C],
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Resolved[C]:
     """A checked configuration: defaults < preset < file < overrides < flags.
 
     Args:
@@ -61,165 +65,208 @@ def build(
         flags: dotted keys to values; None values are left out.
 
     Raises:
-        UsageError: naming every unknown key or wrong value, and where it stands.
+        UsageError: naming every unknown key and wrong value, and where each stands.
     """
     layers = []
     if preset is not None:
-        layers.append(preset_layer(cls, preset))
+        full = find_preset(preset, _command(cls))
+        layers.append(file_layer(preset_path(full), f"preset {full}"))
     if file is not None:
         layers.append(file_layer(Path(file)))
     layers.append(override_layer(overrides))
     given = {k: v for k, v in (flags or {}).items() if v is not None}
-    layers.append(Layer(_nested(given), "the command line"))
+    layers.append(Layer(given, COMMAND_LINE))
+    return _merged(cls, layers)
+
+
+def check_file(file: Path, command: str | None = None) -> str:
+    """Check a configuration file; it need not name a model.
+
+    Args:
+        file: YAML, a preset's copy for instance.
+        command: which command it is for; default: what it says itself, else finetune.
+
+    Returns:
+        The command.
+
+    Raises:
+        UsageError: naming everything that is wrong with it.
+    """
+    layer = file_layer(file)
+    named = command or layer.command or "finetune"
+    if named not in COMMANDS:
+        hint = suggest(named, COMMANDS) or f"commands are {', '.join(COMMANDS)}"
+        where = COMMAND_LINE if command else layer.where("command")
+        raise UsageError(f"unknown command '{named}' in {where}", hint)
+    _merged(COMMANDS[named], [Layer({"model": ""}, DEFAULT), layer])
+    return named
+
+
+def _merged(cls: type[C], layers: list[Layer]) -> Resolved[C]:
+    fields = dict(_fields(cls))
+    problems: list[str] = []
     merged: dict[str, Any] = {}
-    origin: dict[str, Layer] = {}
+    source: dict[str, Layer] = {}
     for layer in layers:
-        _check_keys(cls, layer)
-        for key, value in _flat(layer.values):
-            _put(merged, key, value)
-            origin[key] = layer
-    try:
-        return cls.model_validate(merged)
-    except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
-            source = origin.get(key) or origin.get(key.split(".")[0])
-            where = f" in {source.where(key)}" if source is not None else ""
-            got = f", not {item['input']!r}"
-            message = item["msg"][0].lower() + item["msg"][1:]
+        problems += layer.problems
+        if layer.command is not None and COMMANDS.get(layer.command) is not cls:
             problems.append(
-                f"no {key} is given"
-                if item["type"] == "missing"
-                else f"{key}{where}: {message}{got}"
+                f"{layer.where('command')} is for `vidinit {layer.command}`, "
+                f"not for `vidinit {_command(cls)}`"
             )
-        raise UsageError("; ".join(problems)) from error
-
-
-def _check_keys(cls: type[RunConfig], layer: Layer) -> None:
-    known = set(known_keys(cls))
-    sections = {key.rpartition(".")[0] for key in known} - {""}
-    problems = []
-    for key, value in _flat(layer.values):
-        if key in sections and not isinstance(value, Mapping):
-            problems.append(f"'{key}' in {layer.where(key)} is a section and takes no value")
-        elif key not in known:
-            hint = suggest(key, known)
-            problems.append(f"unknown key '{key}' in {layer.where(key)}" + (hint and f"; {hint}"))
+        for key, value in layer.values.items():
+            wrong = _misplaced(key, value, layer, fields)
+            if wrong:
+                problems.append(wrong)
+            elif key in fields:
+                merged[key], source[key] = value, layer
+    try:
+        config = cls.model_validate(_nested(merged))
+    except ValidationError as error:
+        raise UsageError("; ".join([*problems, *_wrong_values(error, fields, source)])) from error
     if problems:
         raise UsageError("; ".join(problems))
+    return Resolved(config, {k: source[k].where(k) if k in source else DEFAULT for k in fields})
 
 
-def known_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All dotted keys of a configuration class."""
+def _misplaced(key: str, value: Any, layer: Layer, fields: Mapping[str, FieldInfo]) -> str:
+    """What is wrong with a key, or with its kind of value; empty if nothing is."""
+    if key not in fields:
+        if any(name.startswith(f"{key}.") for name in fields):
+            if value is None or value == {}:  # a section of which all is left out
+                return ""
+            return f"'{key}' in {layer.where(key)} is a section and takes no value"
+        return f"unknown key '{key}' in {layer.where(key)}{_tip(suggest(key, fields))}"
+    # Python takes True for 1, so nothing behind this would object.
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, bool) and bool not in _members(fields[key].annotation):
+            return f"{key} in {layer.where(key)}: {item} is no value for it{_yaml_tip(item)}"
+    return ""
+
+
+def _wrong_values(
+    error: ValidationError, fields: Mapping[str, FieldInfo], source: Mapping[str, Layer]
+) -> list[str]:
+    """One sentence for each key with a wrong value, whatever members its type has."""
+    by_key: dict[str, list[Any]] = {}
+    for item in error.errors():
+        by_key.setdefault(_key_of(item["loc"], fields, item["type"]), []).append(item)
+    problems = []
+    for key, items in by_key.items():
+        layer = next((source[k] for k in _parents(key) if k in source), None)
+        where = f" in {layer.where(key)}" if layer is not None else ""
+        first, given = items[0], items[0]["input"]
+        if first["type"] == "missing":
+            problems.append(f"no {key} is given{where}")
+        elif first["type"] == "extra_forbidden":
+            tip = _tip(suggest(key.rpartition(".")[2], SourceConfig.model_fields))
+            problems.append(f"unknown key '{key}'{where}{tip}")
+        else:
+            wanted = [item["msg"].partition(", unable")[0] for item in items]
+            wanted = [text[0].lower() + text[1:] for text in wanted]
+            wanted[1:] = [text.removeprefix("input should be ") for text in wanted[1:]]
+            words = re.findall("'([^']+)'", " ".join(wanted))
+            quoted = first["type"] in ("string_type", "literal_error")
+            tip = _tip(suggest(given, words)) if isinstance(given, str) else ""
+            tip = tip or (_yaml_tip(given) if quoted else "")
+            problems.append(f"{key}{where}: {' or '.join(wanted)}, not {given!r}{tip}")
+    return problems
+
+
+def _key_of(loc: tuple[int | str, ...], fields: Mapping[str, FieldInfo], kind: str) -> str:
+    """Pydantic's place of an error as a dotted key; it names members of unions, too."""
+    parts = [str(part) for part in loc]
+    if kind == "extra_forbidden":
+        return ".".join(parts)
+    known = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in fields), 0)
+    rest = [p for p in parts[known:] if p.isdigit() or p in SourceConfig.model_fields]
+    return ".".join(parts[:known] + rest)
+
+
+def _parents(key: str) -> Iterator[str]:
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
+def _tip(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _yaml_tip(value: object) -> str:
+    """Why a word became something else than text."""
+    if isinstance(value, bool):
+        return " (YAML reads yes, no, on and off as true and false: quote words)"
+    if value is None or isinstance(value, (str, list, dict)):
+        return ""
+    return " (quote it to make it text)"
+
+
+def _members(kind: Any) -> set[Any]:
+    """A type, or the members of a union at any depth."""
+    return {kind}.union(*(_members(part) for part in get_args(kind)))
+
+
+def _command(cls: type[RunConfig]) -> str:
+    return next(key for key, value in COMMANDS.items() if value is cls)
+
+
+def _fields(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, info in cls.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from known_keys(kind, f"{prefix}{name}.")
+            yield from _fields(kind, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + name, info
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _put(nested: dict[str, Any], key: str, value: Any) -> None:
-    *sections, leaf = key.split(".")
-    for section in sections:
-        nested = nested.setdefault(section, {})
-    nested[leaf] = value
+def known_keys(cls: type[BaseModel]) -> Iterator[str]:
+    """All dotted keys of a configuration class."""
+    return (key for key, _ in _fields(cls))
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in flat.items():
-        _put(out, key, value)
+        *sections, leaf = key.split(".")
+        place = out
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[leaf] = value
     return out
 
 
-def override_layer(overrides: Sequence[str] | Mapping[str, Any]) -> Layer:
-    """``section.key=value`` texts as a layer; values are read as YAML.
+def dumped(resolved: Resolved[Any], *, origins: bool = False) -> str:
+    """A configuration as YAML that ``--config`` takes.
 
-    Raises:
-        UsageError: for a text without ``=``.
+    Args:
+        resolved: what to write.
+        origins: say behind each value where it comes from.
     """
-    if isinstance(overrides, Mapping):
-        return Layer(_nested(overrides), "the overrides")
-    values: dict[str, Any] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"'{text}' is no override", "write section.key=value")
-        try:
-            _put(values, key.strip(), yaml.safe_load(value))
-        except (yaml.YAMLError, AttributeError, TypeError) as error:
-            raise UsageError(f"cannot read the value of '{text}'", "quote it for YAML") from error
-    return Layer(values, "the command line")
+    lines: list[tuple[str, str]] = [(f"command: {_command(type(resolved.config))}", "")]
+    section = ""
+    for key, value in _leaves(resolved.config):
+        before, _, leaf = key.rpartition(".")
+        if before and before != section:
+            lines.append((f"{before}:", ""))
+        section = before
+        shown = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
+        text = f"{'  ' if before else ''}{leaf}: {shown.removesuffix('...' + chr(10)).strip()}"
+        lines.append((text, resolved.origins[key]))
+    if not origins:
+        return "".join(f"{text}\n" for text, _ in lines)
+    width = min(40, max(len(text) for text, _ in lines))
+    return "".join(
+        f"{text:{width}}  # {origin}\n" if origin else f"{text}\n" for text, origin in lines
+    )
 
 
-def file_layer(path: Path, origin: str | None = None) -> Layer:
-    """A YAML file as a layer.
-
-    Raises:
-        UsageError: when it is missing or no YAML mapping.
-    """
-    if not path.is_file():
-        raise UsageError(f"no such configuration file: {path}", "check the path given to --config")
-    text = path.read_text(encoding="utf-8")
-    try:
-        values = yaml.safe_load(text) or {}
-        tree = yaml.compose(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is no valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must map sections to values", "see a run's config.yaml")
-    lines: dict[str, int] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                key = f"{prefix}{key_node.value}"
-                lines[key] = key_node.start_mark.line + 1
-                walk(value_node, f"{key}.")
-
-    walk(tree, "")
-    values.pop("command", None)  # a run's config.yaml names its command
-    return Layer(values, origin or str(path), lines)
-
-
-# ------------------------------------------------------------------ presets
-
-
-def preset_folder() -> Path:
-    """The folder of the shipped recipes."""
-    spec = importlib.util.find_spec("vidinit.presets")
-    places = list(spec.submodule_search_locations or []) if spec is not None else []
-    if not places:
-        raise UsageError("the presets are not installed", "reinstall vidinit")
-    return Path(places[0])
-
-
-def list_presets(command: str = "*") -> list[str]:
-    """Names of the shipped recipes: ``<command>/<target>_<data>``."""
-    root = preset_folder()
-    return sorted(str(p.relative_to(root).with_suffix("")) for p in root.glob(f"{command}/*.yaml"))
-
-
-def preset_layer(cls: type[RunConfig], name: str) -> Layer:
-    """A shipped recipe as a layer.
-
-    Raises:
-        UsageError: for an unknown name, with a suggestion.
-    """
-    command = next(key for key, value in COMMANDS.items() if value is cls)
-    full = name if name.startswith(f"{command}/") else f"{command}/{name}"
-    known = list_presets(command)
-    if full not in known:
-        hint = suggest(full, known) or f"presets of {command}: {', '.join(known)}"
-        raise UsageError(f"unknown preset '{name}'", hint)
-    return file_layer(preset_folder() / f"{full}.yaml", f"preset {full}")
+def _leaves(config: BaseModel) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and plain values: those outside of sections first."""
+    values = config.model_dump(mode="json")
+    keys = sorted(known_keys(type(config)), key=lambda key: "." in key)
+    for key in keys:
+        value = values
+        for part in key.split("."):
+            value = value[part]
+        yield key, value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,22 +55,6 @@ def codes() -> Callable[[np.ndarray], list[int]]:
         return [int(sum(1 << bit for bit in np.flatnonzero(row))) for row in middles]
 
     return read
-
-
-@pytest.fixture(scope="session")
-def rotated() -> Callable[[Path, Path, int], Path]:
-    """Copies an mp4 with the display matrix of a quarter turn: 90 or 270 degrees clockwise."""
-
-    def rotate(source: Path, target: Path, degrees: int) -> Path:
-        data = bytearray(source.read_bytes())
-        # tkhd, version 0: the matrix stands 44 bytes after the name of the box begins.
-        at = data.index(b"tkhd") + 44
-        sine = 65536 if degrees == 90 else -65536
-        data[at : at + 36] = struct.pack(">9i", 0, sine, 0, -sine, 0, 0, 0, 0, 1 << 30)
-        target.write_bytes(data)
-        return target
-
-    return rotate
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_clips_are_a_function_of_seed_and_index(footage):
 
 
 def test_written_clips_survive_compression(footage, tmp_path):
-    from vidinit.data.decode import open_video
+    from vidinit.data.readers import open_video
 
     clip = render_clip(footage, 2, clip_rng(0, 0))
     write_clip(tmp_path / "c.mp4", clip)

@@ -44,18 +44,18 @@ def test_a_stopped_run_takes_the_same_batches(motion_set, picture_set, tmp_path)
     from vidinit.config import CotrainConfig, SourceConfig
     from vidinit.data.sources import train_val
     from vidinit.recipes import cotrain
-    from vidinit.recipes.common import CheckedSplit, checked_split
+    from vidinit.recipes.clips import CheckedSplit, checked_split
     from vidinit.zoo.base import ClipSpec
 
     config = CotrainConfig(model=MODEL)
     config.data.batch_size = 4
-    split: CheckedSplit = checked_split(*train_val(motion_set), 0.0, "motion")
+    split: CheckedSplit = checked_split(*train_val(motion_set), config.data, "motion")
     source = cotrain._source(
         SourceConfig(name="m", data=str(motion_set)), split, config, ClipSpec(4, 1, 32), 1
     )
-    whole = cotrain._stream(source, 0, 0, 0, 0, 1)
+    whole = cotrain._stream(source, 0, config, 0, 0, 1)
     taken = [next(whole)["index"].tolist() for _ in range(7)]
-    rest = cotrain._stream(source, 4, 0, 0, 0, 1)
+    rest = cotrain._stream(source, 4, config, 0, 0, 1)
     assert [next(rest)["index"].tolist() for _ in range(3)] == taken[4:]
     assert {i for part in taken[:3] for i in part} == set(range(12)), "every clip once an epoch"
 

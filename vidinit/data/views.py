@@ -6,10 +6,15 @@ the number of workers nor an interruption changes what a run sees.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
+from ..errors import UsageError
+
 # Uses of randomness that must not share a stream.
-CLIP, ORDER, SUBSTITUTE, SPLIT = range(4)
+CLIP, ORDER, SUBSTITUTE, SPLIT, MIX = range(5)
 
 
 def rng(seed: int, epoch: int, index: int, *, stream: int = CLIP) -> np.random.Generator:
@@ -22,41 +27,113 @@ def rng(seed: int, epoch: int, index: int, *, stream: int = CLIP) -> np.random.G
     return np.random.Generator(np.random.Philox(key=seed, counter=counter))
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the frames of a clip are taken from a video.
+
+    Attributes:
+        frames: length T of a clip; not used by ``all``.
+        stride: video frames from one clip frame to the next; not used by ``uniform``.
+        kind: ``dense``: neighbors, ``stride`` apart. ``uniform``: one frame of each of ``frames``
+            equal segments of the video (TSN, https://arxiv.org/abs/1608.00859). ``all``: every
+            ``stride``-th frame of the video, however many there are.
+        short: what a dense clip shows past the end of its video: ``loop``: the video again from
+            its first frame on; ``hold``: its last frame.
+    """
+
+    frames: int
+    stride: int = 1
+    kind: Literal["dense", "uniform", "all"] = "dense"
+    short: Literal["loop", "hold"] = "loop"
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.stride < 1:
+            raise ValueError(f"frames and stride are at least 1, not {self.frames}, {self.stride}")
+        if self.kind not in ("dense", "uniform", "all"):
+            raise ValueError(f"kind is dense, uniform or all, not {self.kind}")
+        if self.short not in ("loop", "hold"):
+            raise ValueError(f"short is loop or hold, not {self.short}")
+
+
 def train_indices(
-    num_frames: int, frames: int, stride: int, generator: np.random.Generator | None
+    num_frames: int, sampling: Sampling, generator: np.random.Generator | None
 ) -> np.ndarray:
-    """Frame indices of one dense clip, int64 (frames,), all in [0, num_frames).
+    """Frame indices of one training clip, int64 (T,), all in [0, num_frames).
 
     Args:
-        num_frames: length of the video.
-        frames: length of the clip.
-        stride: distance between neighboring frames of the clip.
-        generator: draws the start uniformly; None takes the clip at the center.
+        num_frames: length of the video, at least 1.
+        sampling: how its frames are taken.
+        generator: draws the start of a dense clip, or a place inside each segment, uniformly;
+            None takes the clip at the center, or the centers of the segments.
 
-    A video shorter than the clip is repeated from its first frame on.
+    In a video with fewer frames than segments each segment shows the frame at its center, so
+    frames repeat in order and none is lost.
     """
-    last_start = max(num_frames - _span(frames, stride), 0)
-    start = (last_start + 1) // 2 if generator is None else generator.integers(last_start + 1)
-    return _clip(int(start), num_frames, frames, stride)
+    if sampling.kind == "all" or generator is None:
+        return eval_indices(num_frames, sampling, 1)[0]
+    _check_length(num_frames)
+    if sampling.kind == "dense":
+        return _dense(int(generator.integers(_starts(num_frames, sampling))), num_frames, sampling)
+    # Drawn for short videos too: the draws that follow do not depend on the length.
+    offsets = generator.random(sampling.frames)
+    if num_frames <= sampling.frames:
+        return _centers(num_frames, sampling.frames)
+    places = (np.arange(sampling.frames) + offsets) * num_frames / sampling.frames
+    # An offset just below one may round up to the end of the video.
+    return np.minimum(places.astype(np.int64), num_frames - 1)
 
 
-def eval_indices(num_frames: int, frames: int, stride: int, clips: int) -> np.ndarray:
-    """Frame indices of ``clips`` dense clips, int64 (clips, frames), all in [0, num_frames).
+def eval_indices(num_frames: int, sampling: Sampling, clips: int) -> np.ndarray:
+    """Frame indices of ``clips`` clips spread over a video, int64 (clips, T), in [0, num_frames).
 
-    Their starts are the midpoints of ``clips`` equal parts of all possible starts; one clip is the
-    one at the center. A video shorter than a clip is repeated from its first frame on.
+    Dense clips start at the midpoints of ``clips`` equal parts of all possible starts; one clip is
+    the one at the center.
+
+    A uniform clip shows the centers of the segments; of V > 1 clips the v-th shows, in segments of
+    n / T frames, the frames nearest to ``(k + (v + 1) / V) * n / T`` (DiST,
+    https://arxiv.org/abs/2309.07911).
+
+    Raises:
+        UsageError: several clips of all frames are asked for.
     """
-    starts = max(num_frames - _span(frames, stride), 0) + 1
-    midpoints = [(2 * clip + 1) * starts // (2 * clips) for clip in range(clips)]
-    return np.stack([_clip(start, num_frames, frames, stride) for start in midpoints])
+    _check_length(num_frames)
+    if sampling.kind == "all":
+        if clips != 1:
+            raise UsageError(
+                f"a video sampled with 'all' frames has one clip, not {clips}",
+                "ask for one clip, or for dense or uniform sampling",
+            )
+        return np.arange(0, num_frames, sampling.stride, dtype=np.int64)[None]
+    if sampling.kind == "dense":
+        starts = _starts(num_frames, sampling)
+        midpoints = [(2 * clip + 1) * starts // (2 * clips) for clip in range(clips)]
+        return np.stack([_dense(start, num_frames, sampling) for start in midpoints])
+    if clips == 1:
+        return _centers(num_frames, sampling.frames)[None]
+    # (clips, T): k * V + v + 1, in steps of n / (T * V) frames.
+    steps = np.arange(sampling.frames) * clips + np.arange(1, clips + 1)[:, None]
+    places = steps * num_frames / (sampling.frames * clips)
+    return np.rint(np.minimum(places, num_frames - 1)).astype(np.int64)
 
 
-def _span(frames: int, stride: int) -> int:
-    """How many frames of video a clip covers."""
-    return (frames - 1) * stride + 1
+def _starts(num_frames: int, sampling: Sampling) -> int:
+    """How many dense clips a video has; one if it is shorter than a clip."""
+    span = (sampling.frames - 1) * sampling.stride + 1
+    return max(num_frames - span, 0) + 1
 
 
-def _clip(start: int, num_frames: int, frames: int, stride: int) -> np.ndarray:
+def _dense(start: int, num_frames: int, sampling: Sampling) -> np.ndarray:
+    indices = start + sampling.stride * np.arange(sampling.frames, dtype=np.int64)
+    if sampling.short == "hold":
+        return np.minimum(indices, num_frames - 1)
+    return indices % num_frames
+
+
+def _centers(num_frames: int, segments: int) -> np.ndarray:
+    """The frame in which the center of each segment lies: floor((k + 1/2) n / T)."""
+    return (2 * np.arange(segments, dtype=np.int64) + 1) * num_frames // (2 * segments)
+
+
+def _check_length(num_frames: int) -> None:
     if num_frames < 1:
         raise ValueError("a video needs at least one frame")
-    return (start + stride * np.arange(frames, dtype=np.int64)) % num_frames

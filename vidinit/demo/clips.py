@@ -56,7 +56,7 @@ def choose_footage(videos: Path | None) -> tuple[list[Path], list[Path]]:
             )
         test = [found.pop(TEST_VIDEO)]
         return list(found.values()), test
-    files = [row.path for row in unlabelled_rows(videos).rows]
+    files = [Path(row.path) for row in unlabelled_rows(videos).rows]
     if len(files) < 2:
         raise DataError(
             f"{videos} holds one video; the demo trains on some footage and tests on other",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.decode import open_video
+from ..data.readers import open_video
 from ..engine.run_folder import RunFolder
 from ..engine.scoring import confusion_of
 from ..report import plots

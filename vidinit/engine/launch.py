@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -65,11 +66,11 @@ def launch(
         except ChildFailedError as error:
             raise _error_of(result, command) from error
         except SignalException as error:
-            raise Interrupted(
-                "stopped by a signal",
-                "run the same command with --resume to go on",
-                signal_number=int(error.sigval),
-            ) from error
+            told = _error_of(result, command)
+            if not isinstance(told, Interrupted):
+                told = Interrupted("stopped by a signal before the first step")
+            told.exit_code = 128 + int(error.sigval)
+            raise told from error
         return dict(json.loads(result.read_text()))
 
 
@@ -88,6 +89,7 @@ def work(arguments: list[str]) -> int:
     from ..recipes.run import execute
 
     keep_freed_memory()
+    _end_with_parent()
     command, given, result, *flags = arguments
     config = COMMANDS[command].model_validate_json(Path(given).read_text(encoding="utf-8"))
     try:
@@ -104,6 +106,15 @@ def work(arguments: list[str]) -> int:
     if is_main_process():
         _write(Path(result), value)
     return 0
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this worker with its launcher: a resumed run would share its folder."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_signal_of_parents_death = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(set_signal_of_parents_death, int(signal.SIGKILL))
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -1,102 +1,238 @@
-"""Checkpoints of a run: complete or absent, the newest two kept."""
+"""Where a run stands, saved and taken up again to the bit."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..config import TrainConfig
+from ..errors import UsageError, VidinitError
+from ..report.progress import say
+from . import checkpoint_folders as folders
+from .together import first_failure, from_main, of_all
 
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """Where a run stands, always between two steps of the optimizer.
 
     Attributes:
         epoch: epochs completed.
         step_in_epoch: steps done in the current one.
         step: optimizer steps done in all.
         best: best value of the watched metric so far.
+        best_step: the step it was reached at.
+        stale: evaluations since then.
         skipped: training items replaced because they could not be read.
         world: processes of the run.
         finished: the last epoch is done.
         bad: files that failed while training.
+        own_skipped, own_bad: of this process since the last checkpoint; `save` adds them up.
     """
 
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
     best: float | None = None
+    best_step: int | None = None
+    stale: int = 0
     skipped: int = 0
     world: int = 1
     finished: bool = False
     bad: list[str] = field(default_factory=list)
+    own_skipped: int = 0
+    own_bad: list[str] = field(default_factory=list)
+
+    def note(self, skipped: int, bad: list[str]) -> None:
+        """Count the replaced items of one batch of this process."""
+        self.own_skipped += skipped
+        self.own_bad += [path for path in bad if path not in self.own_bad]
+
+    def judge(self, value: float) -> bool:
+        """Remember the watched metric of an evaluation; whether it is the best so far."""
+        if self.best is not None and not value > self.best:
+            self.stale += 1
+            return False
+        self.best, self.best_step, self.stale = value, self.step, 0
+        return True
+
+    def add_up(self, accelerator: Any) -> None:
+        """Bring the counts of all processes together; all of them call it."""
+        parts = of_all(accelerator, (self.own_skipped, self.own_bad))
+        self.skipped += sum(skipped for skipped, _ in parts)
+        known = dict.fromkeys(self.bad + [path for _, bad in parts for path in bad])
+        self.bad, self.own_skipped, self.own_bad = list(known), 0, []
 
 
-KEEP = 2
+class Clock:
+    """Minutes since the last checkpoint, by the watch of the main process."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._began = time.monotonic()
+
+    def minutes(self) -> float:
+        """The same number on all processes; all of them call it."""
+        return from_main(self._accelerator, lambda: (time.monotonic() - self._began) / 60)
+
+
+def due(progress: Progress, config: TrainConfig, clock: Clock) -> bool:
+    """Whether to save inside an epoch, after this step; the same answer on all processes."""
+    if config.save_steps is not None and progress.step % config.save_steps == 0:
+        return True
+    return config.save_minutes is not None and clock.minutes() >= config.save_minutes
 
 
 def newest(checkpoints: Path) -> Path | None:
-    """The latest complete checkpoint, or None."""
-    if not checkpoints.is_dir():
-        return None
-    found = sorted(p for p in checkpoints.glob("step_*") if (p / "progress.json").is_file())
-    return found[-1] if found else None
+    """The latest checkpoint whose files are there in full size, or None."""
+    found = folders.step_folders(checkpoints)
+    return next((p for p in found if folders.damage(p, contents=False) is None), None)
 
 
 def read_progress(checkpoint: Path) -> Progress:
-    """progress.json of a checkpoint."""
+    """progress.json of a checkpoint.
+
+    Raises:
+        UsageError: when it cannot be understood.
+    """
     try:
-        return Progress(**json.loads((checkpoint / "progress.json").read_text()))
+        return Progress(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(
             f"cannot read {checkpoint / 'progress.json'}", "delete that checkpoint folder"
         ) from error
 
 
-def save(accelerator: Any, checkpoints: Path, progress: Progress) -> Path:
-    """Write a checkpoint from all processes, then rename it and drop older ones."""
-    final = checkpoints / f"step_{progress.step:08d}"
-    temporary = checkpoints / f".{final.name}.new"
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        # progress.json comes last: a folder with it is complete.
-        (temporary / "progress.json").write_text(json.dumps(asdict(progress)))
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        for old in sorted(checkpoints.glob("step_*"))[:-KEEP]:
-            shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
+def save(accelerator: Any, checkpoints: Path, progress: Progress, *, keep: int = 2) -> Path:
+    """Write a checkpoint from all processes; all of them call it.
+
+    Args:
+        accelerator: holds the model, the optimizer and whatever else was registered with it.
+        checkpoints: the run's folder of checkpoints.
+        progress: written beside them. Its `best_step` is never dropped.
+        keep: how many of the newest stay.
+
+    Returns:
+        The new checkpoint's folder.
+
+    Raises:
+        VidinitError: when it could not be written. Nothing is left of it, and nothing older is
+            lost.
+    """
+    final = folders.folder_of(checkpoints, progress.step)
+    new = folders.new_name(final)
+    main = accelerator.is_main_process
+    progress.add_up(accelerator)
+
+    def start() -> None:
+        folders.tidy(checkpoints)
+        new.mkdir(parents=True)
+
+    def finish() -> None:
+        text = json.dumps(asdict(progress))
+        (new / "progress.json").write_text(text, encoding="utf-8")
+        folders.seal(new)
+        folders.put(new, final)
+        folders.point(checkpoints, "last", final)
+        if progress.best_step is not None:
+            best = folders.folder_of(checkpoints, progress.best_step)
+            folders.point(checkpoints, "best", best)
+        folders.rotate(final, keep, progress.best_step)
+
+    reason = (
+        first_failure(accelerator, start if main else None)
+        or first_failure(accelerator, lambda: accelerator.save_state(str(new)))
+        or first_failure(accelerator, finish if main else None)
+    )
+    if reason is not None:
+        if main:
+            shutil.rmtree(new, ignore_errors=True)
+        raise _cannot_write(final, reason, accelerator)
     return final
 
 
+def _cannot_write(final: Path, reason: str, accelerator: Any) -> VidinitError:
+    checkpoints = final.parent
+    place = checkpoints if checkpoints.is_dir() else checkpoints.parent
+    needed, free = _bytes_of_state(accelerator), shutil.disk_usage(place).free
+    older = newest(checkpoints)
+    left = f"{older.name} is kept" if older is not None else "there is none before it"
+    return VidinitError(
+        f"cannot write the checkpoint {final} ({reason}): it takes about {needed / 1e6:.1f} MB, "
+        f"{free / 1e6:.1f} MB are free; {left}",
+        "make room, then run the same command with --resume",
+    )
+
+
+def _bytes_of_state(accelerator: Any) -> int:
+    """About what a checkpoint takes: all tensors that are saved."""
+    from torch import Tensor
+    from torch.utils._pytree import tree_leaves
+
+    owners = [*accelerator._models, *accelerator._optimizers, *accelerator._custom_objects]
+    leaves = [leaf for owner in owners for leaf in tree_leaves(owner.state_dict())]
+    return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
+
+
 def restore(accelerator: Any, checkpoints: Path) -> Progress | None:
-    """Load the newest complete checkpoint into what the accelerator prepared.
+    """Load the newest whole checkpoint into what the accelerator prepared; all processes call it.
 
     Returns:
         Its progress, or None when there is none yet.
 
     Raises:
-        UsageError: when it was written by another number of processes, whose shares of the data
-            would not fit together.
+        UsageError: when it was written in the middle of an epoch by another number of processes,
+            whose shares of the data would not fit together; and when all are damaged.
     """
-    checkpoint = newest(checkpoints)
+    checkpoint = from_main(accelerator, lambda: _newest_whole(checkpoints))
     if checkpoint is None:
         return None
     progress = read_progress(checkpoint)
-    if progress.world != accelerator.num_processes and progress.step_in_epoch:
+    world = accelerator.num_processes
+    if progress.world != world and progress.step_in_epoch:
         raise UsageError(
             f"{checkpoint} was written in the middle of an epoch by {progress.world} processes, "
-            f"this run has {accelerator.num_processes}",
+            f"this run has {world}",
             f"resume with --processes {progress.world}",
         )
+    if progress.world != world:
+        say(
+            f"{checkpoint.name} was written by {progress.world} processes, this run has {world}: "
+            "the batches are others from here on"
+        )
     accelerator.load_state(str(checkpoint))
+    progress.world = world
     return progress
+
+
+def _newest_whole(checkpoints: Path) -> Path | None:
+    """The latest checkpoint that is as it was written; each later one is named."""
+    folders.tidy(checkpoints)
+    found = folders.step_folders(checkpoints)
+    for folder in found:
+        wrong = folders.damage(folder, contents=True)
+        if wrong is None:
+            return folder
+        say(f"checkpoint {folder.name} is damaged ({wrong}): taking the one before")
+    if found:
+        raise UsageError(
+            f"all checkpoints in {checkpoints} are damaged",
+            "delete that folder to start from step 0",
+        )
+    return None
+
+
+def resume_command(command: str, root: Path, processes: int) -> str:
+    """What to type to go on with an interrupted run, from its folder's config.yaml."""
+    words = ["vidinit", command, "--config", str(root / "config.yaml"), "--out", str(root)]
+    words += ["--processes", str(processes)] if processes > 1 else []
+    return shlex.join([*words, "--resume"])

@@ -14,6 +14,7 @@ import yaml
 
 from ..checkpoint import check_out
 from ..errors import UsageError
+from .trackers import Trackers
 
 
 def default_out(command: str, model: str) -> Path:
@@ -34,6 +35,7 @@ class RunFolder:
         self.metrics_file = root / "metrics.jsonl"
         self.checkpoints = root / "checkpoints"
         self.model = root / "model"
+        self.trackers: Trackers | None = None
 
     @classmethod
     def open(
@@ -74,7 +76,12 @@ class RunFolder:
         self.write(name, json.dumps(value, indent=2) + "\n")
 
     def log(self, **values: Any) -> None:
-        """Append one line to metrics.jsonl; numbers that are not finite become null."""
+        """Append one line to metrics.jsonl, with its ``step``, and tell the trackers.
+
+        Numbers that are not finite become null in the file.
+        """
+        if self.trackers is not None:
+            self.trackers.log(values, values["step"])
         if self.writes:
             clean = {
                 k: None if isinstance(v, float) and not math.isfinite(v) else v
@@ -94,8 +101,14 @@ class RunFolder:
                     continue
         return rows
 
-    def drop_metrics_after(self, step: int) -> None:
-        """Forget lines of steps that a resumed run will take again."""
+    def drop_metrics_after(self, step: int, *, inside: bool) -> None:
+        """Forget lines that a resumed run will write again.
+
+        Args:
+            step: the last step that is done.
+            inside: whether it is inside an epoch: what ends that epoch is then still to come.
+        """
         if self.writes and self.metrics_file.is_file():
-            kept = [row for row in self.read_metrics() if row["step"] <= step]
+            rows = [row for row in self.read_metrics() if row["step"] <= step]
+            kept = [r for r in rows if "loss" in r or not inside or r["step"] < step]
             self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))

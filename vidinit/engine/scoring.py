@@ -1,35 +1,50 @@
-"""Scores of videos, shared out among processes; accuracies from them."""
+"""Scores of videos, shared out among processes, and what they say of a model."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..data.loader import EvalDataset, eval_loader
-from ..data.sources import Rows
-from ..data.transforms import Pixels
+from ..data.loading.datasets import EvalDataset
+from ..data.loading.loader import eval_loader
+from ..data.pixels.batch import normalize
+from ..data.rows import LabelKind, Rows
+from ..data.views import Sampling
 from ..zoo.base import ClipSpec
+from .metrics import best_actions, multi_label, pair_label, single_label
+
+if TYPE_CHECKING:
+    from ..data.loading.watchdog import Quarantine
+
+_NO_NUMBER = "the model's scores of it are not numbers"
 
 
 @dataclass
 class Scores:
-    """Softmax probabilities per video, averaged over its views.
+    """Probabilities per video, averaged over its views.
 
     Attributes:
-        probabilities: float64 (videos, classes), in the order of the rows; NaN where missing.
-        labels: int64 (videos,).
-        missing: (path, reason) of videos that could not be read; they are not counted.
+        probabilities: float64 (videos, classes), in the order of the rows; NaN where missing. Of a
+            ``pair`` they are the verbs'.
+        labels: int64 (videos,), -1 for none; of ``multi`` bool (videos, classes); of a ``pair``
+            int64 (videos, 2).
+        missing: (path, reason) of videos that have no scores; they are not counted.
+        kind: of the labels.
+        nouns: the second probabilities of a ``pair``, float64 (videos, nouns).
     """
 
     probabilities: np.ndarray
     labels: np.ndarray
     missing: list[tuple[str, str]]
+    kind: LabelKind = "single"
+    nouns: np.ndarray | None = None
 
     @property
     def readable(self) -> np.ndarray:
@@ -37,28 +52,63 @@ class Scores:
         return ~np.isnan(self.probabilities).any(axis=1)
 
     def metrics(self) -> dict[str, float]:
-        """top1, top5 and mean_class_accuracy, fractions of the videos that could be read."""
+        """Fractions of the videos that have scores, 0 to 1; all of them have ``top1`` and ``top5``.
+
+        ``single``: also mean_class_accuracy. ``multi``: ``map``, and top1 and top5 are hit@1 and
+        hit@5. ``pair``: top1 and top5 are the action's, also by themselves (``top1_action``,
+        ``top1_verb``, ``top1_noun``, and ``top5_``). See `metrics`.
+        """
         keep = self.readable
-        if not keep.any():
-            return {"top1": 0.0, "top5": 0.0, "mean_class_accuracy": 0.0}
         scores, labels = self.probabilities[keep], self.labels[keep]
-        # Stable order: among equal scores the smaller class id wins, in every process count.
-        ranks = np.argsort(-scores, axis=1, kind="stable")
-        hit = ranks[:, 0] == labels
-        per_class = [float(hit[labels == c].mean()) for c in np.unique(labels)]
-        return {
-            "top1": float(hit.mean()),
-            "top5": float((ranks[:, :5] == labels[:, None]).any(axis=1).mean()),
-            "mean_class_accuracy": float(np.mean(per_class)),
-        }
+        if self.kind == "multi":
+            return multi_label(scores, labels)
+        if self.nouns is not None:
+            return pair_label(scores, self.nouns[keep], labels)
+        return single_label(scores, labels)
 
     def confusion(self) -> np.ndarray:
-        """Counts, int64 (true class, predicted class)."""
+        """Counts, int64 (true class, predicted class); of the verbs of a ``pair``.
+
+        Raises:
+            ValueError: for ``multi``, where one class is not taken for another.
+        """
+        if self.kind == "multi":
+            raise ValueError("there is no confusion of several classes a video")
         classes = self.probabilities.shape[1]
         matrix = np.zeros((classes, classes), dtype=np.int64)
         keep = self.readable
-        np.add.at(matrix, (self.labels[keep], self.probabilities[keep].argmax(axis=1)), 1)
+        labels = self.labels[keep] if self.nouns is None else self.labels[keep, 0]
+        np.add.at(matrix, (labels, self.probabilities[keep].argmax(axis=1)), 1)
         return matrix
+
+    def predictions(
+        self, classes: Sequence[str], nouns: Sequence[str] = ()
+    ) -> Iterator[tuple[str, str, str]]:
+        """(label, prediction, probability) of each video as predictions.csv has them.
+
+        The prediction is the most probable class; of a ``pair`` the most probable action, as its
+        verb, a space and its noun. Several labels of a video stand in one cell, apart by ``|``.
+        What is not known is empty.
+        """
+        for i, ok in enumerate(self.readable):
+            label = self._label(i, classes, nouns)
+            if not ok:
+                yield label, "", ""
+            elif self.nouns is None:
+                best = int(self.probabilities[i].argmax())
+                yield label, classes[best], f"{self.probabilities[i, best]:.6f}"
+            else:
+                ids, product = best_actions(self.probabilities[i : i + 1], self.nouns[i : i + 1], 1)
+                verb, noun = map(int, ids[0, 0])
+                yield label, f"{classes[verb]} {nouns[noun]}", f"{product[0, 0]:.6f}"
+
+    def _label(self, video: int, classes: Sequence[str], nouns: Sequence[str]) -> str:
+        if self.kind == "multi":
+            return "|".join(classes[i] for i in np.flatnonzero(self.labels[video]).tolist())
+        first, *second = np.atleast_1d(self.labels[video]).tolist()
+        if first < 0:
+            return ""
+        return f"{classes[first]} {nouns[second[0]]}" if second else classes[first]
 
 
 def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:
@@ -71,16 +121,6 @@ def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:
     return matrix
 
 
-def pixels_of(spec: ClipSpec) -> Pixels:
-    """The pixel settings of a clip specification, as the transforms take them."""
-    return Pixels(
-        mean=spec.mean,
-        std=spec.std,
-        interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
-        crop_pct=spec.crop_pct,
-    )
-
-
 def wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of a fraction measured on ``count`` videos (Wilson's score interval)."""
     if count == 0:
@@ -91,7 +131,52 @@ def wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
     return float((center - spread) / scale), float((center + spread) / scale)
 
 
+def views_of(
+    rows: Rows,
+    spec: ClipSpec,
+    *,
+    clips: int = 1,
+    crops: Literal[1, 3] = 1,
+    reader: str = "auto",
+    decode_side: int | None = None,
+) -> EvalDataset:
+    """The views of videos that a model with this specification is to see."""
+    return EvalDataset(
+        rows,
+        sampling=Sampling(spec.frames, spec.stride, spec.sampling, spec.short),
+        size=spec.size,
+        crop_pct=spec.crop_pct,
+        interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
+        clips=clips,
+        crops=crops,
+        reader=reader,
+        decode_side=decode_side,
+    )
+
+
 @torch.no_grad()
+def probabilities_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> Tensor:
+    """What a model in eval mode says of videos, averaged over their views.
+
+    Args:
+        model: from normalized clips to logits, or to logits by head; a `VideoModel` of ``multi``
+            labels gives each class a probability of its own (sigmoid), all others share one
+            (softmax).
+        views: uint8 (B, V, T, S, S, 3), on the model's device.
+        spec: how the clips are normalized.
+
+    Returns:
+        float64 (B, classes), the heads' classes one after the other.
+    """
+    outputs = model(normalize(views.flatten(0, 1), spec.mean, spec.std))
+    heads = outputs.values() if isinstance(outputs, dict) else [outputs]
+    if getattr(model, "label_kind", "single") == "multi":
+        each = [logits.double().sigmoid() for logits in heads]
+    else:
+        each = [logits.double().softmax(dim=1) for logits in heads]
+    return torch.cat(each, dim=1).unflatten(0, views.shape[:2]).mean(dim=1)
+
+
 def score(
     model: nn.Module,
     rows: Rows,
@@ -103,61 +188,84 @@ def score(
     crops: Literal[1, 3] = 1,
     batch_size: int = 8,
     workers: int = 0,
+    deadline: float = 60.0,
+    reader: str = "auto",
+    decode_side: int | None = None,
+    quarantine: Quarantine | None = None,
 ) -> Scores:
     """Score every video once, whatever the number of processes; all of them return the same.
 
     Args:
-        model: from clips (B, 3, T, H, W) to logits.
+        model: from clips (B, 3, T, H, W) to logits; for rows of pairs a `tasks.heads.PairModel`.
         rows: labelled videos.
         spec: how clips are cut and normalized.
         accelerator: gives the device, the precision and the processes.
-        num_classes: number of logits.
-        clips, crops: views of a video; their softmax outputs are averaged.
+        num_classes: number of logits; of the verbs' where labels are pairs.
+        clips, crops: views of a video; its probabilities are averaged over them.
         batch_size: clips of one forward pass, about.
         workers: decoding processes.
+        deadline: seconds after which a decoder that gives no answer is killed.
+        reader: what decodes, as `data.readers.open_video` takes it.
+        decode_side: short side of the frames out of the decoder, in pixels.
+        quarantine: files that are not to be tried, and where those are noted that hang or crash.
     """
-    dataset = EvalDataset(
-        rows,
-        frames=spec.frames,
-        stride=spec.stride,
-        size=spec.size,
-        pixels=pixels_of(spec),
-        clips=clips,
-        crops=crops,
-    )
-    was_training = model.training
-    model.eval()
-    mine: list[tuple[int, np.ndarray]] = []
-    failed: list[tuple[int, str]] = []
+    dataset = views_of(rows, spec, clips=clips, crops=crops, reader=reader, decode_side=decode_side)
     loader = eval_loader(
         dataset,
-        batch_size=max(1, batch_size // (clips * crops)),
+        # Videos of which all frames are taken have different lengths and fit in no batch.
+        batch_size=1 if spec.sampling == "all" else max(1, batch_size // (clips * crops)),
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        deadline=deadline,
+        quarantine=quarantine,
     )
+    was_training = model.training
+    model.eval()
+    mine: list[tuple[int, np.ndarray | str]] = []
     for batch in loader:
-        views = batch["views"].to(accelerator.device)
         with accelerator.autocast():
-            logits = model(views.flatten(0, 1))
-        softmax = logits.double().softmax(dim=1).unflatten(0, views.shape[:2]).mean(dim=1)
-        for i, error in enumerate(batch["error"]):
-            index = int(batch["index"][i])
-            if error is None:
-                mine.append((index, softmax[i].cpu().numpy()))
-            else:
-                failed.append((index, error))
+            values = probabilities_of(model, batch["views"].to(accelerator.device), spec)
+        for index, error, found in zip(
+            batch["index"].tolist(), batch["error"], values.cpu().numpy(), strict=True
+        ):
+            numbers = found if np.isfinite(found).all() else _NO_NUMBER
+            mine.append((index, numbers if error is None else error))
     model.train(was_training)
     if accelerator.num_processes > 1:
         parts: list[Any] = [None] * accelerator.num_processes
-        torch.distributed.all_gather_object(parts, (mine, failed))
-        mine = [item for part in parts for item in part[0]]
-        failed = [item for part in parts for item in part[1]]
-    probabilities = np.full((len(rows), num_classes), np.nan)
-    for index, values in mine:
-        probabilities[index] = values
+        torch.distributed.all_gather_object(parts, mine)
+        mine = [item for part in parts for item in part]
+    return _scores(rows, num_classes, mine)
+
+
+def _scores(rows: Rows, num_classes: int, found: list[tuple[int, np.ndarray | str]]) -> Scores:
+    """Scores from (row, its probabilities or why it has none), in any order."""
+    nouns = len(rows.nouns or ())
+    values = np.full((len(rows), num_classes + nouns), np.nan)
+    missing = []
+    for index, result in sorted(found, key=lambda item: item[0]):
+        if isinstance(result, str):
+            missing.append((rows.rows[index].path, result))
+        else:
+            values[index] = result
     return Scores(
-        probabilities,
-        np.array([-1 if row.label is None else row.label for row in rows.rows], dtype=np.int64),
-        [(str(rows.rows[index].path), reason) for index, reason in sorted(failed)],
+        values[:, :num_classes],
+        _labels(rows, num_classes),
+        missing,
+        rows.kind,
+        values[:, num_classes:] if rows.kind == "pair" else None,
     )
+
+
+def _labels(rows: Rows, num_classes: int) -> np.ndarray:
+    """The labels of rows as `Scores` has them."""
+    if rows.kind == "single":
+        return np.array([-1 if r.label is None else r.label for r in rows.rows], dtype=np.int64)
+    if rows.kind == "pair":
+        pairs = [(-1, -1) if row.label is None else row.label for row in rows.rows]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    hot = np.zeros((len(rows), num_classes), dtype=bool)
+    for video, row in enumerate(rows.rows):
+        hot[video, list(row.label or ())] = True  # type: ignore[arg-type]
+    return hot

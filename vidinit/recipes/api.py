@@ -16,10 +16,18 @@ from ..errors import UsageError
 from .run import run
 
 Overrides = Sequence[str] | Mapping[str, Any]
+Places = str | Path | Sequence[str | Path]
 
 
 def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def _texts(places: Places | None) -> str | list[str] | None:
+    """One place as text, several as a list."""
+    if places is None or isinstance(places, (str, Path)):
+        return _text(places)
+    return str(places[0]) if len(places) == 1 else [str(place) for place in places] or None
 
 
 def _training(
@@ -48,8 +56,11 @@ def _training(
 def finetune(
     model: str | Path | None = None,
     *,
-    data: str | Path | None = None,
-    val: str | Path | None = None,
+    data: Places | None = None,
+    val: Places | None = None,
+    root: str | Path | None = None,
+    shots: int | None = None,
+    max_bad: float | str | None = None,
     val_fraction: float | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
@@ -69,8 +80,12 @@ def finetune(
 
     Args:
         model: zoo name (random weights), model folder or run folder; may stand in the preset.
-        data: folder per class, folder with train/ and val/, or a list of ``path label`` lines.
+        data: folder per class, folder with train/ and val/, list, json, csv, official splits or
+            tar shards (docs/data.md); several are joined.
         val: validation data in the same forms; default: a split of ``data``.
+        root: folder that the paths of lists are relative to; default: the list's own.
+        shots: train on this many clips of each class.
+        max_bad: share of unreadable files above which nothing starts, as 0.05 or "5%".
         val_fraction: share of each class that the split holds out; default 0.2.
         out: run folder; default runs/finetune-<model>-<n>.
         preset, config, overrides: see `vidinit.configure.build`.
@@ -86,9 +101,12 @@ def finetune(
     """
     flags = {
         **_training(model, out, device, precision, batch_size, epochs, lr, seed),
-        "data.train": _text(data),
-        "data.val": _text(val),
+        "data.train": _texts(data),
+        "data.val": _texts(val),
         "data.val_fraction": val_fraction,
+        "data.root": _text(root),
+        "data.shots": shots,
+        "data.max_bad": max_bad,
     }
     built = build(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
     return run("finetune", built, processes=processes, resume=resume, overwrite=overwrite)
@@ -97,7 +115,9 @@ def finetune(
 def distill(
     student: str | Path | None = None,
     *,
-    videos: str | Path | None = None,
+    videos: Places | None = None,
+    root: str | Path | None = None,
+    max_bad: float | str | None = None,
     teacher: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
@@ -117,7 +137,9 @@ def distill(
 
     Args:
         student: zoo name, model folder or run folder; default r2plus1d-18.
-        videos: folder searched through, or a list of files; labels are not used.
+        videos: folder searched through, or a list of files; labels are not used; several are
+            joined.
+        root, max_bad: as for `finetune`.
         teacher: one or several of ``imagenet``, ``imagenet-lite``, timm names, or ``NAME=FILE``.
         out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision, processes,
             resume, overwrite: as for `finetune`.
@@ -128,7 +150,9 @@ def distill(
     teachers = [teacher] if isinstance(teacher, str) else teacher
     flags = {
         **_training(student, out, device, precision, batch_size, epochs, lr, seed),
-        "data.train": _text(videos),
+        "data.train": _texts(videos),
+        "data.root": _text(root),
+        "data.max_bad": max_bad,
         "distill.teachers": list(teachers) if teachers else None,
     }
     built = build(DistillConfig, preset=preset, file=config, overrides=overrides, flags=flags)
@@ -141,6 +165,7 @@ def cotrain(
     sources: Mapping[str, str | Path] | Sequence[str] | None = None,
     images: Mapping[str, str | Path] | Sequence[str] | None = None,
     val_fraction: float | None = None,
+    max_bad: float | str | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -163,17 +188,19 @@ def cotrain(
             primary one.
         images: image sets likewise; images are clips of one frame.
         val_fraction: share of each class held out where a source has no validation data.
+        max_bad: as for `finetune`, for each source.
         out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision, processes,
             resume, overwrite: as for `finetune`.
 
     Returns:
         ``{out, steps, best, videos, skipped, sources}``; ``best`` is the primary source's top-1.
     """
-    listed = [parse_source(text, "video") for text in _texts(sources)]
-    listed += [parse_source(text, "image") for text in _texts(images)]
+    listed = [parse_source(text, "video") for text in _named(sources)]
+    listed += [parse_source(text, "image") for text in _named(images)]
     flags = {
         **_training(model, out, device, precision, batch_size, epochs, lr, seed),
         "data.val_fraction": val_fraction,
+        "data.max_bad": max_bad,
         "sources": listed or None,
     }
     built = build(CotrainConfig, preset=preset, file=config, overrides=overrides, flags=flags)
@@ -183,8 +210,9 @@ def cotrain(
 def evaluate(
     model: str | Path,
     *,
-    data: str | Path | None = None,
-    val: str | Path | None = None,
+    data: Places | None = None,
+    val: Places | None = None,
+    root: str | Path | None = None,
     multi_view: bool = False,
     clips: int | None = None,
     crops: int | None = None,
@@ -206,6 +234,7 @@ def evaluate(
         data: folder per class (or its val/), or a list. Where a run split the data itself, only
             the videos it held out are scored.
         val: the data to score, as it is.
+        root: as for `finetune`.
         multi_view: 10 clips x 3 crops a video, softmax averaged, unless ``clips`` or ``crops`` say
             otherwise.
         clips, crops: views of a video; default 1 x 1.
@@ -223,8 +252,9 @@ def evaluate(
         "out": _text(out),
         "device": device,
         "precision": precision,
-        "data.train": _text(data),
-        "data.val": _text(val),
+        "data.train": _texts(data),
+        "data.val": _texts(val),
+        "data.root": _text(root),
         "data.batch_size": batch_size,
         "eval.clips": clips if clips is not None else (10 if multi_view else None),
         "eval.crops": crops if crops is not None else (3 if multi_view else None),
@@ -235,7 +265,7 @@ def evaluate(
     return run("eval", built, processes=processes, overwrite=overwrite)
 
 
-def _texts(given: Mapping[str, str | Path] | Sequence[str] | None) -> list[str]:
+def _named(given: Mapping[str, str | Path] | Sequence[str] | None) -> list[str]:
     if isinstance(given, Mapping):
         return [f"{name}={path}" for name, path in given.items()]
     return list(given or ())

@@ -2,104 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from ..checkpoint import load, model_folder, save_model
 from ..config import DataConfig, RunConfig, TrainConfig
-from ..data.index import Health, check
-from ..data.loader import ClipDataset, train_loader
-from ..data.sources import Rows
 from ..engine import resume as checkpoints
+from ..engine.fit import FitResult
 from ..engine.run_folder import RunFolder
-from ..engine.scoring import pixels_of
-from ..errors import DataError, UsageError
+from ..engine.together import from_main
+from ..errors import UsageError
 from ..report.progress import say
 from ..report.run_report import write_report
 from ..zoo.base import ClipSpec, VideoModel
 from ..zoo.build import create_model
+from ..zoo.drop_path import set_drop_path
+from ..zoo.freezing import freeze
+from .health import HealthFile
 
-T = TypeVar("T")
-
-
-def workers_of(data: DataConfig, processes: int) -> int:
-    """Decoding processes per training process."""
-    if data.workers is not None:
-        return data.workers
-    return max(0, min(8, (os.cpu_count() or 1) // processes - 1))
-
-
-def from_main(accelerator: Any, make: Callable[[], T]) -> T:
-    """``make()`` on the main process, its result on all of them; its error, too."""
-    box: list[Any] = [None, None]
-    if accelerator.is_main_process:
-        try:
-            box[0] = make()
-        except Exception as error:
-            if accelerator.num_processes == 1:
-                raise
-            box[1] = error
-    if accelerator.num_processes > 1:
-        torch.distributed.broadcast_object_list(box, src=0)
-        if box[1] is not None:
-            raise box[1]
-    return box[0]  # type: ignore[no-any-return]
-
-
-def with_messages(make: Callable[[], T]) -> T:
-    """``make()`` with its warnings shown as plain messages."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        value = make()
-    for warning in caught:
-        if warning.category is UserWarning:
-            say(f"note: {warning.message}")
-    return value
-
-
-def checked(rows: Rows, max_bad: float, what: str) -> Health:
-    """Probe all files; say how many were left out.
-
-    Raises:
-        DataError: nothing is readable, or more than ``max_bad`` of the files are not.
-    """
-    health = check(rows, max_bad=max_bad)
-    if health.bad:
-        path, reason = health.bad[0]
-        more = f" and {len(health.bad) - 1} more" if len(health.bad) > 1 else ""
-        say(f"note: {what}: {path} cannot be read ({reason}){more}; left out")
-    return health
-
-
-@dataclass(frozen=True)
-class CheckedSplit:
-    """Training and validation rows that can be read (``val`` is None for none), and the health."""
-
-    train: Rows
-    val: Rows | None
-    health: Health
-
-
-def checked_split(train: Rows, val: Rows, max_bad: float, what: str) -> CheckedSplit:
-    """Probe both parts of a data set as one, so that the limit counts all of its files."""
-    health = checked(Rows(train.rows + val.rows, train.classes), max_bad, what)
-    held_out = {row.path for row in val.rows}
-    parts: list[Rows] = []
-    for name, wanted in (("training", False), ("validation", True)):
-        rows = tuple(row for row in health.good.rows if (row.path in held_out) == wanted)
-        if not rows and (train, val)[wanted].rows:
-            raise DataError(
-                f"no {name} file of {what} can be read", "see the first one named above"
-            )
-        parts.append(Rows(rows, train.classes))
-    return CheckedSplit(parts[0], parts[1] if parts[1].rows else None, health)
+# What may differ when a run is resumed: it changes neither the data nor the weights.
+_FREE = frozenset(
+    """out device data.workers data.deadline data.max_bad train.log_every train.keep
+    train.save_steps train.save_minutes train.checkpointing train.compile train.trackers""".split()  # noqa: SIM905
+)
 
 
 def open_model(
@@ -124,45 +53,32 @@ def open_model(
 
 
 def set_training(model: VideoModel, train: TrainConfig) -> None:
-    """Dropout and activation checkpointing as the configuration says.
+    """What the configuration says of the model itself while it is trained.
 
     Raises:
-        UsageError: when activations cannot be recomputed in this network.
+        UsageError: when activations cannot be recomputed, or names to freeze are not there.
     """
     model.dropout.p = train.dropout
+    if train.drop_path:
+        set_drop_path(model, train.drop_path)
+    if isinstance(train.freeze, list):
+        freeze(model, train.freeze)
     if train.checkpointing:
         model.set_grad_checkpointing()
+    if train.compile:
+        # In place of the method, so that no name changes and all tasks go through it.
+        model.embed = torch.compile(model.embed)  # type: ignore[method-assign]
 
 
 def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
     """The model's clip settings with what the configuration changes; recorded in the model."""
     changes = {
         key: value
-        for key in ("frames", "stride", "size", "crop_pct")
+        for key in ("frames", "stride", "sampling", "short", "size", "crop_pct")
         if (value := getattr(data, key)) is not None
     }
     model.spec = replace(model.spec, **changes)
     return model.spec
-
-
-def training_clips(
-    rows: Rows, spec: ClipSpec, data: DataConfig, *, seed: int, flip: bool, teacher_frames: int = 0
-) -> ClipDataset:
-    """Training clips of these rows, cut as the configuration says."""
-    return ClipDataset(
-        rows,
-        frames=spec.frames,
-        stride=spec.stride,
-        size=spec.size,
-        pixels=pixels_of(spec),
-        seed=seed,
-        scale=(data.min_area, 1.0),
-        # The whole frame means the whole frame, not a part of another shape.
-        ratio=(1.0, 1.0) if data.min_area == 1.0 else (3 / 4, 4 / 3),
-        flip=flip,
-        center=data.start == "center",
-        teacher_frames=teacher_frames,
-    )
 
 
 def open_run(
@@ -196,21 +112,25 @@ def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
             f"{path} is not the configuration of a {config['command']} run",
             "name the folder of the run to resume",
         )
-    for section, value in config.items():
-        old = before.get(section)
-        if section in ("out", "device") or old == value:
-            continue
-        key, was, now = section, old, value
-        if isinstance(value, dict) and isinstance(old, dict):
-            key, was, now = next(
-                (f"{section}.{k}", old.get(k), v) for k, v in value.items() if old.get(k) != v
-            )
-        if key in ("data.workers", "data.max_bad", "train.log_every", "train.checkpointing"):
-            continue
+    changed = [
+        (key, was, now)
+        for section, value in config.items()
+        for key, was, now in _differences(section, before.get(section), value)
+        if key not in _FREE
+    ]
+    if changed:
+        key, was, now = changed[0]
         raise UsageError(
             f"{run.root} was started with {key}={was}, now it is {now}",
             "resume with the same configuration, or start anew in another --out",
         )
+
+
+def _differences(section: str, was: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    """(key, before, now) of each setting of a section that is not what it was."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return [(f"{section}.{k}", was.get(k), v) for k, v in now.items() if was.get(k) != v]
+    return [] if was == now else [(section, was, now)]
 
 
 def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
@@ -228,27 +148,6 @@ def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
     return dict(json.loads(result.read_text()))
 
 
-def epochs_of(
-    dataset: ClipDataset, data: DataConfig, seed: int, accelerator: Any
-) -> Callable[[int, int], DataLoader[dict[str, Any]]]:
-    """From (epoch, first step) to this process's batches of the rest of that epoch."""
-    workers = workers_of(data, accelerator.num_processes)
-
-    def batches(epoch: int, start: int) -> DataLoader[dict[str, Any]]:
-        return train_loader(
-            dataset,
-            batch_size=data.batch_size,
-            workers=workers,
-            seed=seed,
-            epoch=epoch,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            start=start,
-        )
-
-    return batches
-
-
 def saver(
     model: VideoModel, run: RunFolder, step: dict[str, Any], **folder: Any
 ) -> Callable[[dict[str, float]], None]:
@@ -264,20 +163,25 @@ def saver(
 
 def finish(
     run: RunFolder,
-    progress: checkpoints.Progress,
+    result: FitResult,
     videos: int,
     config: RunConfig,
     accelerator: Any,
+    health: HealthFile,
     title: str,
     **more: Any,
 ) -> dict[str, Any]:
     """Write result.json and the report; return what the command prints with ``--json``."""
+    progress = result.progress
+    health.gather(accelerator, progress.bad)
     out = {
         "out": str(run.root),
         "steps": progress.step,
         "best": progress.best,
         "videos": videos,
         "skipped": progress.skipped,
+        "epochs": progress.epoch,
+        **result.totals,
         **more,
     }
     run.write_json("result.json", out)

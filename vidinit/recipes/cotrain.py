@@ -7,30 +7,39 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import CotrainConfig, SourceConfig
-from ..data.index import Health
-from ..data.loader import ClipDataset, train_loader
-from ..data.sources import Rows, train_val
+from ..data.loading.datasets import ClipDataset
+from ..data.loading.loader import train_loader
+from ..data.loading.watchdog import Quarantine
+from ..data.rows import Rows
+from ..data.sources import train_val
 from ..engine.fit import Batch, Job, fit, make_accelerator
+from ..engine.on_device import OnDevice
 from ..engine.scoring import score
+from ..engine.together import from_main
 from ..errors import UsageError
+from ..report.notes import with_messages
 from ..report.progress import say
 from ..tasks.cotrain import CotrainTask, schedule, step_counts
 from ..zoo.base import ClipSpec
-from .common import (
+from .clips import (
     CheckedSplit,
+    advice_of,
     checked_split,
+    flips,
+    quarantine_of,
+    training_clips,
+    workers_of,
+)
+from .common import (
     finish,
     finished_result,
-    from_main,
     open_model,
     open_run,
     saver,
     set_spec,
     set_training,
-    training_clips,
-    with_messages,
-    workers_of,
 )
+from .health import HealthFile
 
 
 @dataclass
@@ -43,6 +52,8 @@ class Source:
     batch_size: int
     alone: int
     val: Rows | None
+    quarantine: Quarantine
+    val_quarantine: Quarantine
 
 
 def check_sources(sources: list[SourceConfig]) -> None:
@@ -56,16 +67,6 @@ def check_sources(sources: list[SourceConfig]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two sources are called '{name}'", "name each once")
-
-
-def health_of(parts: list[Health]) -> dict[str, Any]:
-    """data_health.json: files, good, bad over all parts."""
-    dicts = [part.as_dict() for part in parts]
-    return {
-        "files": sum(d["files"] for d in dicts),
-        "good": sum(d["good"] for d in dicts),
-        "bad": [bad for d in dicts for bad in d["bad"]],
-    }
 
 
 def mixture(shares: list[float | None], alone: list[int]) -> list[float]:
@@ -96,15 +97,31 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
     splits = {
         s.name: with_messages(
             lambda s=s: train_val(  # type: ignore[misc]
-                s.data, s.val, val_fraction=data.val_fraction, seed=train.seed, kinds=s.kind
+                s.data,
+                s.val,
+                val_fraction=data.val_fraction,
+                seed=train.seed,
+                kinds=s.kind,
+                shots=data.shots,
+                root=s.root or data.root,
+                class_names=s.class_names,
+                split=data.split,
             )
         )
         for s in config.sources
     }
+    for name, (rows, _) in splits.items():
+        if rows.kind != "single":
+            raise UsageError(
+                f"source '{name}' has several labels a clip", "co-training takes one class a clip"
+            )
     accelerator = make_accelerator(config, seed=train.seed, find_unused=True)
     clips: dict[str, CheckedSplit] = from_main(
         accelerator,
-        lambda: {name: checked_split(*split, data.max_bad, name) for name, split in splits.items()},
+        lambda: {
+            name: checked_split(*split, data, name, config.out if resume else None)
+            for name, split in splits.items()
+        },
     )
     classes = {name: list(part.train.classes or ()) for name, part in clips.items()}
     model = open_model(config.model, *_primary(classes))
@@ -123,7 +140,12 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
         name = sources[counts.index(0)].config.name
         raise UsageError(f"source '{name}' gets no step", "raise its share or its data")
     run = open_run(config, "cotrain", accelerator, resume=resume, overwrite=overwrite)
-    run.write_json("data_health.json", health_of([part.health for part in clips.values()]))
+    health = HealthFile(
+        run,
+        [part.check.health for part in clips.values()],
+        [one for s in sources for one in (s.quarantine, s.val_quarantine)],
+        resumed=resume,
+    )
     workers = workers_of(data, world)
     task = CotrainTask(
         model,
@@ -138,7 +160,7 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
             _stream(
                 source,
                 epoch * count + int((order[:start] == k).sum()),
-                train.seed,
+                config,
                 workers,
                 rank,
                 world,
@@ -164,15 +186,40 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
                 crops=config.eval.crops,
                 batch_size=data.batch_size,
                 workers=workers,
+                deadline=data.deadline,
+                reader=data.reader,
+                decode_side=data.decode_side,
+                quarantine=source.val_quarantine,
             ).metrics()
             metrics.update({f"{key}_{name}": value for key, value in values.items()})
         return metrics
 
+    on_device = {
+        source.config.name: OnDevice(
+            spec.mean,
+            spec.std,
+            mixup=data.mixup,
+            cutmix=data.cutmix,
+            num_classes=len(classes[source.config.name]),
+            label_smoothing=train.label_smoothing,
+            seed=train.seed,
+            rank=rank,
+            world=world,
+        )
+        for source in sources
+    }
     job = Job(
         title="cotrain",
         task=task,
         batches=batches,
-        steps_per_epoch=sum(counts),
+        batches_per_epoch=sum(counts),
+        # Of the primary source, whose batches the learning rate is meant for.
+        clips_per_batch=sources[0].batch_size,
+        paths=lambda batch: paths_of(batch, sources),
+        advice=advice_of(data, world),
+        config=config.model_dump(mode="json"),
+        for_norms=lambda batch: batch["source"] not in task.image_sources,
+        on_device=lambda batch, *when: on_device[batch["source"]](batch, *when),
         save_model=saver(
             model,
             run,
@@ -187,15 +234,22 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
     result = fit(job, train, run, accelerator, resume=resume)
     return finish(
         run,
-        result.progress,
+        result,
         sum(len(s.dataset.rows) for s in sources),
         config,
         accelerator,
+        health,
         f"cotrain {config.model}",
         sources={
             s.config.name: {"steps_per_epoch": n} for s, n in zip(sources, counts, strict=True)
         },
     )
+
+
+def paths_of(batch: Batch, sources: list[Source]) -> list[str]:
+    """The files that a batch was made of."""
+    (rows,) = [s.dataset.rows.rows for s in sources if s.config.name == batch["source"]]
+    return [rows[i].path for i in batch["index"].tolist()]
 
 
 def _primary(classes: dict[str, list[str]]) -> tuple[int, list[str]]:
@@ -211,20 +265,33 @@ def _source(
     frames = source.frames or (1 if source.kind == "image" else spec.frames)
     if source.kind == "image" and frames != 1:
         raise UsageError(f"source '{source.name}': images are clips of one frame, not {frames}")
-    own = replace(spec, frames=frames)
+    own = replace(spec, frames=frames, sampling=source.sampling or spec.sampling)
     # A clip of T frames costs what T images cost, so images come T times as many.
     equal = data.batch_size * (spec.frames if source.kind == "image" else 1)
     rows = clips.train
     batch_size = min(source.batch_size or equal, max(1, len(rows) // world))
+    flip = data.flip if source.flip == "auto" else source.flip
     dataset = training_clips(
-        rows, own, data, seed=config.train.seed, flip=source.flip and data.flip
+        rows,
+        own,
+        data,
+        seed=config.train.seed,
+        flip=flips(flip, rows, source.name),
     )
-    alone = max(1, len(rows) // (batch_size * world))
-    return Source(source, dataset, own, batch_size, alone, clips.val)
+    return Source(
+        source,
+        dataset,
+        own,
+        batch_size,
+        max(1, len(rows) // (batch_size * world)),
+        clips.val,
+        quarantine_of(rows, clips.check.known),
+        quarantine_of(clips.val or rows.of(()), clips.check.known),
+    )
 
 
 def _stream(
-    source: Source, done: int, seed: int, workers: int, rank: int, world: int
+    source: Source, done: int, config: CotrainConfig, workers: int, rank: int, world: int
 ) -> Iterator[Batch]:
     """Endless batches of one source; after ``done`` of them, counted over all its own epochs."""
     epoch, start = divmod(done, source.alone)
@@ -233,10 +300,12 @@ def _stream(
             source.dataset,
             batch_size=source.batch_size,
             workers=workers,
-            seed=seed,
+            seed=config.train.seed,
             epoch=epoch,
             rank=rank,
             world=world,
             start=start,
+            deadline=config.data.deadline,
+            quarantine=source.quarantine,
         )
         epoch, start = epoch + 1, 0

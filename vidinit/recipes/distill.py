@@ -8,23 +8,23 @@ from typing import Any
 from ..config import DistillConfig
 from ..data.sources import unlabelled_rows
 from ..engine.fit import Job, fit, make_accelerator
+from ..engine.on_device import OnDevice
+from ..engine.together import from_main
 from ..errors import UsageError
 from ..report.progress import say
 from ..tasks.distill import DistillTask, Teacher
 from ..zoo.names import find_teacher
+from .clips import checked, clip_batches, flips, named, quarantine_of, training_clips
 from .common import (
-    checked,
-    epochs_of,
     finish,
     finished_result,
-    from_main,
     open_model,
     open_run,
     saver,
     set_spec,
     set_training,
-    training_clips,
 )
+from .health import HealthFile
 
 
 def load_teacher(given: str) -> Teacher:
@@ -67,9 +67,15 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
     check_teachers(settings.teachers)
     if (done := finished_result(config.out, resume)) is not None:
         return done
-    found = unlabelled_rows(data.train)
+    if data.mixup or data.cutmix:
+        raise UsageError(
+            "data.mixup and data.cutmix mix labels, and distillation has none",
+            "leave them at 0",
+        )
+    found = unlabelled_rows(data.train, root=data.root)
     accelerator = make_accelerator(config, seed=train.seed)
-    health = from_main(accelerator, lambda: checked(found, data.max_bad, "videos"))
+    resumed = config.out if resume else None
+    clips = from_main(accelerator, lambda: checked(found, data, named(data.train), resumed))
     teachers = [load_teacher(given) for given in settings.teachers]
     student = open_model(config.model)
     set_training(student, train)
@@ -80,24 +86,24 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
             "lower it, or raise data.frames",
         )
     run = open_run(config, "distill", accelerator, resume=resume, overwrite=overwrite)
-    run.write_json("data_health.json", health.as_dict())
+    quarantine = quarantine_of(clips.rows, clips.known)
+    health = HealthFile(run, [clips.health], [quarantine], resumed=resume)
     dataset = training_clips(
-        health.good,
+        clips.rows,
         spec,
         data,
         seed=train.seed,
-        flip=data.flip,
+        flip=flips(data.flip, clips.rows, "videos"),
         teacher_frames=settings.picks,
     )
     task = DistillTask(student, teachers, temperature=settings.temperature)
     task.move_teachers(accelerator.device)
 
-    batches = epochs_of(dataset, data, train.seed, accelerator)
     job = Job(
         title="distill",
         task=task,
-        batches=batches,
-        steps_per_epoch=len(batches(0, 0)),
+        **clip_batches(dataset, config, accelerator, quarantine),
+        on_device=OnDevice(spec.mean, spec.std),
         save_model=saver(
             student,
             run,
@@ -106,4 +112,4 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
     )
     result = fit(job, train, run, accelerator, resume=resume)
     title = f"distill {config.model}"
-    return finish(run, result.progress, len(health.good), config, accelerator, title)
+    return finish(run, result, len(clips.rows), config, accelerator, health, title)

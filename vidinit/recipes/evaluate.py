@@ -5,87 +5,128 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load, model_folder
+from torch import nn
+
+from ..checkpoint import load, load_pair, model_folder
 from ..config import EvaluateConfig
-from ..data.index import Health, check
-from ..data.sources import Row, Rows, align, labelled_rows
+from ..data.rows import Rows, align
+from ..data.sources import labelled_rows
 from ..engine.fit import make_accelerator
 from ..engine.run_folder import RunFolder
 from ..engine.scoring import Scores, score, wilson
+from ..engine.together import from_main
 from ..errors import UsageError
+from ..report.notes import with_messages
 from ..report.progress import say
 from ..report.run_report import write_report
 from ..zoo.base import VideoModel
 from ..zoo.build import create_model
-from .common import from_main, open_run, set_spec, with_messages, workers_of
+from .clips import checked_whole, named, quarantine_of, reading, workers_of
+from .common import open_run, set_spec
+from .health import HealthFile
 
 
-def held_out(model_ref: str, data: Path) -> Rows | None:
-    """The videos that the run behind a model held out of ``data``, or None.
+def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]] | None:
+    """(path, start, end) of the clips that the run behind a model held out of ``data``, or None.
 
     A run that split its data itself must not be scored on what it was trained on.
     """
+    places = [data] if isinstance(data, str) else data
     for folder in (Path(model_ref), Path(model_ref).parent):
         file = folder / "split.json"
         if file.is_file():
-            split = json.loads(file.read_text())
-            if Path(split["data"]) == data.resolve():
-                rows = tuple(Row(Path(path), label) for path, label in split["val"])
-                say(f"scoring the {len(rows)} videos that the run held out of {data}")
-                return Rows(rows, None)
+            split = json.loads(file.read_text(encoding="utf-8"))
+            if split["data"] == [str(Path(place).resolve()) for place in places]:
+                count = len(split["val"])
+                say(f"scoring the {count} clips that the run validated on in {named(data)}")
+                return {(path, start, end) for path, start, end in split["val"]}
     return None
 
 
 def rows_to_score(config: EvaluateConfig) -> Rows:
-    """``data.val``, else val/ inside ``data.train``, else what the run held out, else all of it."""
+    """``data.val``, else the validation part of ``data.train``, else what the run held out of it.
+
+    Where there is none of these, all of ``data.train``.
+    """
     data = config.data
-    if data.val is not None:
-        return labelled_rows(data.val, kinds="any")
-    if data.train is None:
+    place = data.val or data.train
+    if place is None:
         raise UsageError("no data to score", "pass --data DIR (a folder per class, or a list)")
-    folder = Path(data.train)
-    if (folder / "val").is_dir():
-        return labelled_rows(folder / "val", kinds="any")
-    rows = held_out(config.model, folder)
-    if rows is None:
-        return labelled_rows(folder, kinds="any")
-    return Rows(rows.rows, labelled_rows(folder, kinds="any").classes)
+    rows = labelled_rows(place, kinds="any", part="val", **reading(data))
+    keys = held_out(config.model, place) if data.val is None else None
+    if keys is None:
+        return rows
+    return rows.of([r for r in rows.rows if (str(Path(r.path).resolve()), r.start, r.end) in keys])
 
 
-def open_scored(config: EvaluateConfig, rows: Rows) -> tuple[VideoModel, Rows]:
-    """The model, and the rows with labels in the order of its classes."""
-    classes = list(rows.classes or ())
+@dataclass(frozen=True)
+class Scored:
+    """A model, and rows with labels in the order of its classes.
+
+    Attributes:
+        classifier: from clips to logits, or to the logits of verb and noun.
+        model: the video model in it, or itself.
+        rows: what it is scored on.
+    """
+
+    classifier: nn.Module
+    model: VideoModel
+    rows: Rows
+
+
+def open_scored(config: EvaluateConfig, rows: Rows) -> Scored:
+    """The model, and the rows with labels in the order of its classes.
+
+    Raises:
+        UsageError: the model gives another kind of label than the data has.
+    """
+    classes, where = list(rows.classes or ()), named(config.data.val or config.data.train)
     if model_folder(config.model) is None:
         say(f"{config.model}: a zoo name, so its weights are random")
         model = create_model(config.model, num_classes=len(classes))
+        if rows.kind != "single":
+            raise UsageError(f"{where} has several labels a clip", "score a model trained on such")
         model.classes = classes
-        return model.eval(), rows
+        return Scored(model.eval(), model, rows)
     model = load(config.model, head=config.head)
+    if model.label_kind == "pair":
+        pair = load_pair(config.model)
+        rows = align(rows, pair.model.classes or (), where=where, nouns=pair.nouns)
+        return Scored(pair, pair.model, rows)
+    if rows.kind != model.label_kind:
+        raise UsageError(
+            f"{where} has labels of kind '{rows.kind}', the model gives '{model.label_kind}'",
+            "score it on data like that of its training",
+        )
     if model.classes is None:
         if model.num_classes < len(classes):
             raise UsageError(
                 f"the data has {len(classes)} classes, the model {model.num_classes} unnamed ones",
                 "fine-tune the model on this data first",
             )
-        return model, rows
-    return model, align(rows, model.classes, where=config.data.val or config.data.train or "")
+        return Scored(model, model, rows)
+    return Scored(model, model, align(rows, model.classes, where=where))
 
 
 def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
     """See `vidinit.evaluate`."""
     rows = with_messages(lambda: rows_to_score(config))
     accelerator = make_accelerator(config, seed=config.seed)
-    # Nothing readable at all is an error; single unreadable files stay rows, to be missing.
-    health = from_main(accelerator, lambda: check(rows, max_bad=1.0))
-    model, rows = open_scored(config, rows)
+    what = named(config.data.val or config.data.train)
+    found = from_main(accelerator, lambda: checked_whole(rows, config.data, what))
+    scored = open_scored(config, found.rows)
+    model, rows = scored.model, scored.rows
     spec = set_spec(model, config.data)
     run = open_run(config, "eval", accelerator, resume=False, overwrite=overwrite)
-    model.to(accelerator.device)
+    quarantine = quarantine_of(rows, found.known)
+    health = HealthFile(run, [found.health], [quarantine])
+    scored.classifier.to(accelerator.device)
     scores = score(
-        model,
+        scored.classifier,
         rows,
         spec,
         accelerator,
@@ -94,11 +135,16 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
         crops=config.eval.crops,
         batch_size=config.data.batch_size,
         workers=workers_of(config.data, accelerator.num_processes),
+        deadline=config.data.deadline,
+        reader=config.data.reader,
+        decode_side=config.data.decode_side,
+        quarantine=quarantine,
     )
+    health.gather(accelerator)
     out = summary(scores, config)
     out["out"] = str(run.root)
     if accelerator.is_main_process:
-        write_results(run, config, model, rows, scores, health, out)
+        write_results(run, config, scored, scores, out)
     accelerator.wait_for_everyone()
     return out
 
@@ -122,30 +168,26 @@ def summary(scores: Scores, config: EvaluateConfig) -> dict[str, Any]:
 def write_results(
     run: RunFolder,
     config: EvaluateConfig,
-    model: VideoModel,
-    rows: Rows,
+    scored: Scored,
     scores: Scores,
-    health: Health,
     out: dict[str, Any],
 ) -> None:
-    """result.json, predictions.csv, data_health.json and report.html of an evaluation."""
-    classes = model.classes or [str(i) for i in range(model.num_classes)]
+    """result.json, predictions.csv and report.html of an evaluation."""
+    classes = scored.model.classes or [str(i) for i in range(scored.model.num_classes)]
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["path", "label", "prediction", "probability"])
-    for row, values, ok in zip(rows.rows, scores.probabilities, scores.readable, strict=True):
-        label = "" if row.label is None else classes[row.label]
-        best = int(values.argmax()) if ok else -1
-        predicted = [classes[best], f"{values[best]:.6f}"] if ok else ["", ""]
-        writer.writerow([row.path, label, *predicted])
+    predictions = scores.predictions(classes, scored.rows.nouns or ())
+    for row, told in zip(scored.rows.rows, predictions, strict=True):
+        writer.writerow([row.path, *told])
     run.write("predictions.csv", text.getvalue())
-    run.write_json("data_health.json", health.as_dict())
     run.write_json("result.json", out)
-    few = len(classes) <= 60  # a larger matrix cannot be read in a report
+    # A larger matrix cannot be read in a report.
+    shown = len(classes) <= 60 and scores.kind == "single"
     write_report(
         run,
         title=f"eval {config.model}",
         config=config.model_dump(mode="json"),
-        confusion=scores.confusion() if few else None,
-        classes=classes if few else None,
+        confusion=scores.confusion() if shown else None,
+        classes=classes if shown else None,
     )

@@ -10,6 +10,7 @@ from ..checkpoint import check_out, model_folder
 from ..config import RunConfig
 from ..engine import launch
 from ..engine.run_folder import default_out
+from ..engine.trackers import check_trackers
 from ..errors import UsageError
 from ..processes import in_group
 
@@ -53,8 +54,9 @@ def run(
     elif not in_group():  # another process of the group may have begun to write
         check_out(Path(config.out), overwrite=overwrite, resume=resume)
     for path in _paths(config):
-        if not Path(path).exists():
+        if "{" not in path and not Path(path).expanduser().exists():  # braces: a row of tar shards
             raise UsageError(f"{path} does not exist", "check the path of the data")
+    check_trackers(getattr(getattr(config, "train", None), "trackers", []))
     if processes > 1 and not in_group():
         return launch.launch(command, config, processes, resume=resume, overwrite=overwrite)
     return execute(command, config, resume=resume, overwrite=overwrite)
@@ -69,7 +71,8 @@ def execute(
 
 
 def _paths(config: RunConfig) -> list[str]:
-    paths = [config.data.train, config.data.val]
+    given: list[str | list[str] | None] = [config.data.train, config.data.val, config.data.root]
     for source in getattr(config, "sources", []):
-        paths += [source.data, source.val]
-    return [path for path in paths if path is not None]
+        given += [source.data, source.val, source.root]
+    lists = [[one] if isinstance(one, str) else one or [] for one in given]
+    return [path for paths in lists for path in paths]

@@ -29,30 +29,30 @@ def say(text: str) -> None:
     console().print(text, markup=False)
 
 
-class TrainingBar:
-    """Progress of one epoch: loss, clips per second, time left."""
+class ProgressBar:
+    """Progress of work on many files: a bar on a terminal, elsewhere a line now and then.
 
-    def __init__(self, title: str, steps: int, start: int = 0) -> None:
-        self.title, self.steps, self.done = title, steps, start
-        self.began, self.clips = time.perf_counter(), 0
-        self.last_line, self.note = self.began, ""
+    Args:
+        title: what is done, before the bar.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title, self.last_line = title, time.perf_counter()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBar:
         screen = console()
         if screen.is_terminal and not screen.quiet:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
                 TimeRemainingColumn(),
                 console=screen,
                 transient=True,
             )
-            self.task = self.bar.add_task(title, total=steps, completed=start, note="")
-
-    def __enter__(self) -> TrainingBar:
-        if self.bar is not None:
+            self.task = self.bar.add_task(self.title, total=None)
             self.bar.start()
         return self
 
@@ -64,22 +64,11 @@ class TrainingBar:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
-            say(self.line())
 
-    def line(self) -> str:
-        """The state in words."""
-        return f"{self.title}  step {self.done}/{self.steps}  {self.note}"
-
-    def advance(self, loss: float | None, clips: int) -> None:
-        """One step done; ``loss`` is the latest known one."""
-        self.done += 1
-        self.clips += clips
-        now = time.perf_counter()
-        rate = self.clips / max(now - self.began, 1e-9)
-        speed = f"{rate:.1f} clips/s"
-        self.note = speed if loss is None else f"loss {loss:.3f}  {speed}"
+    def update(self, done: int, total: int) -> None:
+        """So many files of so many are done."""
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=self.done, note=self.note)
-        elif now - self.last_line > 15 or self.done == self.steps:
-            self.last_line = now
-            say(self.line())
+            self.bar.update(self.task, completed=done, total=total)
+        elif time.perf_counter() - self.last_line > 15:
+            self.last_line = time.perf_counter()
+            say(f"{self.title}: {done} of {total} files")

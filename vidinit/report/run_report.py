@@ -26,8 +26,15 @@ _LABELS = {
     "top5": "Top-5 accuracy",
     "mean_class_accuracy": "Mean class accuracy",
     "top1_interval": "95 % interval of top-1",
+    "map": "Mean average precision",
+    "top1_action": "Top-1 of the action",
+    "top1_verb": "Top-1 of the verb",
+    "top1_noun": "Top-1 of the noun",
+    "top5_action": "Top-5 of the action",
+    "top5_verb": "Top-5 of the verb",
+    "top5_noun": "Top-5 of the noun",
 }
-_METRICS = ("top1", "top5", "mean_class_accuracy")
+_METRICS = ("map", "top1", "top5", "mean_class_accuracy", "top1_verb", "top1_noun")
 _POINTS = 500  # of a curve: more than the picture has room for
 _BAD_FILES = 100
 
@@ -65,7 +72,7 @@ def write_report(
     parts = [
         _result(_read_json(run, "result.json")),
         _training(training),
-        _evaluation([row for row in rows if "loss" not in row]),
+        _evaluation([row for row in rows if not {"loss", "data_wait"} & row.keys()]),
         *(() if confusion is None else _classes(confusion, classes)),
         *extra,
         _health(_read_json(run, "data_health.json")),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..zoo.base import VideoModel
+
+VERB, NOUN = "verb", "noun"
+"""The two heads of a `PairModel`, in its losses and in its model folder."""
 
 
 class Heads(nn.Module):
@@ -22,12 +28,10 @@ class Heads(nn.Module):
         self.first = next(iter(sizes))
         if model.num_classes != sizes[self.first]:
             model.reset_head(sizes[self.first])
-        self.further = nn.ModuleDict()
-        for name, size in list(sizes.items())[1:]:
-            head = nn.Linear(model.num_features, size)
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
-            self.further[_key(name)] = head
+        model.label_kind = "single"  # whatever the head was for, each of these gives one class
+        self.further = nn.ModuleDict(
+            {_key(name): new_head(model, size) for name, size in list(sizes.items())[1:]}
+        )
 
     def logits(self, model: VideoModel, embedding: Tensor, name: str) -> Tensor:
         """(B, C) descriptors to (B, outputs) of one head, dropout included."""
@@ -37,6 +41,42 @@ class Heads(nn.Module):
     def by_name(self, names: list[str]) -> dict[str, nn.Linear]:
         """The heads beside the first, under the names given to the constructor."""
         return {name: self.further[_key(name)] for name in names if name != self.first}  # type: ignore[misc]
+
+
+class PairModel(nn.Module):
+    """A model with two heads: what is done in a clip, and with what.
+
+    Args:
+        model: its own head is the verbs', and its ``classes`` are their names.
+        noun: the second head.
+        nouns: names of its outputs.
+    """
+
+    def __init__(self, model: VideoModel, noun: nn.Linear, nouns: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.noun = model, noun
+        self.nouns = list(nouns)
+        self.training = model.training
+
+    def forward(self, clip: Tensor) -> dict[str, Tensor]:
+        """(B, 3, T, H, W) normalized clips to logits: (B, verbs) and (B, nouns), by head."""
+        embedding = self.model.dropout(self.model.embed(clip))
+        return {VERB: self.model.head(embedding), NOUN: self.noun(embedding)}
+
+    def card(self) -> dict[str, Any]:
+        """What `checkpoint.save_model` has to be given beside the model."""
+        return {
+            "heads": {NOUN: self.noun},
+            "head_classes": {VERB: list(self.model.classes or ()), NOUN: self.nouns},
+        }
+
+
+def new_head(model: VideoModel, size: int) -> nn.Linear:
+    """A linear head on the descriptors of a model, N(0, 0.01) and zero bias."""
+    head = nn.Linear(model.num_features, size)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _key(name: str) -> str:

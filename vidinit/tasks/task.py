@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..zoo.base import VideoModel
+from ..zoo.freezing import hold_frozen_norms
 
 
 class Task(nn.Module, ABC):
@@ -26,6 +27,12 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Losses by name."""
+
+    def train(self, mode: bool = True) -> Task:
+        """Train mode, but for norms that are frozen."""
+        super().train(mode)
+        hold_frozen_norms(self)
+        return self
 
     def head_parameters(self) -> set[str]:
         """Names of the parameters of all heads."""

@@ -2,107 +2,190 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import astuple, replace
+from itertools import islice
 from typing import Any
 
-from ..errors import DataError
-from .decode import VideoReadError, open_video
-from .sources import Rows
+from ...errors import DataError
+from ..readers import VideoReadError, probe
+from ..rows import Probe, Rows
+from .cache import ProbeCache, Stamp, file_key, stamp_of
+from .health import Health
+from .pool import run_in_pool
 
-_THREADS = 4
+__all__ = ["Health", "UnreadableError", "check", "probe_file", "quarantine"]
 
-
-@dataclass(frozen=True)
-class Probe:
-    """What a readable file holds: frames, average frames per second, pixels."""
-
-    num_frames: int
-    fps: float
-    height: int
-    width: int
+_AT_A_TIME = 500  # files that are looked up in one go
 
 
-@dataclass(frozen=True)
-class Health:
-    """Outcome of a check.
+class UnreadableError(DataError):
+    """Nothing of a data set is readable, or too little: exit code 3.
 
     Attributes:
-        files: how many different files were probed.
-        good: the rows that can be read, in their order, with ``num_frames``.
-        bad: (path, reason) of every file that cannot.
+        health: what was found.
+        report: the same, ready for JSON.
     """
 
-    files: int
-    good: Rows
-    bad: tuple[tuple[Path, str], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """``{files, good, bad: [{path, reason}]}`` in counts of files, ready for JSON."""
-        bad = [{"path": str(path), "reason": reason} for path, reason in self.bad]
-        return {"files": self.files, "good": self.files - len(bad), "bad": bad}
-
-
-def probe(path: str | Path) -> Probe:
-    """Open a file and decode its first, middle and last frame.
-
-    Raises:
-        VideoReadError: one of them does not decode; ``reason`` is short.
-    """
-    reader = open_video(path)
-    last = reader.num_frames - 1
-    frames = reader.get(sorted({0, last // 2, last}))
-    return Probe(reader.num_frames, reader.fps, frames.shape[1], frames.shape[2])
+    def __init__(self, message: str, hint: str, health: Health) -> None:
+        super().__init__(message, hint)
+        self.health, self.report = health, health.as_dict()
 
 
 def check(
-    rows: Rows, *, max_bad: float = 0.5, progress: Callable[[int, int], None] | None = None
+    rows: Rows,
+    *,
+    max_bad: float = 0.5,
+    workers: int | None = None,
+    deadline: float = 60.0,
+    progress: Callable[[int, int], None] | None = None,
+    cache: bool = True,
 ) -> Health:
     """Probe every file of ``rows`` once and keep the rows that can be read.
+
+    Files are decoded in other processes always, be they few: one process costs 0.2 s, which is
+    little for not being stopped by any file. Findings are kept at once for later checks, also that
+    a file hung or crashed its decoder; missing and empty files are seen without a process each
+    time.
 
     Args:
         rows: what to check.
         max_bad: largest share of unreadable files that is still accepted, 0 to 1.
+        workers: processes at a time; None: one per core.
+        deadline: seconds for one file, after which its process is killed and it counts as bad.
         progress: called in this thread with (files done, files in all).
+        cache: take over what earlier checks found of files that have not changed since. What this
+            check finds is kept either way.
 
     Raises:
-        DataError: no file is readable, or more than ``max_bad`` of them are not.
+        UnreadableError: no file is readable, or more than ``max_bad`` of them are not.
+        RuntimeError: the probe failed in an unforeseen way; its traceback is in the message. That
+            is a fault of the probe: it says nothing of the file, which is not kept as bad.
     """
-    paths = list(dict.fromkeys(row.path for row in rows.rows))
-    lengths: dict[Path, int] = {}
-    bad: list[tuple[Path, str]] = []
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        for path, result in zip(paths, pool.map(_try_probe, paths), strict=True):
-            if isinstance(result, Probe):
-                lengths[path] = result.num_frames
-            else:
-                bad.append((path, result))
-            if progress is not None:
-                progress(len(lengths) + len(bad), len(paths))
-    finally:
-        # An interrupted check must not probe the rest first.
-        pool.shutdown(cancel_futures=True)
-    if not lengths:
-        example = f": {bad[0][0]}: {bad[0][1]}" if bad else ""
-        raise DataError(f"none of {len(paths)} files can be read{example}")
-    if len(bad) > max_bad * len(paths):
-        raise DataError(
-            f"{len(bad)} of {len(paths)} files cannot be read, the first is "
-            f"{bad[0][0]}: {bad[0][1]}",
-            f"repair or remove them, or raise data.max_bad (now {max_bad:g})",
+    findings = _Findings(rows, progress)
+    with ProbeCache() as store:
+        unknown = _unknown(findings, store if cache else None)
+        outcomes = run_in_pool(
+            f"{__name__}:{probe_file.__name__}",
+            unknown,
+            workers=workers or _cores(),
+            deadline=deadline,
         )
-    good = tuple(
-        replace(row, num_frames=lengths[row.path]) for row in rows.rows if row.path in lengths
-    )
-    return Health(len(paths), Rows(good, rows.classes), tuple(bad))
+        with closing(outcomes):
+            for outcome in outcomes:
+                result = outcome.reason or Probe(*outcome.value)
+                store.add(outcome.item, findings.stamps.pop(outcome.item), result)
+                findings.settle({outcome.item: result})
+    return _judged(findings.health(), max_bad)
 
 
-def _try_probe(path: Path) -> Probe | str:
-    """The probe, or the reason why there is none."""
+def quarantine(path: str, reason: str) -> None:
+    """Have later checks count a file as bad, as long as it does not change.
+
+    Args:
+        path: as in `Row.path`.
+        reason: why, in a few words: what it did to its decoder.
+    """
+    look = _look_at(path)
+    if isinstance(look, Stamp):
+        with ProbeCache() as store:
+            store.add(file_key(path), look, reason)
+
+
+def probe_file(path: str) -> list[Any]:
+    """The fields of a file's `Probe`, as a process of the pool hands them over.
+
+    Raises:
+        VideoReadError: the file cannot be read.
+    """
     try:
-        return probe(path)
-    except VideoReadError as error:
-        return error.reason
+        return list(astuple(probe(path)))
+    except MemoryError as error:
+        raise VideoReadError(path, "it does not fit into memory") from error
+
+
+class _Findings:
+    """What is known of the files of some rows.
+
+    Attributes:
+        names: each file as the rows name it first, by its `file_key`.
+        stamps: of the files that are being probed.
+    """
+
+    def __init__(self, rows: Rows, progress: Callable[[int, int], None] | None) -> None:
+        self.rows, self.progress = rows, progress
+        self.names: dict[str, str] = {}
+        for row in rows.rows:
+            self.names.setdefault(file_key(row.path), row.path)
+        self.stamps: dict[str, Stamp] = {}
+        self.results: dict[str, Probe | str] = {}
+
+    def settle(self, results: dict[str, Probe | str]) -> None:
+        self.results.update(results)
+        if self.progress is not None and results:
+            self.progress(len(self.results), len(self.names))
+
+    def health(self) -> Health:
+        good = []
+        for row in self.rows.rows:
+            result = self.results[file_key(row.path)]
+            if isinstance(result, Probe):
+                good.append(replace(row, probe=result))
+        bad = [(self.names[key], self.results[key]) for key in self.names]
+        reasons = tuple((name, result) for name, result in bad if isinstance(result, str))
+        return Health(len(self.names), self.rows.of(good), reasons)
+
+
+def _unknown(findings: _Findings, store: ProbeCache | None) -> Iterator[str]:
+    """The files that have to be probed; what is known of the others is settled on the way."""
+    keys = iter(findings.names)
+    while batch := list(islice(keys, _AT_A_TIME)):
+        looks = {key: _look_at(key) for key in batch}
+        stamps = {key: look for key, look in looks.items() if isinstance(look, Stamp)}
+        known: dict[str, Probe | str] = {} if store is None else store.find(stamps)
+        known.update((key, look) for key, look in looks.items() if isinstance(look, str))
+        findings.settle(known)
+        for key in batch:
+            if key not in known:
+                findings.stamps[key] = stamps[key]
+                yield key
+
+
+def _look_at(path: str) -> Stamp | str:
+    """The stamp of a file that is there and has content, or what is wrong with it."""
+    try:
+        stamp = stamp_of(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "it is a broken link" if os.path.islink(path) else "no such file"
+    except PermissionError:  # not kept: permissions are given without a trace in the stamp
+        return "no permission to read it"
+    except OSError as error:
+        return f"it cannot be reached ({error.strerror})"
+    if stamp.size == 0:
+        return "the folder is empty" if os.path.isdir(path) else "the file is empty"
+    return stamp
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _judged(health: Health, max_bad: float) -> Health:
+    """The same health, unless it is too bad."""
+    bad = health.bad
+    if len(bad) == health.files:
+        example = f": {bad[0][0]}: {bad[0][1]}" if bad else ""
+        raise UnreadableError(f"none of {health.files} files can be read{example}", "", health)
+    if len(bad) > max_bad * health.files:
+        raise UnreadableError(
+            f"{len(bad)} of {health.files} files cannot be read, the first is "
+            f"{bad[0][0]}: {bad[0][1]}",
+            f"repair or remove them, or raise data.max_bad (--max-bad), now {max_bad:.4g}",
+            health,
+        )
+    return health

@@ -1,6 +1,7 @@
-"""From decoded frames to what a model takes: resize, crop, flip, normalize.
+"""From decoded frames to clips of a model's size: crop, resize, flip, and what `augment` adds.
 
-Every frame of a clip gets the same treatment. Frames stay uint8 until they have their final size.
+Every frame of a clip gets the same treatment, and a clip stays uint8 with its channels last, as
+decoders give it; `batch.normalize` follows on the device.
 """
 
 from __future__ import annotations
@@ -12,88 +13,133 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
+from torch.nn import functional as F
+
+from ...errors import UsageError
+from .augment import RandAugment, color_jitter, random_erasing, random_grayscale
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 _CROP_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """How a model wants its pixels.
+class Augment:
+    """What a training clip goes through.
 
     Attributes:
-        mean: per channel (RGB), of values in [0, 1].
-        std: per channel, of values in [0, 1].
-        interpolation: how frames are resized, with antialiasing.
-        crop_pct: side of the center crop over the short side it is cut from, in (0, 1].
-    """
-
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    crop_pct: float = 0.875
-
-
-def train_transform(
-    frames: np.ndarray,
-    *,
-    size: int,
-    pixels: Pixels,
-    generator: np.random.Generator,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-    flip: bool = True,
-) -> Tensor:
-    """One random crop, resized, and one random horizontal flip.
-
-    Args:
-        frames: uint8 (T, H, W, 3).
         size: side of the result in pixels.
-        pixels: what the model wants.
-        generator: the only source of randomness.
+        interpolation: how frames are resized, with antialiasing.
         scale: smallest and largest share of the area to crop.
         ratio: smallest and largest width over height of the crop.
+        jitter: crop a square as if the short side had been resized to between these pixels (both
+            included), instead of by ``scale`` and ``ratio``; neither is below ``size``.
         flip: whether half of the clips are mirrored.
+        randaug: RandAugment in timm's words, as ``rand-m7-n4-mstd0.5-inc1``; empty for none.
+        color_jitter: largest change of brightness, contrast and saturation, as a share.
+        grayscale: share of the clips without color.
+        erasing: share of the clips of which a box is erased.
+
+    Raises:
+        UsageError: ``randaug`` is none of timm's, or ``jitter`` does not fit ``size``.
+    """
+
+    size: int
+    interpolation: Interpolation = "bicubic"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    jitter: tuple[int, int] | None = None
+    flip: bool = True
+    randaug: str = ""
+    color_jitter: float = 0.0
+    grayscale: float = 0.0
+    erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.randaug:
+            RandAugment.parse(self.randaug)
+        if self.jitter is not None and not self.size <= self.jitter[0] <= self.jitter[1]:
+            raise UsageError(
+                f"the short side cannot be between {self.jitter[0]} and {self.jitter[1]} pixels "
+                f"for crops of {self.size}",
+                "give the smaller number first, and none below the size of the crop",
+            )
+
+
+def augment_clip(frames: np.ndarray, augment: Augment, generator: np.random.Generator) -> Tensor:
+    """One training clip from decoded frames.
+
+    In this order: crop, resize (only what was cropped), flip, RandAugment, color jitter,
+    grayscale, erasing. What is off draws nothing, so crop and flip depend on nothing after them.
+
+    Args:
+        frames: uint8 (T, H, W, 3); not changed.
+        augment: what to do.
+        generator: the only source of randomness.
 
     Returns:
-        float32 (3, T, size, size), normalized.
+        uint8 (T, size, size, 3), contiguous.
     """
-    top, left, height, width = _random_box(frames.shape[1:3], scale, ratio, generator)
-    clip = _channels_first(frames)[..., top : top + height, left : left + width]
-    clip = _resize(clip, [size, size], pixels)
+    if augment.jitter is None:
+        box = _random_box(frames.shape[1:3], augment.scale, augment.ratio, generator)
+    else:
+        box = _jittered_box(frames.shape[1:3], augment.size, augment.jitter, generator)
+    top, left, height, width = box
     # Drawn even when it is not used, so that ``flip`` changes nothing but the flip.
     mirrored = generator.random() < 0.5
-    return _normalize(clip.flip(-1) if flip and mirrored else clip, pixels)
+    clip = _tensor(frames)[:, top : top + height, left : left + width]
+    clip = _resize(clip, augment.size, augment.size, augment.interpolation)
+    if augment.flip and mirrored:
+        clip = clip.flip(2)
+    clip = clip.contiguous()
+    if augment.randaug:
+        clip = RandAugment.parse(augment.randaug)(clip, generator)
+    if augment.color_jitter:
+        clip = color_jitter(clip, augment.color_jitter, generator)
+    if augment.grayscale:
+        clip = random_grayscale(clip, augment.grayscale, generator)
+    if augment.erasing:
+        clip = random_erasing(clip, augment.erasing, generator)
+    return clip
 
 
 def eval_crops(
-    frames: np.ndarray, *, size: int, pixels: Pixels, crops: Literal[1, 3] = 1
+    frames: np.ndarray,
+    *,
+    size: int,
+    crop_pct: float = 0.875,
+    interpolation: Interpolation = "bicubic",
+    crops: Literal[1, 3] = 1,
 ) -> Tensor:
-    """The crops a clip is tested on.
+    """The crops a clip is tested on, cut from frames that are resized once.
 
     Args:
-        frames: uint8 (T, H, W, 3).
+        frames: uint8 (T, H, W, 3); not changed.
         size: side of the result in pixels.
-        pixels: what the model wants.
+        crop_pct: side of a single crop over the short side it is cut from, in (0, 1].
+        interpolation: how frames are resized, with antialiasing.
         crops: 1 resizes the short side to ``size / crop_pct`` and takes the center; 3 resizes it
             to ``size`` and takes left, center and right (top, center and bottom of a portrait).
 
     Returns:
-        float32 (crops, 3, T, size, size), normalized.
+        uint8 (crops, T, size, size, 3). A single crop is a view of the resized frames.
     """
     if crops not in (1, 3):
         raise ValueError(f"crops is 1 or 3, not {crops}")
-    short_side = round(size / pixels.crop_pct) if crops == 1 else size
-    clip = _resize(_channels_first(frames), [short_side], pixels)
-    height, width = clip.shape[-2:]
+    short = round(size / crop_pct) if crops == 1 else size
+    height, width = frames.shape[1:3]
+    if height <= width:
+        height, width = short, short * width // height
+    else:
+        height, width = short * height // width, short
+    clip = _resize(_tensor(frames), height, width, interpolation)
     # 0, 1/2 and 1 of the free way; with three crops only the long side has any.
     places = (0.5,) if crops == 1 else (0.0, 0.5, 1.0)
     views = []
     for place in places:
         top, left = round(place * (height - size)), round(place * (width - size))
-        views.append(_normalize(clip[..., top : top + size, left : left + size], pixels))
-    return torch.stack(views)
+        views.append(clip[:, top : top + size, left : left + size])
+    return views[0][None] if crops == 1 else torch.stack(views)
 
 
 def _random_box(
@@ -117,21 +163,33 @@ def _random_box(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _channels_first(frames: np.ndarray) -> Tensor:
-    """(T, H, W, 3) -> (T, 3, H, W), without a copy."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+def _jittered_box(
+    shape: tuple[int, ...], size: int, jitter: tuple[int, int], generator: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Top, left, height, width of the square that becomes ``size`` when the short side does.
+
+    Cropping whole pixels first and resizing only these is resizing all and cropping then, to less
+    than a pixel of the video.
+    """
+    height, width = shape
+    short = int(generator.integers(jitter[0], jitter[1] + 1))
+    side = max(round(size / short * min(height, width)), 1)
+    top, left = generator.integers(height - side + 1), generator.integers(width - side + 1)
+    return int(top), int(left), side, side
 
 
-def _resize(clip: Tensor, size: list[int], pixels: Pixels) -> Tensor:
-    """uint8 (T, 3, H, W) to ``size``: [height, width], or [short side]."""
-    mode = InterpolationMode(pixels.interpolation)
-    resized: Tensor = F.resize(clip, size, interpolation=mode, antialias=True)
-    return resized
+def _tensor(frames: np.ndarray) -> Tensor:
+    """The same memory as a tensor, unless it is in another order."""
+    return torch.from_numpy(np.ascontiguousarray(frames))
 
 
-def _normalize(clip: Tensor, pixels: Pixels) -> Tensor:
-    """uint8 (T, 3, S, S) -> float32 (3, T, S, S)."""
-    mean = torch.tensor(pixels.mean).view(3, 1, 1, 1) * 255
-    std = torch.tensor(pixels.std).view(3, 1, 1, 1) * 255
-    clip = clip.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-    return clip.sub_(mean).div_(std)
+def _resize(clip: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
+    """uint8 (T, H, W, 3) to (T, height, width, 3), both channels last in memory."""
+    if clip.shape[1:3] == (height, width):
+        return clip
+    # A view of the same memory with the strides of channels_last, for which torch has fast kernels.
+    planes = clip.permute(0, 3, 1, 2)
+    resized = F.interpolate(
+        planes, size=(height, width), mode=interpolation, align_corners=False, antialias=True
+    )
+    return resized.permute(0, 2, 3, 1)

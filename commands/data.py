@@ -1,0 +1,203 @@
+"""`vidinit data check` and `vidinit data prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+
+from . import options as opt
+
+_FIRST = 20  # files and classes that the table names
+
+
+def check(
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE", help="Folder, list, json, csv, official splits, tar shards."
+        ),
+    ],
+    root: opt.Root = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="File with the class names in order.", rich_help_panel=opt.INPUT),
+    ] = None,
+    split: Annotated[
+        int, typer.Option(help="Official split of UCF101 or HMDB51.", rich_help_panel=opt.INPUT)
+    ] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at a time; default: one per core.")
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds for a file, then it is left out.")
+    ] = 60.0,
+    max_bad: Annotated[
+        str | None,
+        typer.Option(help="Exit with 3 above this share of unreadable files, as 5%."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Probe anew what was probed before.")
+    ] = False,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Find out which files decode, and why others do not; exit code 1 if any does not.
+
+    Each file is probed once; what is found of it holds until it changes.
+
+    Examples:
+        vidinit data check videos/
+        vidinit data check train.csv --root videos/ --json
+        vidinit data check videos/ --max-bad 5% --workers 16
+    """
+    given = opt.passed_on(locals())
+    import vidinit
+    from vidinit.data.index import UnreadableError
+
+    try:
+        report = vidinit.check_data(**given)
+    except UnreadableError as error:
+        _print(error.report, as_json=json)
+        raise
+    _print(report, as_json=json)
+    if report["bad"] or report["outside"]:
+        raise typer.Exit(1)
+
+
+def prepare(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Folder, list, json, csv, splits, tar shards.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="DST", help="Folder for the copies; goes on where it ended.")
+    ],
+    short_side: Annotated[
+        int, typer.Option(help="Of the pictures, in pixels; none is enlarged.")
+    ] = 256,
+    gop: Annotated[int, typer.Option(help="Frames from one key frame to the next.")] = 12,
+    crf: Annotated[int, typer.Option(help="Quality of x264, from 1 (best) to 51.")] = 20,
+    fps: Annotated[
+        str, typer.Option(metavar="keep|N", help="Frames per second of all files.")
+    ] = "keep",
+    root: opt.Root = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1 on.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Files at a time; default: one per core.")
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds for a file of 64 MiB, more for larger ones.")
+    ] = 600.0,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Copy videos as files that decode fast and exactly. Exits with 1 if any could not be read.
+
+    The copies are h264 in mp4 with frequent key frames, a constant rate and no sound, in the layout
+    of SRC, which is never written to. What is done is skipped: after a stop, call it again.
+
+    Examples:
+        vidinit data prepare videos/ videos-256/
+        vidinit data prepare videos/ videos-256/ --shard 3/16 --workers 32
+        vidinit data prepare train.csv small/ --root videos/ --short-side 128 --fps 15
+    """
+    given = opt.passed_on(locals())
+    import vidinit
+    from vidinit.data.copies.prepare import UnpreparedError
+
+    try:
+        result = vidinit.prepare_data(**given)
+    except UnpreparedError as error:
+        _print_prepared(error.report, as_json=json)
+        raise
+    _print_prepared(result, as_json=json)
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
+def _print_prepared(result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        opt.print_json(result)
+        return
+    for item in result["failed"][:_FIRST]:
+        typer.echo(_printable(f"left out: {item['path']}: {item['reason']}"))
+    if len(result["failed"]) > _FIRST:
+        typer.echo(f"and {len(result['failed']) - _FIRST} more; --json names all")
+    before, after = (result[key] / 1e6 for key in ("bytes_in", "bytes_out"))
+    typer.echo(
+        f"{result['files']:,} files: {result['done']:,} done, {result['skipped']:,} done before, "
+        f"{len(result['failed']):,} failed; {before:,.1f} MB became {after:,.1f} MB"
+    )
+    typer.echo(_printable(f"copies: {result['out']}"))
+    if result["list"] is not None:
+        typer.echo(_printable(f"list: {result['list']}"))
+
+
+def _print(report: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        opt.print_json(report)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, value in _lines(report):
+        table.add_row(name, value)
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    for title, items in (("cannot be read", report["bad"]), ("ends early", report["outside"])):
+        for item in items[:_FIRST]:
+            typer.echo(_printable(f"{title}: {item['path']}: {item['reason']}"))
+        if len(items) > _FIRST:
+            typer.echo(f"and {len(items) - _FIRST} more; --json names all")
+    if report["bad"]:
+        typer.echo("This holds until a file changes; --again probes all of them anew.")
+
+
+def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows of the table."""
+    lines = [("files", f"{report['files']:,}"), ("readable", f"{report['good']:,}")]
+    lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reasons"].items()]
+    lines += [("frames", f"{report['frames']:,}"), ("hours", f"{report['hours']:,.2f}")]
+    for name, key in (("width x height", "sizes"), ("frames per second", "fps")):
+        lines.append((name, _counts(report[key])))
+    lines += [("rotated", f"{report['rotated']:,}"), ("read with", _counts(report["readers"]))]
+    if report["outside"]:
+        lines.append(("segments behind the end", f"{len(report['outside']):,}"))
+    for name, key in (("classes", "classes"), ("nouns", "nouns")):
+        if report.get(key) is not None:
+            lines += _class_lines(name, report[key])
+    if report["classes"] is not None and report["unlabelled"]:
+        lines.append(("without a class", f"{report['unlabelled']:,}"))
+    return lines
+
+
+def _class_lines(name: str, classes: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
+    """Clips per class: each class where there are few, else their range."""
+    good = [counts["good"] for counts in classes.values()]
+    spread = f"{min(good):,} to {max(good):,} readable clips each, median {median(good):,g}"
+    lines = [(name, f"{len(classes):,}: {spread}")]
+    shown = (
+        classes if len(classes) <= _FIRST else {k: v for k, v in classes.items() if not v["good"]}
+    )
+    for title, counts in list(shown.items())[:_FIRST]:
+        left_out = counts["rows"] - counts["good"]
+        more = f", {left_out:,} left out" if left_out else ""
+        lines.append((_printable(f"  {title}"), f"{counts['good']:,}{more}"))
+    return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """The five most common values."""
+    first = [f"{value}: {count:,}" for value, count in list(counts.items())[:5]]
+    return ", ".join([*first, "..."] if len(counts) > 5 else first)
+
+
+def _printable(text: str) -> str:
+    """One line of text, whatever bytes a file name is made of."""
+    safe = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)

@@ -1,0 +1,114 @@
+"""`vidinit preset list`, `show`, `copy` and `check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidinit.config import COMMANDS
+from vidinit.errors import UsageError
+
+from . import options as opt
+
+Name = Annotated[str, typer.Argument(help="With or without its command.", show_default=False)]
+
+
+def list_all(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern; quote it.")] = "*",
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """What each recipe is, and the figure that its paper or code base published.
+
+    Examples:
+        vidinit preset list
+        vidinit preset list '*_ssv2'
+        vidinit preset list 'distill/*' --json
+    """
+    from vidinit.preset_files import list_presets, preset_path, read_header
+
+    headers = {
+        name: read_header(preset_path(name).read_text(encoding="utf-8"))
+        for name in list_presets(pattern)
+    }
+    if not headers:
+        raise UsageError(f"no presets match '{pattern}'", "`vidinit preset list` shows all")
+    if json:
+        opt.print_json([{"name": name, **header.as_dict()} for name, header in headers.items()])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 1000  # one line each, for grep
+    table = Table("preset", "what", "published", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for name, header in headers.items():
+        table.add_row(name, header.title.rstrip("."), header.published)
+    console.print(table)
+
+
+def show(
+    name: Name,
+    overrides: opt.Overrides = None,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value comes from.")
+    ] = False,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Print the whole configuration that a recipe stands for, as YAML that --config takes.
+
+    Examples:
+        vidinit preset show sts-r3d50_k400 --origin
+        vidinit preset show sts-r3d50_k400 train.epochs=100 > my.yaml
+    """
+    from vidinit.configure import dumped, resolve
+    from vidinit.preset_files import find_preset
+
+    full = find_preset(name)
+    command = full.partition("/")[0]
+    resolved = resolve(COMMANDS[command], preset=full, overrides=overrides or ())
+    if json:
+        config = {"command": command, **resolved.config.model_dump(mode="json")}
+        opt.print_json({"name": full, "config": config, "origins": resolved.origins})
+        return
+    typer.echo(dumped(resolved, origins=origin), nl=False)
+
+
+def copy(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Copy a recipe, header included, to edit it.
+
+    Examples:
+        vidinit preset copy sts-r3d50_k400 my.yaml
+    """
+    from vidinit.preset_files import copy_preset
+
+    command = copy_preset(name, file, force=force).partition("/")[0]
+    typer.echo(f"{file}: edit it, then `vidinit {command} ... --config {file}`")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="YAML for --config.", show_default=False)],
+    command: Annotated[
+        str | None, typer.Option(help="Which it is for; default: what it says, else finetune.")
+    ] = None,
+    debug: opt.Debug = False,
+) -> None:
+    """Find every mistake in a configuration file, with its line, without running anything.
+
+    Examples:
+        vidinit preset check my.yaml
+        vidinit preset check my.yaml --command distill
+    """
+    from vidinit.configure import check_file
+
+    typer.echo(f"{file}: valid for `vidinit {check_file(file, command)}`")

@@ -1,0 +1,545 @@
+"""The shipped recipes: that they work, and that their values are the published ones."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from vidinit.commands import app
+
+from vidinit.config import COMMANDS, EvaluateConfig
+from vidinit.configure import build, dumped, resolve
+from vidinit.errors import UsageError
+from vidinit.preset_files import (
+    copy_preset,
+    find_preset,
+    list_presets,
+    preset_folder,
+    preset_path,
+    read_header,
+)
+from vidinit.zoo.names import find_entry
+
+ROOT = Path(__file__).parents[1]
+NAMES = list_presets()
+COUNT = 28
+PROGRAM = typer.main.get_command(app)
+
+# ------------------------------------------------------------------ what was published
+
+STS_K400 = {
+    # model: lr, batch, epochs, frames, stride, size, short side, precise BN, decay of norms
+    "sts-r3d50": (0.02, 128, 50, 8, 8, 224, 256, 200, True),
+    "sts-slowfast-r50-4x16": (0.01, 128, 50, 32, 2, 224, 256, 200, True),
+    "sts-slowfast-r50-8x8": (0.01, 128, 50, 32, 2, 224, 256, 200, True),
+    "sts-r2plus1d-34": (0.01, 128, 50, 8, 8, 224, 256, 200, True),
+    "sts-ir-csn-50": (0.01, 128, 50, 32, 2, 224, 256, 0, True),
+    "sts-x3d-s": (0.02, 256, 100, 13, 6, 160, 192, 200, False),
+}
+STS_SSV2 = {  # model: frames
+    "sts-r3d50": 8,
+    "sts-slowfast-r50-4x16": 32,
+    "sts-r2plus1d-34": 8,
+    "sts-ir-csn-50": 8,
+    "sts-x3d-s": 8,
+}
+STS = {
+    "data.min_area": 0.08,
+    "data.jitter": None,
+    "data.color_jitter": 0,
+    "data.mixup": 0,
+    "data.cutmix": 0,
+    "train.optimizer": "sgd",
+    "train.momentum": 0.9,
+    "train.weight_decay": 1e-4,
+    "train.schedule": "cosine",
+    "train.min_lr": 0,
+    "train.by_epoch": True,
+    "train.warmup_epochs": 5,
+    "train.clip_grad": 40,
+    "train.loss": "ce",
+    "train.label_smoothing": 0,
+    "train.dropout": 0.5,
+    "eval.clips": 1,
+    "eval.crops": 1,
+}
+DISTINIT = {
+    "data.size": 112,
+    "data.sampling": "dense",
+    "data.jitter": (128, 128),
+    "train.optimizer": "sgd",
+    "train.momentum": 0.9,
+    "train.schedule": "step",
+    "train.lr_gamma": 0.1,
+    "train.warmup_epochs": 0,
+    "train.label_smoothing": 0,
+    "train.clip_grad": None,
+}
+PRETRAINING = {
+    **DISTINIT,
+    "data.batch_size": 24,
+    "train.lr": 0.01,
+    "train.lr_batch": None,
+    "train.weight_decay": 1e-4,
+    "distill.teachers": ["imagenet"],
+    "distill.picks": 1,
+    "distill.temperature": 1,
+}
+HMDB = {**DISTINIT, "data.split": 1, "train.lr_batch": 32, "train.weight_decay": 0.005}
+VIDEOMAE = {
+    "data.frames": 16,
+    "data.stride": 4,
+    "data.sampling": "dense",
+    "data.size": 224,
+    "data.flip": True,
+    "data.min_area": 0.08,
+    "data.repeats": 2,
+    "data.randaug": "rand-m7-n4-mstd0.5-inc1",
+    "data.erasing": 0.25,
+    "data.mixup": 0.8,
+    "data.cutmix": 1,
+    "train.optimizer": "adamw",
+    "train.betas": (0.9, 0.999),
+    "train.lr": 5e-4,
+    "train.lr_batch": 2 * 256,  # the rate is for 256 videos, of each of which there are two clips
+    "train.warmup_epochs": 5,
+    "train.warmup_lr": 1e-6,
+    "train.weight_decay": 0.05,
+    "train.decay_all": False,
+    "train.label_smoothing": 0.1,
+    "train.clip_grad": None,
+}
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    **{
+        f"finetune/{model}_k400": {
+            **STS,
+            "model": model,
+            "train.lr": lr,
+            "train.lr_batch": batch,
+            "train.warmup_lr": lr / 10,
+            "train.epochs": epochs,
+            "train.precise_bn": precise,
+            "train.decay_all": decay,
+            "data.frames": frames,
+            "data.stride": stride,
+            "data.sampling": "dense",
+            "data.size": size,
+            "data.decode_side": side,
+            "data.batch_size": batch // 8,
+            "data.flip": True,
+        }
+        for model, (lr, batch, epochs, frames, stride, size, side, precise, decay) in (
+            STS_K400.items()
+        )
+    },
+    **{
+        f"finetune/{model}_ssv2": {
+            **STS,
+            "model": model,
+            "train.lr": 0.1,
+            "train.lr_batch": 64,
+            "train.warmup_lr": 0.01,
+            "train.epochs": 50,
+            "train.precise_bn": 0,
+            "train.decay_all": True,
+            "data.frames": frames,
+            "data.sampling": "uniform",
+            "data.size": 224,
+            "data.decode_side": 256,
+            "data.batch_size": 8,
+            "data.flip": False,
+        }
+        for model, frames in STS_SSV2.items()
+    },
+    "finetune/slowonly-r50_in1k": {
+        "model": "slowonly-r50",
+        "data.frames": 1,
+        "data.size": 224,
+        "data.crop_pct": 0.95,
+        "data.min_area": 0.08,
+        "data.flip": True,
+        "data.repeats": 3,
+        "data.randaug": "rand-m7-mstd0.5-inc1",
+        "data.mixup": 0.1,
+        "data.cutmix": 1,
+        "data.color_jitter": 0,
+        "data.erasing": 0,
+        "train.optimizer": "lamb",
+        "train.betas": (0.9, 0.999),
+        "train.lr": 5e-3,
+        "train.lr_batch": 2048,
+        "train.weight_decay": 0.02,
+        "train.decay_all": False,
+        "train.schedule": "cosine",
+        "train.min_lr": 1e-6,
+        "train.warmup_lr": 5e-6,
+        "train.loss": "bce",
+        "train.label_smoothing": 0,
+        "train.dropout": 0,
+        "train.drop_path": 0.05,
+        "train.clip_grad": 1,
+        "train.ema": 0,
+        "train.seed": 0,
+    },
+    "finetune/s3d_k400": {
+        "model": "s3d",
+        "data.frames": 64,
+        "data.stride": 1,
+        "data.sampling": "dense",
+        "data.short": "loop",
+        "data.size": 224,
+        "data.batch_size": 6,
+        "data.flip": True,
+        "train.optimizer": "sgd",
+        "train.momentum": 0.9,
+        "train.lr": 0.1,
+        "train.lr_batch": 56 * 6,
+        "train.weight_decay": 1e-7,
+        "train.dropout": 0.2,
+        "train.schedule": "step",
+        "train.lr_gamma": 0.1,
+        "train.warmup_epochs": 0,
+        "train.label_smoothing": 0,
+        "train.clip_grad": None,
+    },
+    "distill/r2plus1d-18_kinetics": {**PRETRAINING, "model": "r2plus1d-18", "data.frames": 8},
+    "distill/r3d-18_kinetics": {**PRETRAINING, "model": "r3d-18", "data.frames": 8},
+    "distill/r2plus1d-18_kinetics-32f": {
+        **PRETRAINING,
+        "model": "r2plus1d-18",
+        "data.frames": 32,
+    },
+    **{
+        f"finetune/{name}": {
+            **HMDB,
+            "model": name.partition("_")[0],
+            "data.frames": 32 if name.endswith("32f") else 8,
+            "train.lr": 0.01 if name.endswith("scratch") else 0.002,
+        }
+        for name in (
+            "r2plus1d-18_hmdb51",
+            "r3d-18_hmdb51",
+            "r2plus1d-18_hmdb51-32f",
+            "r2plus1d-18_hmdb51-scratch",
+            "r3d-18_hmdb51-scratch",
+        )
+    },
+    "finetune/c2d-vit_base_patch16_224_k400": {
+        **VIDEOMAE,
+        "train.epochs": 75,
+        "train.min_lr": 1e-6,
+        "train.layer_decay": 0.75,
+        "train.drop_path": 0.1,
+        "train.dropout": 0,
+    },
+    "finetune/c2d-vit_base_patch16_224_ucf101": {
+        **VIDEOMAE,
+        "train.epochs": 100,
+        "train.min_lr": 1e-5,
+        "train.layer_decay": 0.7,
+        "train.drop_path": 0.2,
+        "train.dropout": 0.5,
+    },
+    "finetune/sts-r3d50_small": {
+        "train.lr": 1e-3,
+        "train.lr_batch": 2 * 256,
+        "train.weight_decay": 0.05,
+        "train.warmup_epochs": 5,
+        "train.min_lr": 1e-6,
+        "train.layer_decay": 0.7,
+        "train.drop_path": 0.2,
+        "train.dropout": 0.5,
+        "train.label_smoothing": 0.1,
+        "data.flip": "auto",
+    },
+    "cotrain/r3d50_videos-images": {
+        "train.lr": 0.1,
+        "train.lr_batch": 8 * 16,
+        "data.batch_size": 16,
+        "train.epochs": 256,
+        "train.warmup_epochs": 34,
+        "train.schedule": "cosine",
+        "train.weight_decay": 1e-4,
+        "train.clip_grad": 40,
+        "train.dropout": 0.5,
+        "data.frames": 8,
+        "data.stride": 8,
+        "train.optimizer": "sgd",
+    },
+}
+FIGURES = {  # top-1 that the header has to name
+    "cotrain/r3d50_videos-images": "77.3",
+    "distill/r2plus1d-18_kinetics": "43.2",
+    "distill/r2plus1d-18_kinetics-32f": "54.9",
+    "distill/r3d-18_kinetics": "39.9",
+    "finetune/c2d-vit_base_patch16_224_k400": "81.5",
+    "finetune/c2d-vit_base_patch16_224_ucf101": "91.3",
+    "finetune/r2plus1d-18_hmdb51": "43.2",
+    "finetune/r2plus1d-18_hmdb51-32f": "54.9",
+    "finetune/r2plus1d-18_hmdb51-scratch": "24.1",
+    "finetune/r3d-18_hmdb51": "39.9",
+    "finetune/r3d-18_hmdb51-scratch": "25.4",
+    "finetune/s3d_k400": "72.2",
+    "finetune/slowonly-r50_in1k": "79.9",
+    "finetune/sts-ir-csn-50_k400": "76.8",
+    "finetune/sts-ir-csn-50_ssv2": "61.4",
+    "finetune/sts-r2plus1d-34_k400": "76.2",
+    "finetune/sts-r2plus1d-34_ssv2": "63.0",
+    "finetune/sts-r3d50_k400": "75.7",
+    "finetune/sts-r3d50_ssv2": "62.7",
+    "finetune/sts-slowfast-r50-4x16_k400": "76.2",
+    "finetune/sts-slowfast-r50-4x16_ssv2": "57.2",
+    "finetune/sts-slowfast-r50-8x8_k400": "77.2",
+    "finetune/sts-x3d-s_k400": "73.9",
+    "finetune/sts-x3d-s_ssv2": "58.3",
+}
+VIEWS = {  # clips, crops, data.size and data.crop_pct of the command that scores
+    **{f"finetune/{m}_k400": (10, 3, 192 if m == "sts-x3d-s" else 256, 1.0) for m in STS_K400},
+    **{f"finetune/{m}_ssv2": (1, 3, 256, 1.0) for m in STS_SSV2},
+    "finetune/s3d_k400": (1, 1, None, None),
+    "finetune/slowonly-r50_in1k": (1, 1, None, None),
+    **{n: (10, 1, None, None) for n in NAMES if "_hmdb51" in n},
+    **{n: (5, 3, None, 1.0) for n in NAMES if "vit_base" in n},
+    "cotrain/r3d50_videos-images": (10, 3, 256, 1.0),
+}
+
+
+def made_for(name: str) -> Any:
+    """A preset's configuration, without anything else."""
+    return build(COMMANDS[name.partition("/")[0]], preset=name)
+
+
+def value_of(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def parsed(line: str) -> tuple[str, dict[str, Any]]:
+    """A documented command as the command line reads it: its name and its parameters."""
+    program, name, *words = shlex.split(line)
+    assert program == "vidinit"
+    command = PROGRAM.commands[name]
+    with command.make_context(name, words) as context:
+        return name, dict(context.params)
+
+
+def test_there_are_all_of_them():
+    files = [p for p in (ROOT / "presets").rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    shipped = [p for p in files if p.name != "__init__.py"]
+    assert len(NAMES) == len(shipped) == COUNT
+    assert preset_folder().samefile(ROOT / "presets")
+    ours = {name for name in NAMES if name.endswith("_demo")}
+    assert set(PUBLISHED) == set(NAMES) - ours, "every recipe of a paper is in the table"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_resolves_and_round_trips(name, tmp_path):
+    command, _, short = name.partition("/")
+    cls = COMMANDS[command]
+    resolved = resolve(cls, preset=name)
+    assert resolved == resolve(cls, preset=short)
+    find_entry(resolved.config.model)
+    assert resolved.config.data.batch_size % resolved.config.data.repeats == 0
+    for key, place in resolved.origins.items():
+        assert place == "default" or place.startswith(f"preset {name}:"), key
+    (tmp_path / "shown.yaml").write_text(dumped(resolved, origins=True))
+    assert build(cls, file=tmp_path / "shown.yaml") == resolved.config
+    copy_preset(name, tmp_path / "copied.yaml")
+    assert build(cls, file=tmp_path / "copied.yaml") == resolved.config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_sets_each_key_once_and_flat(name):
+    values = yaml.safe_load(preset_path(name).read_text())
+    assert set(values) <= {"model", "data", "train", "eval", "distill"}
+    assert not any(isinstance(v, dict) for s in values.values() if s != values["model"] for v in s)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_values_are_the_published_ones(name):
+    config = made_for(name)
+    wrong = {
+        key: (value_of(config, key), wanted)
+        for key, wanted in PUBLISHED[name].items()
+        if value_of(config, key) != (pytest.approx(wanted) if type(wanted) is float else wanted)
+    }
+    assert wrong == {}
+
+
+def test_passes_over_the_data_make_the_published_lengths():
+    """Papers count clips or steps, presets count passes."""
+    k400, hmdb, kinetics = 240_436, 3_570, 300_000
+    s3d = made_for("finetune/s3d_k400").train
+    steps = [e * k400 / s3d.lr_batch for e in (*s3d.lr_steps, s3d.epochs)]
+    assert steps == pytest.approx([60_000, 70_000, 80_000], rel=0.002)
+    for name in ("r2plus1d-18_kinetics", "r3d-18_kinetics", "r2plus1d-18_kinetics-32f"):
+        train = made_for(f"distill/{name}").train
+        clips = [e * kinetics for e in (*train.lr_steps, train.epochs)]
+        assert clips == pytest.approx([10e6, 20e6, 30e6, 40e6, 45e6], rel=0.002)
+    tuning, scratch = (2, 4, 6, 8), (10, 20, 30, 40, 45)
+    for name, epochs in (("", tuning), ("-32f", tuning), ("-scratch", scratch)):
+        train = made_for(f"finetune/r2plus1d-18_hmdb51{name}").train
+        clips = [e * hmdb for e in (*train.lr_steps, train.epochs)]
+        assert clips == pytest.approx([e * 40_000 for e in epochs], rel=0.005)
+    images = made_for("finetune/slowonly-r50_in1k")
+    # An epoch of timm's repeated augmentation is as long as one without it.
+    assert images.train.epochs * images.data.repeats == 300
+    assert images.train.warmup_epochs * images.data.repeats == pytest.approx(5, rel=1e-3)
+
+
+def test_videomae_peaks_where_it_did():
+    config = made_for("finetune/c2d-vit_base_patch16_224_k400")
+    clips = 64 * config.data.batch_size
+    assert clips == 384 * config.data.repeats
+    assert config.train.lr * clips / config.train.lr_batch == pytest.approx(7.5e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_header_says_what_it_is(name):
+    text = preset_path(name).read_text()
+    header = read_header(text)
+    assert header.title.endswith(".") and header.needs and header.published
+    assert max(map(len, text.splitlines())) <= 100
+    assert FIGURES.get(name, "") in header.published
+    assert (name in FIGURES) != (name.endswith("_demo") or name.endswith("_small"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_header_holds_commands_that_work(name):
+    header = read_header(preset_path(name).read_text())
+    command, given = parsed(header.command)
+    assert command == name.partition("/")[0]
+    assert find_preset(given["preset"], command) == name
+    if header.first:
+        _, first = parsed(header.first)
+        assert str(first["out"]) == given["model"], "the one takes what the other made"
+        if first.get("preset"):
+            assert find_preset(first["preset"], "distill") == find_preset(
+                name.partition("/")[2].replace("hmdb51", "kinetics"), "distill"
+            )
+        else:
+            assert first["to"] == made_for(name).model or first["to"] == "c2d"
+    assert bool(header.score) == (name in VIEWS)
+    if header.score:
+        scoring, score = parsed(header.score)
+        assert scoring == "eval" and score["model"] == str(given["out"])
+        config = build(
+            EvaluateConfig,
+            overrides=score["overrides"] or (),
+            flags={
+                "model": score["model"],
+                "eval.clips": score["clips"],
+                "eval.crops": score["crops"],
+                "data.batch_size": score["batch_size"],
+            },
+        )
+        views = (config.eval.clips, config.eval.crops, config.data.size, config.data.crop_pct)
+        assert views == VIEWS[name]
+
+
+# ------------------------------------------------------------------ names and copies
+
+
+def test_names_are_found_with_and_without_their_command():
+    assert find_preset("sts-r3d50_k400") == find_preset("finetune/sts-r3d50_k400")
+    assert list_presets("*_ssv2") == list_presets("finetune/*_ssv2") and len(STS_SSV2) == 5
+    assert list_presets("nothing*") == []
+    twice = "s3d-tf_efficientnet_lite0_demo"
+    assert find_preset(twice, "distill") == f"distill/{twice}"
+    with pytest.raises(UsageError, match=f"several presets .*name distill/{twice} or finetune/"):
+        find_preset(twice)
+
+
+def test_unknown_presets_are_suggested():
+    with pytest.raises(UsageError, match=r"did you mean 'distill/s3d-tf_efficientnet_lite0_demo'"):
+        find_preset("s3d-tf_eficientnet_lite0_demo", "distill")
+    with pytest.raises(UsageError, match=r"did you mean 'finetune/sts-r3d50_k400'"):
+        find_preset("finetune/sts-r3d50_k40")
+    with pytest.raises(UsageError, match="`vidinit preset list` shows all"):
+        find_preset("qqq")
+    with pytest.raises(UsageError, match=r"is for `vidinit distill`, not for `vidinit finetune`"):
+        find_preset("r3d-18_kinetics", "finetune")
+
+
+def test_a_header_is_read_to_its_parts():
+    header = read_header(
+        "# A title\n# of two lines.\n#\n# Needs:   one thing\n#          or two.\n"
+        "# Command: vidinit finetune x \\\n#            --data y\n"
+        "# Expect:  50.0 top-1; not ours.\n"
+        "#\n# A note.\n#\n# Another.\nmodel: x\n# no header\n"
+    )
+    assert header.as_dict() == {
+        "title": "A title of two lines.",
+        "needs": "one thing or two.",
+        "first": "",
+        "command": "vidinit finetune x --data y",
+        "score": "",
+        "expect": "50.0 top-1; not ours.",
+        "notes": "A note. Another.",
+    }
+    assert header.published == "50.0 top-1"
+
+
+def test_copies_replace_nothing_unasked(tmp_path):
+    file = tmp_path / "my.yaml"
+    assert copy_preset("sts-r3d50_k400", file) == "finetune/sts-r3d50_k400"
+    text = preset_path("finetune/sts-r3d50_k400").read_text()
+    assert file.read_text() == text.replace("\nmodel:", "\ncommand: finetune\nmodel:", 1)
+    file.write_text("mine")
+    with pytest.raises(UsageError, match="exists already; pass --force"):
+        copy_preset("sts-r3d50_k400", file)
+    assert file.read_text() == "mine"
+    copy_preset("sts-r3d50_k400", file, force=True)
+    assert file.read_text() != "mine"
+    with pytest.raises(UsageError, match="is a folder"):
+        copy_preset("sts-r3d50_k400", tmp_path, force=True)
+    with pytest.raises(UsageError, match="cannot be written"):
+        copy_preset("sts-r3d50_k400", tmp_path / "none" / "my.yaml")
+
+
+# ------------------------------------------------------------------ on their models
+
+
+def reduced(name: str) -> dict[str, Any]:
+    """Overrides with which a preset runs on a CPU: its own model, tiny clips, small batches."""
+    config = made_for(name)
+    vit = "vit_" in config.model  # its grid of patches is fixed
+    return {
+        "data.size": 224 if vit else 64,
+        "data.frames": min(
+            config.data.frames or 8, 1 if vit else 16 if config.model == "s3d" else 8
+        ),
+        "data.batch_size": 2 * config.data.repeats,
+        "data.workers": 0,
+        "train.epochs": 1,
+        "train.warmup_epochs": 0,
+        "train.precise_bn": min(1, value_of(config, "train.precise_bn")),
+        "precision": "fp32",
+        "device": "cpu",
+    }
+
+
+DEFAULT_CASE = "finetune/s3d-tf_efficientnet_lite0_demo"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n == DEFAULT_CASE else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+)
+def test_the_model_takes_the_reduced_clip(name):
+    import torch
+
+    from vidinit import create_model
+
+    cls = COMMANDS[name.partition("/")[0]]
+    config = build(cls, preset=name, overrides=reduced(name))
+    model = create_model(config.model, num_classes=3)
+    clip = torch.zeros(1, 3, config.data.frames, config.data.size, config.data.size)
+    with torch.no_grad():
+        assert model.eval()(clip).shape == (1, 3)

@@ -1,0 +1,254 @@
+"""Clips and views by key: what is read of a row, and what stands in for one that is bad.
+
+A data set is asked by key, and a key says all there is to know: nothing is drawn from a shared
+generator, so workers, processes and interruptions never change a sample. Pixels stay bytes with
+their channels last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import DataError
+from ..pixels.transforms import Augment, Interpolation, augment_clip, eval_crops
+from ..readers import Reader, VideoReadError, open_row
+from ..rows import Row, Rows
+from ..views import CLIP, SUBSTITUTE, Sampling, eval_indices, rng, train_indices
+from .watchdog import Guard
+
+# How many files may fail for one sample before the data, not a file, is at fault.
+_MAX_ATTEMPTS = 16
+
+
+@dataclass(frozen=True)
+class ClipDataset:
+    """Training clips by key (epoch, index): random frames, crop and augmentation.
+
+    An item holds R = ``repeats`` clips of one video, from one decode: ``clip`` uint8
+    (R, T, size, size, 3), ``label`` (R, ...) (see `labels`) and ``index`` int64 (R,) of the row
+    that is shown, ``skipped`` int64 (R,) (how many rows failed in its place, at the first clip, 0
+    at the others), ``bad`` (their paths) and, with ``teacher_frames``, ``picks`` int64
+    (R, teacher_frames): sorted positions in the clip.
+
+    A row that cannot be read is replaced by another, the same one in every run.
+
+    Args:
+        rows: what to show; image files are videos of one frame.
+        sampling: how the frames of a clip are taken from its video.
+        augment: what the frames go through.
+        seed: of everything random.
+        center: take the clip at the center of its video instead of a random one.
+        teacher_frames: how many frames of a clip a teacher sees; 0 leaves ``picks`` out.
+        repeats: clips of a video, each with its own frames, crop and augmentation. The first is
+            what ``repeats=1`` shows.
+        reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
+    """
+
+    rows: Rows
+    _: KW_ONLY
+    sampling: Sampling
+    augment: Augment
+    seed: int = 0
+    center: bool = False
+    teacher_frames: int = 0
+    repeats: int = 1
+    reader: str = "auto"
+    decode_side: int | None = None
+
+    def __post_init__(self) -> None:
+        frames = self.sampling.frames
+        if not 0 <= self.teacher_frames <= frames:
+            raise ValueError(f"teacher_frames is {self.teacher_frames}, of {frames} frames")
+        if self.repeats < 1:
+            raise ValueError(f"repeats is {self.repeats}, at least 1 is needed")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        return self.load(key, Guard({}))
+
+    def load(self, key: tuple[int, int], guard: Guard) -> dict[str, Any]:
+        """The item of a key; rows that the guard knows of count as unreadable.
+
+        Raises:
+            DataError: too many rows failed in its place.
+        """
+        epoch, index = key
+        bad: list[str] = []
+        for candidate in self._candidates(epoch, index):
+            row = self.rows.rows[candidate]
+            try:
+                with guard.reading(candidate, row.path):
+                    item = self._clips(row, epoch, index)
+            except VideoReadError as error:
+                bad.append(row.path)
+                reason = error.reason
+                continue
+            label = labels(self.rows, [candidate]).repeat_interleave(self.repeats, dim=0)
+            indices = torch.full((self.repeats,), candidate)
+            skipped = torch.tensor([len(bad)] + [0] * (self.repeats - 1))
+            return {**item, "label": label, "index": indices, "skipped": skipped, "bad": bad}
+        raise DataError(
+            f"{len(bad)} files in a row cannot be read, the last is {bad[-1]}: {reason}",
+            "repair or remove the unreadable files",
+        )
+
+    @staticmethod
+    def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """A batch: clips of a video are neighbors, ``bad`` is one list of all paths."""
+        batch = {key: torch.cat([item[key] for item in items]) for key in items[0] if key != "bad"}
+        return {**batch, "bad": [path for item in items for path in item["bad"]]}
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        """The row itself, then the rows that stand in for it."""
+        yield index
+        order = rng(self.seed, epoch, index, stream=SUBSTITUTE).permutation(len(self.rows))
+        others = [int(other) for other in order[:_MAX_ATTEMPTS] if other != index]
+        yield from others[: _MAX_ATTEMPTS - 1]
+
+    def _clips(self, row: Row, epoch: int, index: int) -> dict[str, Tensor]:
+        # The repeat is counted in the upper half of the word that tells streams apart.
+        generators = [
+            rng(self.seed, epoch, index, stream=CLIP + (repeat << 32))
+            for repeat in range(self.repeats)
+        ]
+        reader = open_row(row, reader=self.reader, short_side=self.decode_side)
+        indices = [
+            train_indices(reader.num_frames, self.sampling, None if self.center else generator)
+            for generator in generators
+        ]
+        frames, places = _read(reader, np.stack(indices))
+        clips = [
+            augment_clip(_taken(frames, place), self.augment, generator)
+            for place, generator in zip(places, generators, strict=True)
+        ]
+        item = {"clip": torch.stack(clips)}
+        if self.teacher_frames:
+            # Drawn last, so that a teacher does not change the clips.
+            picks = [
+                g.choice(len(clips[0]), self.teacher_frames, replace=False) for g in generators
+            ]
+            item["picks"] = torch.from_numpy(np.sort(picks, axis=1).astype(np.int64))
+        return item
+
+
+@dataclass(frozen=True)
+class EvalDataset:
+    """All views of a video by index, without randomness and without substitutes.
+
+    An item holds ``views`` uint8 (clips * crops, T, size, size, 3), the crops of the first clip
+    first, all from one decode, ``label`` (see `labels`, without its first dimension), ``index``
+    and ``error``: None, or why the file cannot be read, and then ``views`` is zero and must not be
+    counted.
+
+    Args:
+        rows: what to show; image files are videos of one frame.
+        sampling: how the frames of a clip are taken from its video. With ``all`` the T of a view
+            varies from video to video, so that a batch has room for one.
+        size: side of a view in pixels.
+        crop_pct: side of a single crop over the short side it is cut from, in (0, 1].
+        interpolation: how frames are resized, with antialiasing.
+        clips: clips spread over the video.
+        crops: 1 (center) or 3 (along the long side) of each clip.
+        reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
+    """
+
+    rows: Rows
+    _: KW_ONLY
+    sampling: Sampling
+    size: int
+    crop_pct: float
+    interpolation: Interpolation
+    clips: int = 1
+    crops: Literal[1, 3] = 1
+    reader: str = "auto"
+    decode_side: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.load(index, Guard({}))
+
+    def load(self, index: int, guard: Guard) -> dict[str, Any]:
+        """The item of a row; one that the guard knows of counts as unreadable."""
+        row = self.rows.rows[index]
+        error = None
+        try:
+            with guard.reading(index, row.path):
+                views = self._views(row)
+        except VideoReadError as failure:
+            error = failure.reason
+            shape = (self.clips * self.crops, self.sampling.frames, self.size, self.size, 3)
+            views = torch.zeros(shape, dtype=torch.uint8)
+        label = labels(self.rows, [index])[0]
+        return {"views": views, "label": label, "index": torch.tensor(index), "error": error}
+
+    @staticmethod
+    def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """A batch: everything stacked, ``error`` as a list."""
+        batch: dict[str, Any] = {
+            key: torch.stack([item[key] for item in items]) for key in items[0] if key != "error"
+        }
+        return {**batch, "error": [item["error"] for item in items]}
+
+    def _views(self, row: Row) -> Tensor:
+        reader = open_row(row, reader=self.reader, short_side=self.decode_side)
+        frames, places = _read(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
+        crops = eval_crops(
+            frames,
+            size=self.size,
+            crop_pct=self.crop_pct,
+            interpolation=self.interpolation,
+            crops=self.crops,
+        )
+        # (crops, frames of the union, S, S, 3) -> (views, T, S, S, 3), each frame copied once.
+        frame = torch.from_numpy(places)[:, None] + torch.arange(len(crops))[:, None] * len(frames)
+        order = frame.flatten()  # of (clips, crops, T)
+        return crops.flatten(0, 1).index_select(0, order).unflatten(0, (-1, places.shape[1]))
+
+
+def labels(rows: Rows, indices: Sequence[int]) -> Tensor:
+    """Labels of some rows, as a batch has them.
+
+    Returns:
+        By the kind of the labels: ``single``: int64 (B,), -1 where there is none; ``multi``:
+        float32 (B, classes), 1 for each class that is there; ``pair``: int64 (B, 2), -1, -1 where
+        there is none.
+    """
+    found = [rows.rows[index].label for index in indices]
+    if rows.kind == "single":
+        return torch.tensor([-1 if label is None else label for label in found])
+    if rows.kind == "pair":
+        return torch.tensor([(-1, -1) if label is None else label for label in found])
+    hot = torch.zeros(len(found), len(rows.classes or ()))
+    for place, label in enumerate(found):
+        if label is not None:
+            hot[place, torch.tensor(label, dtype=torch.int64)] = 1.0
+    return hot
+
+
+def _read(reader: Reader, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decode each frame once, though clips may share it.
+
+    Args:
+        reader: an open video.
+        indices: of its frames, int64 (clips, T).
+
+    Returns:
+        The frames, uint8 (frames of the union, H, W, 3), and where in it each index is, (clips, T).
+    """
+    wanted, places = np.unique(indices, return_inverse=True)
+    return reader.get(wanted), places.reshape(indices.shape)
+
+
+def _taken(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The frames at some places; no copy if these are all of them."""
+    return frames if np.array_equal(places, np.arange(len(frames))) else frames[places]

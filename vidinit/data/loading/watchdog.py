@@ -1,0 +1,80 @@
+"""Rows that hang or crash whoever reads them: noted once, asked about before every row.
+
+What is done to the processes that read is in `workers`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from .. import index as file_index
+from ..readers import VideoReadError
+
+# Seconds that noting a file may take: asking a dead network drive for its size never ends.
+_FAREWELL = 5.0
+
+
+@dataclass
+class Quarantine:
+    """Rows of one data set that are not to be read again; it outlives loaders and epochs.
+
+    Attributes:
+        reasons: why, in a few words, by the index of the row.
+        events: ``{path, reason, when}`` of each row that was added, in order, ``when`` in UTC.
+        on_event: called after a row was added.
+    """
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    on_event: Callable[[], None] | None = None
+
+    def add(self, index: int, path: str, reason: str, *, lasting: bool = True) -> None:
+        """Leave a row out from now on, say so on stderr, and tell later runs.
+
+        Args:
+            index: of the row.
+            path: its file.
+            reason: what it did to its reader, in a few words.
+            lasting: whether later runs leave the file out; not where chance may have chosen it.
+        """
+        self.reasons[index] = reason
+        when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.events.append({"path": path, "reason": reason, "when": when})
+        print(f"note: {path} is left out from here on: {reason}", file=sys.stderr, flush=True)
+        if lasting:
+            note = threading.Thread(target=file_index.quarantine, args=(path, reason), daemon=True)
+            note.start()
+            note.join(_FAREWELL)
+        if self.on_event is not None:
+            self.on_event()
+
+
+class Guard:
+    """Stands before every row: a data set reads a row only inside of `reading`.
+
+    Args:
+        reasons: why rows are not to be read, by their index.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        self.reasons = reasons
+
+    @contextmanager
+    def reading(self, index: int, path: str) -> Iterator[None]:
+        """While entered, the row is being read.
+
+        Raises:
+            VideoReadError: the row is in quarantine, or it does not fit into memory.
+        """
+        if index in self.reasons:
+            raise VideoReadError(path, self.reasons[index])
+        try:
+            yield
+        except MemoryError as error:
+            raise VideoReadError(path, "it does not fit into memory") from error

@@ -1,0 +1,1 @@
+"""From decoded frames to what a model takes: crop, resize, augment, mix, normalize."""

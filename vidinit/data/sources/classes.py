@@ -1,0 +1,247 @@
+"""Class names and their order: from a file, or from the labels themselves."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import DataError, suggest
+from ..rows import LabelKind
+from .files import read_json, suffix_of, text_lines
+
+# More classes than any data set has: an id above is a number that is no label.
+_MOST_IDS = 1_000_000
+_ID_COLUMNS = ("id", "class_id", "label_id", "index")
+_NAME_COLUMNS = ("name", "key", "class_name", "label_name", "class", "label", "category")
+# The words, also inside CamelCase, snake_case and with -ward(s): not "bright", not "leftover".
+_SIDES = re.compile(
+    r"(?<![A-Za-z])(?:[Ll]eft|[Rr]ight)(?:wards?)?(?![a-z])"
+    r"|(?<=[a-z])(?:Left|Right)(?:wards?)?(?![a-z])"
+    r"|(?<![A-Za-z])(?:LEFT|RIGHT)(?![A-Za-z])"
+)
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Class names in order.
+
+    Attributes:
+        names: the names, all different.
+        where: what defines them, for messages.
+        first: the id of the first of them in the files of the data set, 0 or 1.
+    """
+
+    names: tuple[str, ...]
+    where: str
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the label texts of a source mean.
+
+    Attributes:
+        classes: names of the classes in order.
+        kind: ``single`` or ``multi``.
+        values: the label, as `Row.label` has it, of each text.
+    """
+
+    classes: tuple[str, ...]
+    kind: LabelKind
+    values: Mapping[str, int | tuple[int, ...]]
+
+
+def flippable(classes: Iterable[str]) -> bool:
+    """Whether clips may be mirrored: False if the word left or right is in any class name."""
+    return not any(_SIDES.search(name) for name in classes)
+
+
+def read_class_names(file: str) -> ClassList:
+    """The class names in a file, in order.
+
+    The file is a name a line; ``id name`` lines or a csv with an id and a name column, the ids
+    counted from 0 or from 1; a json list of names; a json object from name to id or from id to
+    name.
+
+    Raises:
+        UsageError: the file cannot be opened or is not text.
+        DataError: it holds no name, a name or an id twice, or ids that do not count up.
+    """
+    if suffix_of(file) == ".json":
+        return _from_json(file, read_json(file))
+    lines = [(number, line) for number, line in text_lines(file) if line.strip()]
+    if not lines:
+        raise DataError(f"{file} holds no class name", "expected one name a line")
+    numbered = _from_columns(file, lines)
+    if numbered is None:
+        pairs = [(n, re.fullmatch(r"(\d+)\s*[\s,]\s*(\S.*)", line.strip())) for n, line in lines]
+        if all(match for _, match in pairs):
+            numbered = [(n, int(m[1]), m[2].strip('"')) for n, m in pairs if m]
+    if numbered is None:
+        names = [(f"{file}:{number}", line.strip().strip('"')) for number, line in lines]
+        return _unique(file, names)
+    return _by_id(file, [(f"{file}:{n}", label, name) for n, label, name in numbered])
+
+
+def _from_columns(file: str, lines: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]] | None:
+    """Line number, id and name of the rows of a csv with a header; None without one."""
+    cells = [cell.strip().lower() for cell in next(csv.reader([lines[0][1]]))]
+    name = next((cells.index(c) for c in _NAME_COLUMNS if c in cells), None)
+    label = next((cells.index(c) for c in _ID_COLUMNS if c in cells), None)
+    if name is None or (label is None and len(cells) > 1):
+        return None
+    if label is None and cells[0] not in _NAME_COLUMNS[:3]:  # else it is the name of a class
+        return None
+    found = []
+    for i, (number, line) in enumerate(lines[1:]):
+        row = next(csv.reader([line], skipinitialspace=True))
+        if label is None:
+            found.append((number, i, row[0].strip()))
+        elif len(row) > max(label, name) and row[label].strip().isdecimal():
+            found.append((number, int(row[label]), row[name].strip()))
+        else:
+            raise DataError(f"{file}:{number}: expected an id and a name, as the header says")
+    return found
+
+
+def _from_json(file: str, value: Any) -> ClassList:
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return _unique(file, [(file, name) for name in value])
+    if isinstance(value, dict) and value:
+        pairs = list(value.items())
+        if not all(str(label).isdecimal() for _, label in pairs):
+            pairs = [(name, label) for label, name in pairs]
+        if all(str(label).isdecimal() and isinstance(name, str) for name, label in pairs):
+            return _by_id(file, [(file, int(label), name) for name, label in pairs])
+    raise DataError(
+        f"{file} holds no class names",
+        "expected a json list of names, or an object from name to id",
+    )
+
+
+def _by_id(file: str, entries: Sequence[tuple[str, int, str]]) -> ClassList:
+    """Names in the order of their ids, which must count from 0 or from 1."""
+    ordered = sorted(entries, key=lambda entry: entry[1])
+    first = ordered[0][1] if ordered else 0
+    for i, (where, label, name) in enumerate(ordered):
+        if first not in (0, 1) or label != first + i:
+            raise DataError(
+                f"{where}: id {label} of class '{name}' is out of order",
+                "ids count from 0 or from 1, each one once",
+            )
+    names = _unique(file, [(where, name) for where, _, name in ordered])
+    return ClassList(names.names, file, first)
+
+
+def _unique(file: str, entries: Sequence[tuple[str, str]]) -> ClassList:
+    seen: set[str] = set()
+    for where, name in entries:
+        if name in seen:
+            raise DataError(f"{where}: class '{name}' is named twice", "name each class once")
+        seen.add(name)
+    if not seen:
+        raise DataError(f"{file} holds no class name", "expected one name a line")
+    return ClassList(tuple(name for _, name in entries), file)
+
+
+def read_labels(
+    texts: Sequence[str],
+    known: ClassList | None,
+    *,
+    place: Callable[[int], str],
+    names_only: bool = False,
+) -> Labels:
+    """What label texts mean.
+
+    Several labels in one text are separated by ``;`` or ``|``, or are integers separated by spaces
+    or commas. Labels are all names or all ids. They are names when all of them are known names;
+    else, when all are integers, ids.
+
+    Args:
+        texts: one a row.
+        known: the classes; None: integers 0 to ``max`` name the classes "0" to "max", and names
+            are sorted.
+        place: where the text of a row stands, for messages.
+        names_only: a text is one name, whatever is in it; without ``known``, also an integer is.
+
+    Raises:
+        DataError: an unknown name or id, or names mixed with ids.
+    """
+    distinct = dict.fromkeys(texts)
+    several = {text: [text] for text in distinct}
+    if not names_only:
+        several = _several(distinct, frozenset(known.names if known else ()))
+    atoms = dict.fromkeys(atom for found in several.values() for atom in found)
+
+    def at(atom: str) -> str:
+        return place(next(i for i, text in enumerate(texts) if atom in several[text]))
+
+    if known is None:
+        known = ClassList(_derive(atoms, at, names_only=names_only), "the list")
+    ids = _number(atoms, known, at)
+    multi = any(found != [text] for text, found in several.items())
+    values: dict[str, int | tuple[int, ...]] = {
+        text: tuple(sorted({ids[atom] for atom in found})) if multi else ids[found[0]]
+        for text, found in several.items()
+    }
+    return Labels(known.names, "multi" if multi else "single", values)
+
+
+def _number(
+    atoms: Collection[str], known: ClassList, at: Callable[[str], str]
+) -> Mapping[str, int]:
+    """The position among the known classes of each label, a name or an id."""
+    ids = {name: label for label, name in enumerate(known.names)}
+    by_id = all(map(_is_id, atoms)) and not ids.keys() >= set(atoms)
+    if by_id:
+        ids = {atom: int(atom) - known.first for atom in atoms}
+    for atom in atoms:
+        if not 0 <= ids.get(atom, -1) < len(known.names):
+            hint = f"ids run from {known.first} to {known.first + len(known.names) - 1}"
+            if not by_id:
+                hint = suggest(atom, known.names) or f"the classes are those of {known.where}"
+            raise DataError(f"{at(atom)}: unknown class '{atom}'", hint)
+    return ids
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _derive(
+    atoms: Collection[str], at: Callable[[str], str], *, names_only: bool
+) -> tuple[str, ...]:
+    """The classes that labels make up where nothing else names them."""
+    ids = [] if names_only else [atom for atom in atoms if _is_id(atom)]
+    if not ids:
+        return tuple(sorted(atoms))
+    if len(ids) < len(atoms):
+        other = next(atom for atom in atoms if not _is_id(atom))
+        raise DataError(
+            f"{at(ids[0])}: label '{ids[0]}' is an id, but other labels are names, as '{other}'",
+            "use one of both throughout, or give the class names in a file (data.class_names)",
+        )
+    largest = max(ids, key=int)
+    if int(largest) >= _MOST_IDS:
+        raise DataError(
+            f"{at(largest)}: label {largest} is too large for a class id", "ids count from 0"
+        )
+    return tuple(str(i) for i in range(int(largest) + 1))
+
+
+def _several(texts: Iterable[str], known: frozenset[str]) -> dict[str, list[str]]:
+    """The single labels in each text."""
+    split = {
+        text: [atom.strip() for atom in re.split(r"[;|]", text) if atom.strip()]
+        for text in texts
+        if (";" in text or "|" in text) and text not in known
+    }
+    if split:
+        return {text: split.get(text, [text]) for text in texts}
+    lists = re.compile(r"\d+(?:[\s,]+\d+)*")
+    if all(lists.fullmatch(text) for text in texts) and not known.issuperset(texts):
+        return {text: re.findall(r"\d+", text) for text in texts}
+    return {text: [text] for text in texts}

@@ -1,0 +1,166 @@
+"""The official splits of UCF101 and HMDB51.
+
+UCF101: ``classInd.txt`` with ``id name`` lines, ``trainlist0N.txt`` with ``Class/video.avi id``
+lines and ``testlist0N.txt`` with ``Class/video.avi`` lines. HMDB51: a ``<class>_test_split<N>.txt``
+for every class, with ``video.avi 1`` for training, 2 for testing, 0 for neither. Videos are looked
+up by name below the root: the folder with the class folders, by default in or next to the folder of
+the lists.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from ...errors import DataError
+from .classes import ClassList, read_class_names
+from .files import beside, content_lines, entries, existing, subfolders, text_lines
+from .lookup import Finder
+from .reading import PartName, Reading
+from .table import Table
+
+_UCF_LIST = re.compile(r"(train|test)list(\d+)\.txt")
+_HMDB_LIST = re.compile(r"(.+)_test_split(\d+)\.txt")
+_HMDB_PARTS: dict[str, PartName | None] = {"0": None, "1": "train", "2": "val"}
+
+
+def find_splits(folder: str) -> str | None:
+    """The folder with official split lists that ``folder`` is, or has directly in it; or None."""
+    names = subfolders(folder)
+    likely = [n for n in names if "split" in n.lower() or _is_ucf(os.path.join(folder, n))]
+    for candidate in (folder, *(os.path.join(folder, name) for name in likely)):
+        if _is_ucf(candidate) or any(map(_HMDB_LIST.fullmatch, entries(candidate))):
+            return candidate
+    return None
+
+
+def _is_ucf(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, "classInd.txt"))
+
+
+def is_ucf_list(file: str) -> bool:
+    """Whether a file is a list of UCF101: by its name, and ``classInd.txt`` beside or no labels."""
+    folder, name = os.path.split(file)
+    if _UCF_LIST.fullmatch(name) is None:
+        return False
+    return _is_ucf(folder) or all(len(line.split()) == 1 for _, line in content_lines(file))
+
+
+def splits_table(folder: str, reading: Reading) -> Table:
+    """The rows of official split ``reading.split``, by part.
+
+    Raises:
+        DataError: there is no such split, a line of it is wrong, or its videos are not found.
+    """
+    if not _is_ucf(folder):
+        return _hmdb_table(folder, reading)
+    table = Table(folder)
+    stems: list[str] = []
+    parts: tuple[tuple[str, PartName], ...] = (("train", "train"), ("test", "val"))
+    for name, part in parts:
+        file = os.path.join(folder, f"{name}list{reading.split:02d}.txt")
+        if not os.path.isfile(file):
+            raise _no_split(folder, reading.split, _UCF_LIST)
+        stems += _read_ucf(table, file)
+        table.parts += [part] * (len(stems) - len(table.parts))
+    _locate(table, stems, folder, reading)
+    return table
+
+
+def ucf_list_table(file: str, reading: Reading) -> Table:
+    """The rows of one ``trainlist0N.txt`` or ``testlist0N.txt``."""
+    table = Table(file)
+    stems = _read_ucf(table, file)
+    _locate(table, stems, os.path.dirname(file), reading)
+    return table
+
+
+def _read_ucf(table: Table, file: str) -> list[str]:
+    """Add the lines of one list, with ``Class/video.avi`` as path; their names without suffix."""
+    classes = os.path.join(os.path.dirname(file), "classInd.txt")
+    if os.path.isfile(classes):
+        table.names = read_class_names(classes)
+    stems = []
+    for number, line in text_lines(file):
+        if not line.strip():
+            continue
+        path, _, label = line.strip().partition(" ")
+        folder, name = os.path.split(path)
+        if not folder:
+            raise DataError(
+                f"{file}:{number}: no class folder in '{path}'", "expected 'Class/video.avi'"
+            )
+        if label and table.names is not None:
+            folder = _by_number(table.names, label, f"{file}:{number}")
+        table.paths.append(path)
+        table.labels.append(folder)
+        table.files.append(file)
+        table.lines.append(number)
+        stems.append(os.path.splitext(name)[0])
+    return stems
+
+
+def _by_number(names: ClassList, label: str, where: str) -> str:
+    """The class that a 1-based id means."""
+    position = int(label) - names.first if label.strip().isdecimal() else -1
+    if not 0 <= position < len(names.names):
+        raise DataError(
+            f"{where}: unknown class '{label}'", f"ids run from {names.first} in {names.where}"
+        )
+    return names.names[position]
+
+
+def _hmdb_table(folder: str, reading: Reading) -> Table:
+    table = Table(folder, names_only=True)
+    stems = []
+    for name in entries(folder):
+        match = _HMDB_LIST.fullmatch(name)
+        if match is None or int(match[2]) != reading.split:
+            continue
+        file = os.path.join(folder, name)
+        for number, line in text_lines(file):
+            if not line.strip():
+                continue
+            video, _, mark = line.strip().rpartition(" ")
+            if mark not in _HMDB_PARTS or not video:
+                raise DataError(f"{file}:{number}: '{line.strip()}'", "expected 'video.avi 0|1|2'")
+            part = _HMDB_PARTS[mark]
+            if part is not None:
+                table.paths.append(os.path.join(match[1], video.strip()))
+                table.labels.append(match[1])
+                table.parts.append(part)
+                table.files.append(file)
+                table.lines.append(number)
+                stems.append(os.path.splitext(video.strip())[0])
+    if not stems:
+        raise _no_split(folder, reading.split, _HMDB_LIST)
+    _locate(table, stems, folder, reading)
+    return table
+
+
+def _no_split(folder: str, split: int, pattern: re.Pattern[str]) -> DataError:
+    matches = filter(None, map(pattern.fullmatch, entries(folder)))
+    there = sorted({int(match[2]) for match in matches})
+    return DataError(
+        f"{folder} has no split {split}", f"data.split is one of {', '.join(map(str, there))}"
+    )
+
+
+def _locate(table: Table, stems: Sequence[str], folder: str, reading: Reading) -> None:
+    """Make ``Class/video.avi`` the path of that video below the root."""
+    if not stems:
+        return
+    class_folder = os.path.dirname(table.paths[0])
+    root = reading.root if reading.root is not None else beside(folder, class_folder)
+    if root is None:
+        raise DataError(
+            f"no folder '{class_folder}' with videos in or beside {folder}",
+            "give the folder of the class folders as data.root",
+        )
+    finder = Finder(existing(root), set(stems))
+    finder.check(table.where, len(stems))
+    table.paths = [
+        finder.find([stem], (os.path.dirname(path),)) or os.path.join(root, path)
+        for stem, path in zip(stems, table.paths, strict=True)
+    ]

@@ -1,0 +1,261 @@
+"""What all recipes do with data: from the configuration to readable rows, and to batches."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..config import DataConfig, TrainRunConfig
+from ..data.index import Health, check
+from ..data.loading.datasets import ClipDataset
+from ..data.loading.loader import Loader, train_loader
+from ..data.loading.watchdog import Quarantine
+from ..data.pixels.transforms import Augment
+from ..data.rows import Rows
+from ..data.sources import flippable
+from ..data.views import Sampling
+from ..errors import DataError, UsageError
+from ..report.progress import ProgressBar, say
+from ..report.summary import describe_batch, input_advice
+from ..zoo.base import ClipSpec
+
+
+def workers_of(data: DataConfig, processes: int) -> int:
+    """Decoding processes per training process."""
+    if data.workers is not None:
+        return data.workers
+    # At least one: what decodes in the training process cannot be killed when it hangs.
+    return max(1, min(8, (os.cpu_count() or 1) // processes - 1))
+
+
+def named(data: str | list[str] | None) -> str:
+    """The data, for messages and records."""
+    return data if isinstance(data, str) else ", ".join(data or ())
+
+
+def reading(data: DataConfig) -> dict[str, Any]:
+    """How lists and folders are to be read, as `data.sources` takes it."""
+    return {"root": data.root, "class_names": data.class_names, "split": data.split}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rows of a data set after its check.
+
+    Attributes:
+        rows: what is left, in the order of the data set, with what the index knows of each file.
+        health: of all files of the data set, as data_health.json gets it.
+        known: reasons by path of rows that are kept though they cannot be read.
+    """
+
+    rows: Rows
+    health: dict[str, Any]
+    known: dict[str, str] = field(default_factory=dict)
+
+
+def checked(rows: Rows, data: DataConfig, what: str, resumed: str | None = None) -> Checked:
+    """Probe all files and leave out what cannot be read; say how many that are.
+
+    Args:
+        rows: what to check.
+        data: the limit, the deadline and the number of processes.
+        what: the data set, for messages.
+        resumed: the folder of the run that goes on, if one does. It leaves out the same files as
+            when it began, whatever has happened to them: their number decides the order of all.
+
+    Raises:
+        DataError: nothing is readable, or more than ``data.max_bad`` of the files are not.
+    """
+    began = _recorded_bad(resumed)
+    if began is not None:
+        kept = rows.of([row for row in rows.rows if row.path not in began])
+        outcome = checked_whole(kept, data, what)
+        listed = [{"path": path, "reason": reason} for path, reason in began.items()]
+        return Checked(outcome.rows, {**outcome.health, "bad": listed}, outcome.known)
+    found = _check(rows, data, what, data.max_bad)
+    if found.bad:
+        path, reason = found.bad[0]
+        more = f" and {len(found.bad) - 1} more" if len(found.bad) > 1 else ""
+        say(f"note: {what}: {path} cannot be read ({reason}){more}; left out")
+    return Checked(found.good, found.as_dict())
+
+
+def checked_whole(rows: Rows, data: DataConfig, what: str) -> Checked:
+    """Probe all files and keep all rows: who scores them must count what is missing.
+
+    Raises:
+        DataError: nothing is readable.
+    """
+    found = _check(rows, data, what, 1.0)
+    probes = {row.path: row.probe for row in found.good.rows}
+    kept = [replace(row, probe=probes.get(row.path)) for row in rows.rows]
+    return Checked(rows.of(kept), found.as_dict(), dict(found.bad))
+
+
+def _check(rows: Rows, data: DataConfig, what: str, max_bad: float) -> Health:
+    with ProgressBar(f"checking {what}") as bar:
+        return check(
+            rows,
+            max_bad=max_bad,
+            workers=data.workers or None,
+            deadline=data.deadline,
+            progress=bar.update,
+        )
+
+
+def _recorded_bad(resumed: str | None) -> dict[str, str] | None:
+    """Which files a run left out when it began; None where that is not known."""
+    file = None if resumed is None else Path(resumed) / "data_health.json"
+    if file is None or not file.is_file():
+        return None
+    bad = json.loads(file.read_text(encoding="utf-8"))["bad"]
+    return {item["path"]: item["reason"] for item in bad}
+
+
+@dataclass(frozen=True)
+class CheckedSplit:
+    """Training and validation rows that can be read (``val`` is None for none), and the check."""
+
+    train: Rows
+    val: Rows | None
+    check: Checked
+
+
+def checked_split(
+    train: Rows, val: Rows, data: DataConfig, what: str, resumed: str | None = None
+) -> CheckedSplit:
+    """Probe both parts of a data set as one, so that the limit counts all of its files."""
+    outcome = checked(train.of(train.rows + val.rows), data, what, resumed)
+    held_out = {(row.path, row.start, row.end) for row in val.rows}
+    parts: list[Rows] = []
+    for name, wanted in (("training", False), ("validation", True)):
+        rows = tuple(
+            row
+            for row in outcome.rows.rows
+            if ((row.path, row.start, row.end) in held_out) == wanted
+        )
+        if not rows and (train, val)[wanted].rows:
+            raise DataError(
+                f"no {name} file of {what} can be read", "see the first one named above"
+            )
+        parts.append(train.of(rows))
+    return CheckedSplit(parts[0], parts[1] if parts[1].rows else None, outcome)
+
+
+def flips(wanted: bool | str, rows: Rows, what: str) -> bool:
+    """Whether clips are mirrored; ``auto`` leaves left and right alone where they are classes."""
+    if isinstance(wanted, bool):
+        return wanted
+    if flippable((rows.classes or ()) + (rows.nouns or ())):
+        return True
+    say(f"note: {what}: classes are named after left and right, so clips are not mirrored")
+    return False
+
+
+def training_clips(
+    rows: Rows,
+    spec: ClipSpec,
+    data: DataConfig,
+    *,
+    seed: int,
+    flip: bool,
+    teacher_frames: int = 0,
+) -> ClipDataset:
+    """Training clips of these rows, cut as the configuration says.
+
+    Raises:
+        UsageError: settings that do not go together.
+    """
+    if data.batch_size % data.repeats:
+        raise UsageError(
+            f"data.batch_size={data.batch_size} is no multiple of data.repeats={data.repeats}",
+            "batches count clips: make it one",
+        )
+    sampling = Sampling(spec.frames, spec.stride, spec.sampling, spec.short)
+    if sampling.kind == "all" and data.batch_size > 1:
+        raise UsageError(
+            "data.sampling=all makes clips of different lengths, which fit in no batch",
+            "set data.batch_size=1, or sample uniform or dense",
+        )
+    return ClipDataset(
+        rows,
+        sampling=sampling,
+        augment=Augment(
+            size=spec.size,
+            interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
+            scale=(data.min_area, 1.0),
+            # The whole frame means the whole frame, not a part of another shape.
+            ratio=(1.0, 1.0) if data.min_area == 1.0 else (3 / 4, 4 / 3),
+            jitter=data.jitter,
+            flip=flip,
+            randaug=data.randaug,
+            color_jitter=data.color_jitter,
+            grayscale=data.grayscale,
+            erasing=data.erasing,
+        ),
+        seed=seed,
+        center=data.start == "center",
+        teacher_frames=teacher_frames,
+        repeats=data.repeats,
+        reader=data.reader,
+        decode_side=data.decode_side,
+    )
+
+
+def quarantine_of(rows: Rows, known: dict[str, str]) -> Quarantine:
+    """What is known to be unreadable among these rows, so that nobody tries it again."""
+    quarantine = Quarantine()
+    for index, row in enumerate(rows.rows):
+        if row.path in known:
+            quarantine.reasons[index] = known[row.path]
+    return quarantine
+
+
+def clip_batches(
+    dataset: ClipDataset, config: TrainRunConfig, accelerator: Any, quarantine: Quarantine
+) -> dict[str, Any]:
+    """What an `engine.fit.Job` is told of the batches of one data set."""
+    data, train, world = config.data, config.train, accelerator.num_processes
+    workers, rows = workers_of(data, world), dataset.rows.rows
+
+    def batches(epoch: int, start: int) -> Loader:
+        return train_loader(
+            dataset,
+            batch_size=data.batch_size,
+            workers=workers,
+            seed=train.seed,
+            epoch=epoch,
+            rank=accelerator.process_index,
+            world=world,
+            start=start,
+            deadline=data.deadline,
+            quarantine=quarantine,
+        )
+
+    first = batches(0, 0)
+    clips = first.plan.size * data.repeats  # fewer than asked for where there are no more
+    say(describe_batch(clips, world, train.accumulate, train.lr, train.lr_batch))
+    return {
+        "batches": batches,
+        "batches_per_epoch": len(first),
+        "clips_per_batch": clips,
+        "paths": lambda batch: [rows[i].path for i in batch["index"].tolist()],
+        "advice": advice_of(data, world),
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def advice_of(data: DataConfig, processes: int) -> Callable[[float], str]:
+    """What to say when a run waits for its data."""
+    return partial(
+        input_advice,
+        workers=workers_of(data, processes),
+        processes=processes,
+        cores=os.cpu_count() or 1,
+        decode_side=data.decode_side,
+    )

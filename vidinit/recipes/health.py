@@ -1,0 +1,71 @@
+"""data_health.json: what could not be read before a run and during it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..data.loading.watchdog import Quarantine
+from ..engine.run_folder import RunFolder
+
+NAME = "data_health.json"
+
+
+class HealthFile:
+    """The health of a run's data, kept up to date in its folder.
+
+    Args:
+        run: the folder.
+        checks: outcomes of the checks before the run, as `Health.as_dict` gives them.
+        quarantines: where the run notes files that hang or crash a decoder.
+        resumed: keep the events of the run so far.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        checks: Sequence[dict[str, Any]],
+        quarantines: Sequence[Quarantine],
+        *,
+        resumed: bool = False,
+    ) -> None:
+        self.run, self.quarantines = run, quarantines
+        self.checks = merged(checks)
+        file = run.root / NAME
+        before = json.loads(file.read_text(encoding="utf-8")) if resumed and file.is_file() else {}
+        self.events: list[dict[str, Any]] = before.get("events", [])
+        for quarantine in quarantines:
+            quarantine.on_event = self.write
+        self.write()
+
+    def write(self) -> None:
+        """Write what this process knows; only the main one's folder takes it."""
+        own = [event for quarantine in self.quarantines for event in quarantine.events]
+        self.run.write_json(NAME, {**self.checks, "events": self.events + own})
+
+    def gather(self, accelerator: Any, substituted: Sequence[str] = ()) -> None:
+        """Write what all processes know, and which files were replaced while training."""
+        own = [event for quarantine in self.quarantines for event in quarantine.events]
+        parts: list[Any] = [own]
+        if accelerator.num_processes > 1:
+            parts = [None] * accelerator.num_processes
+            torch.distributed.all_gather_object(parts, own)
+        events = self.events + [event for part in parts for event in part]
+        whole = {**self.checks, "events": events, "substituted": list(substituted)}
+        self.run.write_json(NAME, whole)
+
+
+def merged(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One health of several data sets: counts add up, lists follow one another."""
+    whole = dict(checks[0])
+    for check in checks[1:]:
+        for key, value in check.items():
+            if isinstance(value, dict):
+                mine = whole.setdefault(key, {})
+                whole[key] = {k: mine.get(k, 0) + value.get(k, 0) for k in {**mine, **value}}
+            elif isinstance(value, (int, float, list)):
+                whole[key] = whole[key] + value if key in whole else value
+    return whole
