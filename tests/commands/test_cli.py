@@ -88,7 +88,9 @@ def test_finetune_eval_predict_from_one_folder(motion_set, tmp_path):
     result = CliRunner().invoke(app, [*line, "--out", str(run), "--epochs", "1", "--json"])
     assert result.exit_code == 0, result.stderr
     value = json.loads(result.stdout)
-    assert value == {"out": str(run), "steps": 3, "best": value["best"], "videos": 12, "skipped": 0}
+    expected = {"out": str(run), "steps": 3, "best": value["best"], "videos": 12, "skipped": 0}
+    assert expected.items() <= value.items()
+    assert set(value) - set(expected) == {"epochs", "seconds", "clips_per_second", "data_wait"}
     names = {p.name for p in run.iterdir()}
     assert {"config.yaml", "metrics.jsonl", "data_health.json", "checkpoints"} <= names
     assert {"model", "report.html"} <= names
