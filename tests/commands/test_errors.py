@@ -127,6 +127,27 @@ CASES = {
     "no such device": (f"finetune {MODEL} --data good --device cuda", 2, "cuda"),
     "wrong device": (f"finetune {MODEL} --data good --device gpu", 2, "device"),
     "no processes": (f"finetune {MODEL} --data good --processes 0", 2, "--processes"),
+    "unknown reader": (f"finetune {MODEL} --data good data.reader=ffmpeg", 2, "data.reader"),
+    "no share of bad files": (f"finetune {MODEL} --data good --max-bad few", 2, "data.max_bad"),
+    "no root": (f"finetune {MODEL} --data good --root nowhere", 2, "nowhere"),
+    "batches that are no multiple of the repeats": (
+        f"finetune {MODEL} --data good data.repeats=3 data.batch_size=4",
+        2,
+        "no multiple of data.repeats=3",
+    ),
+    "all frames in a batch": (
+        f"finetune {MODEL} --data good data.sampling=all data.batch_size=2",
+        2,
+        "data.batch_size=1",
+    ),
+    "unknown augmentation": (
+        f"finetune {MODEL} --data good data.randaug=rand-q7",
+        2,
+        "rand-m7-n4-mstd0.5-inc1",
+    ),
+    "data check of nothing": ("data check nowhere", 2, "nowhere"),
+    "data prepare into its source": ("data prepare good good", 2, "good"),
+    "unknown preset to show": ("preset show finetune/sts-r3d50_k40", 2, "sts-r3d50_k400"),
     "demo on one video": ("demo --videos good/a --quick", 3, "at least two files"),
     "demo on no folder": ("demo --videos nowhere --quick", 2, "nowhere"),
 }

@@ -269,7 +269,7 @@ def _source(
     # A clip of T frames costs what T images cost, so images come T times as many.
     equal = data.batch_size * (spec.frames if source.kind == "image" else 1)
     rows = clips.train
-    batch_size = min(source.batch_size or equal, max(1, len(rows) // world))
+    videos = min(max(1, (source.batch_size or equal) // data.repeats), max(1, len(rows) // world))
     flip = data.flip if source.flip == "auto" else source.flip
     dataset = training_clips(
         rows,
@@ -282,8 +282,8 @@ def _source(
         source,
         dataset,
         own,
-        batch_size,
-        max(1, len(rows) // (batch_size * world)),
+        videos * data.repeats,
+        max(1, len(rows) // (videos * world)),
         clips.val,
         quarantine_of(rows, clips.check.known),
         quarantine_of(clips.val or rows.of(()), clips.check.known),

@@ -56,6 +56,10 @@ def run(
     for path in _paths(config):
         if "{" not in path and not Path(path).expanduser().exists():  # braces: a row of tar shards
             raise UsageError(f"{path} does not exist", "check the path of the data")
+    if config.data.reader != "auto":
+        from ..data.readers import require_reader
+
+        require_reader(config.data.reader)
     check_trackers(getattr(getattr(config, "train", None), "trackers", []))
     if processes > 1 and not in_group():
         return launch.launch(command, config, processes, resume=resume, overwrite=overwrite)
