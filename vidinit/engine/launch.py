@@ -66,9 +66,11 @@ def launch(
         except ChildFailedError as error:
             raise _error_of(result, command) from error
         except SignalException as error:
+            if result.is_file() and "kind" not in (done := json.loads(result.read_text())):
+                return dict(done)  # it was at its end, where a signal changes nothing any more
             told = _error_of(result, command)
             if not isinstance(told, Interrupted):
-                told = Interrupted("stopped by a signal before the first step")
+                told = Interrupted("stopped by a signal before anything was saved")
             told.exit_code = 128 + int(error.sigval)
             raise told from error
         return dict(json.loads(result.read_text()))
