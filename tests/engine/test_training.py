@@ -109,3 +109,26 @@ def test_torchrun_starts_the_command_too(motion_set, tmp_path):
     done = subprocess.run(line, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 3
+
+
+def step_losses(motion_set, out, *more, processes=1):
+    overrides = [*SMALL, "train.freeze=trunk", "train.log_every=1", "eval.every=0", *more]
+    vidinit.finetune(
+        MODEL, data=motion_set, out=out, overrides=overrides, epochs=7, processes=processes
+    )
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def test_accumulated_batches_are_one_batch(motion_set, tmp_path):
+    """With norms that keep their statistics; random crops and order are the same by their keys."""
+    whole = step_losses(motion_set, tmp_path / "whole", "data.batch_size=4")
+    parts = step_losses(motion_set, tmp_path / "parts", "data.batch_size=2", "train.accumulate=2")
+    assert len(whole) == 21 and parts == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_processes_share_one_batch(motion_set, tmp_path):
+    whole = step_losses(motion_set, tmp_path / "whole", "data.batch_size=4")
+    shared = step_losses(motion_set, tmp_path / "shared", "data.batch_size=2", processes=2)
+    assert shared == pytest.approx(whole, abs=1e-5)
