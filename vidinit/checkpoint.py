@@ -19,6 +19,7 @@ from .zoo.names import find_entry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from .data.rows import LabelKind
     from .tasks.heads import PairModel
     from .zoo.base import VideoModel
 
@@ -176,6 +177,16 @@ def read_card(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def label_kind_of(ref: str | Path) -> LabelKind | None:
+    """What the labels of a model folder or run folder are; None for a zoo name."""
+    folder = model_folder(ref)
+    return None if folder is None else _kind(read_card(folder))
+
+
+def _kind(card: dict[str, Any]) -> LabelKind:
+    return card.get("kind", "single")  # older folders have no other
+
+
 def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
     """The model in a model folder or run folder, in eval mode.
 
@@ -216,7 +227,7 @@ def load_pair(folder: str | Path) -> PairModel:
     from .tasks.heads import NOUN, PairModel
 
     place, card, state = _read(folder)
-    if card.get("kind") != "pair":
+    if _kind(card) != "pair":
         raise UsageError(f"{place} has no head of nouns", "it was not trained on verbs and nouns")
     model = _build(place, card, state)
     nouns: list[str] = card["head_classes"][NOUN]
@@ -251,6 +262,6 @@ def _build(place: Path, card: dict[str, Any], state: dict[str, Tensor]) -> Video
     load_exactly(model, own, str(place))
     model.spec = ClipSpec.from_dict(card["clip"])
     model.classes = card["classes"]
-    model.label_kind = card.get("kind", "single")
+    model.label_kind = _kind(card)
     model.lineage = list(card["lineage"])
     return model.eval()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import vidinit
 from vidinit.data.index import check
 from vidinit.data.loading import datasets
 from vidinit.data.rows import Row, Rows
+from vidinit.engine import fit
 
 DEADLINE = 1.5
 
@@ -43,6 +46,21 @@ def hostile(motion_set, tmp_path, monkeypatch) -> Path:
 
 def settings(workers: int) -> list[str]:
     return [*SMALL, f"data.workers={workers}", f"data.deadline={DEADLINE}"]
+
+
+@contextlib.contextmanager
+def stopped_after_an_epoch(monkeypatch) -> Iterator[None]:
+    """Inside, runs are asked to stop at the end of their first epoch."""
+    leave = fit._Loop._leave_if_asked
+
+    def leave_after_an_epoch(loop, stop, *, saved):
+        if loop.progress.epoch == 1 and saved:
+            stop.number = 15
+        leave(loop, stop, saved=saved)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit._Loop, "_leave_if_asked", leave_after_an_epoch)
+        yield
 
 
 def test_training_and_evaluation_go_on_without_files_that_hang_or_crash(hostile, tmp_path):
@@ -96,21 +114,9 @@ def test_a_resumed_run_keeps_its_rows(hostile, tmp_path, monkeypatch):
     options = [*settings(1), "eval.every=0", "train.select=last"]
     vidinit.finetune(MODEL, data=hostile, out=tmp_path / "whole", overrides=options, epochs=2)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    from vidinit.engine import fit
-
-    leave = fit._Loop._leave_if_asked
-
-    def leave_after_an_epoch(loop, stop, *, saved):
-        if loop.progress.epoch == 1 and saved:
-            stop.number = 15
-        leave(loop, stop, saved=saved)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fit._Loop, "_leave_if_asked", leave_after_an_epoch)
-        with pytest.raises(vidinit.VidinitError, match="stopped by a signal"):
-            vidinit.finetune(
-                MODEL, data=hostile, out=tmp_path / "halves", overrides=options, epochs=2
-            )
+    stopped = pytest.raises(vidinit.VidinitError, match="stopped by a signal")
+    with stopped_after_an_epoch(monkeypatch), stopped:
+        vidinit.finetune(MODEL, data=hostile, out=tmp_path / "halves", overrides=options, epochs=2)
     assert len(json.loads((tmp_path / "halves" / "data_health.json").read_text())["events"]) == 2
     result = vidinit.finetune(
         MODEL, data=hostile, out=tmp_path / "halves", overrides=options, epochs=2, resume=True
@@ -120,3 +126,23 @@ def test_a_resumed_run_keeps_its_rows(hostile, tmp_path, monkeypatch):
     assert len(health["events"]) == 2 and health["bad"] == []
     whole, halves = weights(tmp_path / "whole"), weights(tmp_path / "halves")
     assert all((whole[key] == halves[key]).all() for key in whole)
+
+
+def test_a_resumed_co_training_tells_its_sources_apart(motion_set, tmp_path, monkeypatch):
+    for name in "ab":
+        shutil.copytree(motion_set, tmp_path / name)
+        (tmp_path / name / "train" / "left" / "bad.mp4").write_bytes(b"no video")
+    options = {
+        "sources": {name: tmp_path / name for name in "ab"},
+        "out": tmp_path / "run",
+        "overrides": [*SMALL, "eval.every=0"],
+        "max_bad": 0.2,
+        "epochs": 2,
+    }
+    with stopped_after_an_epoch(monkeypatch), pytest.raises(vidinit.VidinitError):
+        vidinit.cotrain(MODEL, **options)
+    before = json.loads((tmp_path / "run" / "data_health.json").read_text())
+    assert (before["files"], before["good"], len(before["bad"])) == (38, 36, 2)
+    vidinit.cotrain(MODEL, resume=True, **options)
+    after = json.loads((tmp_path / "run" / "data_health.json").read_text())
+    assert [after[key] for key in ("files", "good", "bad")] == [38, 36, before["bad"]]

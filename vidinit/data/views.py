@@ -15,6 +15,7 @@ from ..errors import UsageError
 
 # Uses of randomness that must not share a stream.
 CLIP, ORDER, SUBSTITUTE, SPLIT, MIX = range(5)
+SCHEDULE, SHOTS = 101, 102
 
 
 def rng(seed: int, epoch: int, index: int, *, stream: int = CLIP) -> np.random.Generator:

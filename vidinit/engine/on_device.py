@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.pixels.batch import mix, normalize
-from ..data.rows import LabelKind
 from ..data.views import MIX, rng
 from ..tasks.classify import targets
 
@@ -19,7 +18,6 @@ class OnDevice:
         mean, std: pixel statistics of the model.
         mixup, cutmix: alphas; 0 for none.
         num_classes: of the labels that are mixed.
-        kind: of the labels; pairs are not mixed.
         label_smoothing: of hard labels, before they are mixed.
         seed: of the mixing, which is a function of (seed, epoch, step, rank).
         rank, world: which of how many processes this is.
@@ -30,7 +28,6 @@ class OnDevice:
     mixup: float = 0.0
     cutmix: float = 0.0
     num_classes: int = 0
-    kind: LabelKind = "single"
     label_smoothing: float = 0.0
     seed: int = 0
     rank: int = 0

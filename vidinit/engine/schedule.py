@@ -7,18 +7,17 @@ import math
 import torch
 
 from ..config import TrainConfig
+from ..report.summary import peak_lr
 
 
 def scaled_lr(config: TrainConfig, batch: int) -> float:
-    """The peak learning rate for a step of ``batch`` clips: lr * batch / lr_batch.
-
-    Goyal et al., "Accurate, Large Minibatch SGD", 2017. Without ``lr_batch`` it is ``lr``.
+    """The configured peak learning rate for a step of ``batch`` clips, see `peak_lr`.
 
     Args:
         config: gives both.
         batch: clips of one optimizer step, of all processes and accumulated batches.
     """
-    return config.lr if config.lr_batch is None else config.lr * batch / config.lr_batch
+    return peak_lr(config.lr, config.lr_batch, batch)
 
 
 def lr_factor(step: int, steps_per_epoch: int, config: TrainConfig) -> float:

@@ -19,6 +19,7 @@ from ..data.rows import LabelKind, Rows
 from ..data.views import Sampling
 from ..zoo.base import ClipSpec
 from .metrics import best_actions, multi_label, pair_label, single_label
+from .together import of_all
 
 if TYPE_CHECKING:
     from ..data.loading.watchdog import Quarantine
@@ -232,11 +233,8 @@ def score(
             numbers = found if np.isfinite(found).all() else _NO_NUMBER
             mine.append((index, numbers if error is None else error))
     model.train(was_training)
-    if accelerator.num_processes > 1:
-        parts: list[Any] = [None] * accelerator.num_processes
-        torch.distributed.all_gather_object(parts, mine)
-        mine = [item for part in parts for item in part]
-    return _scores(rows, num_classes, mine)
+    found = [item for part in of_all(accelerator, mine) for item in part]
+    return _scores(rows, num_classes, found)
 
 
 def _scores(rows: Rows, num_classes: int, found: list[tuple[int, np.ndarray | str]]) -> Scores:

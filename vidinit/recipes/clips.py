@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from ..errors import DataError, UsageError
 from ..report.progress import ProgressBar, say
 from ..report.summary import describe_batch, input_advice
 from ..zoo.base import ClipSpec
+from .health import recorded
 
 
 def workers_of(data: DataConfig, processes: int) -> int:
@@ -31,6 +31,23 @@ def workers_of(data: DataConfig, processes: int) -> int:
         return data.workers
     # At least one: what decodes in the training process cannot be killed when it hangs.
     return max(1, min(8, (os.cpu_count() or 1) // processes - 1))
+
+
+def scoring(data: DataConfig, accelerator: Any, quarantine: Quarantine) -> dict[str, Any]:
+    """How videos are read to be scored, as `engine.scoring.score` takes it."""
+    return {
+        "batch_size": data.batch_size,
+        "workers": workers_of(data, accelerator.num_processes),
+        "deadline": data.deadline,
+        "reader": data.reader,
+        "decode_side": data.decode_side,
+        "quarantine": quarantine,
+    }
+
+
+def paths_of(rows: Rows, batch: dict[str, Any]) -> list[str]:
+    """The files that a batch of these rows was made of."""
+    return [rows.rows[index].path for index in batch["index"].tolist()]
 
 
 def named(data: str | list[str] | None) -> str:
@@ -71,12 +88,16 @@ def checked(rows: Rows, data: DataConfig, what: str, resumed: str | None = None)
     Raises:
         DataError: nothing is readable, or more than ``data.max_bad`` of the files are not.
     """
-    began = _recorded_bad(resumed)
+    began = None if resumed is None else recorded(Path(resumed))
     if began is not None:
-        kept = rows.of([row for row in rows.rows if row.path not in began])
+        paths = {row.path for row in rows.rows}
+        bad = [item for item in began["bad"] if item["path"] in paths]  # it may have more data sets
+        left_out = {item["path"] for item in bad}
+        kept = rows.of([row for row in rows.rows if row.path not in left_out])
         outcome = checked_whole(kept, data, what)
-        listed = [{"path": path, "reason": reason} for path, reason in began.items()]
-        return Checked(outcome.rows, {**outcome.health, "bad": listed}, outcome.known)
+        files = outcome.health["files"]
+        health = {**outcome.health, "files": files + len(left_out), "good": files, "bad": bad}
+        return Checked(outcome.rows, health, outcome.known)
     found = _check(rows, data, what, data.max_bad)
     if found.bad:
         path, reason = found.bad[0]
@@ -106,15 +127,6 @@ def _check(rows: Rows, data: DataConfig, what: str, max_bad: float) -> Health:
             deadline=data.deadline,
             progress=bar.update,
         )
-
-
-def _recorded_bad(resumed: str | None) -> dict[str, str] | None:
-    """Which files a run left out when it began; None where that is not known."""
-    file = None if resumed is None else Path(resumed) / "data_health.json"
-    if file is None or not file.is_file():
-        return None
-    bad = json.loads(file.read_text(encoding="utf-8"))["bad"]
-    return {item["path"]: item["reason"] for item in bad}
 
 
 @dataclass(frozen=True)
@@ -221,7 +233,7 @@ def clip_batches(
 ) -> dict[str, Any]:
     """What an `engine.fit.Job` is told of the batches of one data set."""
     data, train, world = config.data, config.train, accelerator.num_processes
-    workers, rows = workers_of(data, world), dataset.rows.rows
+    workers = workers_of(data, world)
 
     def batches(epoch: int, start: int) -> Loader:
         return train_loader(
@@ -244,7 +256,7 @@ def clip_batches(
         "batches": batches,
         "batches_per_epoch": len(first),
         "clips_per_batch": clips,
-        "paths": lambda batch: [rows[i].path for i in batch["index"].tolist()],
+        "paths": partial(paths_of, dataset.rows),
         "advice": advice_of(data, world),
         "config": config.model_dump(mode="json"),
     }

@@ -26,7 +26,9 @@ from .clips import (
     advice_of,
     checked_split,
     flips,
+    paths_of,
     quarantine_of,
+    scoring,
     training_clips,
     workers_of,
 )
@@ -110,8 +112,8 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
         )
         for s in config.sources
     }
-    for name, (rows, _) in splits.items():
-        if rows.kind != "single":
+    for name, (labelled, _) in splits.items():
+        if labelled.kind != "single":
             raise UsageError(
                 f"source '{name}' has several labels a clip", "co-training takes one class a clip"
             )
@@ -184,16 +186,12 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
                 num_classes=len(classes[name]),
                 clips=config.eval.clips if source.config.kind == "video" else 1,
                 crops=config.eval.crops,
-                batch_size=data.batch_size,
-                workers=workers,
-                deadline=data.deadline,
-                reader=data.reader,
-                decode_side=data.decode_side,
-                quarantine=source.val_quarantine,
+                **scoring(data, accelerator, source.val_quarantine),
             ).metrics()
             metrics.update({f"{key}_{name}": value for key, value in values.items()})
         return metrics
 
+    rows = {source.config.name: source.dataset.rows for source in sources}
     on_device = {
         source.config.name: OnDevice(
             spec.mean,
@@ -215,7 +213,7 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
         batches_per_epoch=sum(counts),
         # Of the primary source, whose batches the learning rate is meant for.
         clips_per_batch=sources[0].batch_size,
-        paths=lambda batch: paths_of(batch, sources),
+        paths=lambda batch: paths_of(rows[batch["source"]], batch),
         advice=advice_of(data, world),
         config=config.model_dump(mode="json"),
         for_norms=lambda batch: batch["source"] not in task.image_sources,
@@ -246,12 +244,6 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
     )
 
 
-def paths_of(batch: Batch, sources: list[Source]) -> list[str]:
-    """The files that a batch was made of."""
-    (rows,) = [s.dataset.rows.rows for s in sources if s.config.name == batch["source"]]
-    return [rows[i].path for i in batch["index"].tolist()]
-
-
 def _primary(classes: dict[str, list[str]]) -> tuple[int, list[str]]:
     first = next(iter(classes.values()))
     return len(first), first
@@ -260,7 +252,6 @@ def _primary(classes: dict[str, list[str]]) -> tuple[int, list[str]]:
 def _source(
     source: SourceConfig, clips: CheckedSplit, config: CotrainConfig, spec: ClipSpec, world: int
 ) -> Source:
-
     data = config.data
     frames = source.frames or (1 if source.kind == "image" else spec.frames)
     if source.kind == "image" and frames != 1:

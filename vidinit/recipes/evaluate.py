@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoint import load, load_pair, model_folder
+from ..checkpoint import label_kind_of, load, load_pair, model_folder
 from ..config import EvaluateConfig
 from ..data.rows import Rows, align
 from ..data.sources import labelled_rows
@@ -25,7 +25,7 @@ from ..report.progress import say
 from ..report.run_report import write_report
 from ..zoo.base import VideoModel
 from ..zoo.build import create_model
-from .clips import checked_whole, named, quarantine_of, reading, workers_of
+from .clips import checked_whole, named, quarantine_of, reading, scoring
 from .common import open_run, set_spec
 from .health import HealthFile
 
@@ -92,11 +92,11 @@ def open_scored(config: EvaluateConfig, rows: Rows) -> Scored:
             raise UsageError(f"{where} has several labels a clip", "score a model trained on such")
         model.classes = classes
         return Scored(model.eval(), model, rows)
-    model = load(config.model, head=config.head)
-    if model.label_kind == "pair":
+    if config.head is None and label_kind_of(config.model) == "pair":
         pair = load_pair(config.model)
         rows = align(rows, pair.model.classes or (), where=where, nouns=pair.nouns)
         return Scored(pair, pair.model, rows)
+    model = load(config.model, head=config.head)
     if rows.kind != model.label_kind:
         raise UsageError(
             f"{where} has labels of kind '{rows.kind}', the model gives '{model.label_kind}'",
@@ -133,12 +133,7 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
         num_classes=model.num_classes,
         clips=config.eval.clips,
         crops=config.eval.crops,
-        batch_size=config.data.batch_size,
-        workers=workers_of(config.data, accelerator.num_processes),
-        deadline=config.data.deadline,
-        reader=config.data.reader,
-        decode_side=config.data.decode_side,
-        quarantine=quarantine,
+        **scoring(config.data, accelerator, quarantine),
     )
     health.gather(accelerator)
     out = summary(scores, config)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoint import load_pair, model_folder, read_card
+from ..checkpoint import label_kind_of, load_pair
 from ..config import FinetuneConfig
 from ..data.rows import Rows
 from ..data.sources import train_val
@@ -26,8 +26,8 @@ from .clips import (
     named,
     quarantine_of,
     reading,
+    scoring,
     training_clips,
-    workers_of,
 )
 from .common import (
     finish,
@@ -101,12 +101,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
             num_classes=len(classes),
             clips=config.eval.clips,
             crops=config.eval.crops,
-            batch_size=data.batch_size,
-            workers=workers_of(data, accelerator.num_processes),
-            deadline=data.deadline,
-            reader=data.reader,
-            decode_side=data.decode_side,
-            quarantine=val_quarantine,
+            **scoring(data, accelerator, val_quarantine),
         ).metrics()
 
     job = Job(
@@ -119,7 +114,6 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
             mixup=data.mixup,
             cutmix=data.cutmix,
             num_classes=len(classes),
-            kind=rows.kind,
             label_smoothing=train.label_smoothing,
             seed=train.seed,
             rank=accelerator.process_index,
@@ -142,8 +136,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
 
 def trained_nouns(ref: str, rows: Rows) -> nn.Linear | None:
     """The head that a model has for these nouns already, or None."""
-    folder = model_folder(ref)
-    if rows.nouns is None or folder is None or read_card(folder).get("kind") != "pair":
+    if rows.nouns is None or label_kind_of(ref) != "pair":
         return None
     pair = load_pair(ref)
     return pair.noun if pair.nouns == list(rows.nouns) else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..data.loading.watchdog import Quarantine
 from ..engine.run_folder import RunFolder
+from ..engine.together import of_all
 
 NAME = "data_health.json"
 
@@ -34,28 +34,31 @@ class HealthFile:
     ) -> None:
         self.run, self.quarantines = run, quarantines
         self.checks = merged(checks)
-        file = run.root / NAME
-        before = json.loads(file.read_text(encoding="utf-8")) if resumed and file.is_file() else {}
-        self.events: list[dict[str, Any]] = before.get("events", [])
+        before = recorded(run.root) if resumed else None
+        self.events: list[dict[str, Any]] = (before or {}).get("events", [])
         for quarantine in quarantines:
             quarantine.on_event = self.write
         self.write()
 
     def write(self) -> None:
         """Write what this process knows; only the main one's folder takes it."""
-        own = [event for quarantine in self.quarantines for event in quarantine.events]
-        self.run.write_json(NAME, {**self.checks, "events": self.events + own})
+        self.run.write_json(NAME, {**self.checks, "events": self.events + self._own()})
 
     def gather(self, accelerator: Any, substituted: Sequence[str] = ()) -> None:
         """Write what all processes know, and which files were replaced while training."""
-        own = [event for quarantine in self.quarantines for event in quarantine.events]
-        parts: list[Any] = [own]
-        if accelerator.num_processes > 1:
-            parts = [None] * accelerator.num_processes
-            torch.distributed.all_gather_object(parts, own)
+        parts = of_all(accelerator, self._own())
         events = self.events + [event for part in parts for event in part]
         whole = {**self.checks, "events": events, "substituted": list(substituted)}
         self.run.write_json(NAME, whole)
+
+    def _own(self) -> list[dict[str, Any]]:
+        return [event for quarantine in self.quarantines for event in quarantine.events]
+
+
+def recorded(folder: Path) -> dict[str, Any] | None:
+    """What a run's folder says of its data; None where it says nothing."""
+    file = folder / NAME
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def merged(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:

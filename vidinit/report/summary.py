@@ -16,13 +16,18 @@ def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
+def peak_lr(lr: float, lr_batch: int | None, clips: int) -> float:
+    """The peak learning rate for a step of ``clips`` clips: lr * clips / lr_batch.
+
+    Goyal et al., "Accurate, Large Minibatch SGD", 2017. Without ``lr_batch`` it is ``lr``.
+    """
+    return lr if lr_batch is None else lr * clips / lr_batch
+
+
 def describe_batch(
     batch_size: int, processes: int, accumulate: int, lr: float, lr_batch: int | None
 ) -> str:
     """One line: the clips of a step and the peak learning rate, and where both come from.
-
-    The learning rate follows the clips of a step in proportion (Goyal et al., "Accurate, Large
-    Minibatch SGD", 2017) where ``lr_batch`` says what ``lr`` was meant for.
 
     Args:
         batch_size: clips per process and batch, ``data.batch_size``.
@@ -37,9 +42,10 @@ def describe_batch(
         parts.append(f"{processes} processes")
     if accumulate > 1:
         parts.append(f"train.accumulate={accumulate}")
-    rate = f"{lr:g} (train.lr)"
+    source = "train.lr"
     if lr_batch is not None:
-        rate = f"{lr * clips / lr_batch:g} (train.lr={lr:g} x {clips} / train.lr_batch={lr_batch})"
+        source = f"train.lr={lr:g} x {clips} / train.lr_batch={lr_batch}"
+    rate = f"{peak_lr(lr, lr_batch, clips):g} ({source})"
     return f"{clips} clips a step ({' x '.join(parts)}), peak learning rate {rate}"
 
 

@@ -15,12 +15,10 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.views import rng
+from ..data.views import SCHEDULE, rng
 from ..zoo.base import VideoModel
 from .heads import Heads
 from .task import Task
-
-_SCHEDULE = 101  # stream of random numbers: the order of the sources
 
 
 def step_counts(shares: Sequence[float], steps: int) -> list[int]:
@@ -40,7 +38,7 @@ def step_counts(shares: Sequence[float], steps: int) -> list[int]:
 def schedule(counts: Sequence[int], *, seed: int, epoch: int) -> np.ndarray:
     """Which source each step of an epoch takes: int64 (steps,), each source exactly its count."""
     order = np.repeat(np.arange(len(counts)), counts)
-    return rng(seed, epoch, 0, stream=_SCHEDULE).permutation(order)
+    return rng(seed, epoch, 0, stream=SCHEDULE).permutation(order)
 
 
 @contextlib.contextmanager

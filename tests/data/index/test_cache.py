@@ -112,13 +112,15 @@ def test_the_stamp_of_a_folder_of_frames_sees_each_change(tmp_path: Path) -> Non
     assert stamp_of(str(frames)).size == 2
 
 
-def test_the_place_follows_the_standard(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_place_follows_the_standard(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cache_file().parent == home / "vidinit"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert cache_file().parent == Path("/home/someone/.cache/vidinit")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_file().parent == tmp_path / ".cache" / "vidinit"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_file().parent == Path("/home/someone/.cache/vidinit")
+    assert cache_file().parent == tmp_path / ".cache" / "vidinit"
 
 
 def test_several_processes_write_at_once() -> None:

@@ -232,7 +232,7 @@ def test_a_worker_whose_parent_is_gone_ends_itself(tmp_path: Path) -> None:
     code = (
         "import sys, os; sys.path.insert(0, sys.argv[1])\n"
         "from vidinit.data.index import pool_worker\n"
-        "pool_worker._alarm(1)\n"
+        "pool_worker.set_alarm(1)\n"
         "import pool_functions; pool_functions.hang()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], timeout=30)

@@ -28,7 +28,7 @@ def work(function: str, deadline: float) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    _leave_no_core()
+    leave_no_core()
 
     def answer(value: dict[str, Any]) -> None:
         answers.write(json.dumps(value).encode() + b"\n")
@@ -43,26 +43,32 @@ def work(function: str, deadline: float) -> None:
     answer({})
     for line in items:
         # The kernel's alarm ends a decoder that hangs where the parent is gone or asleep.
-        _alarm(2 * deadline + 60)
+        set_alarm(alarm_of(deadline))
         try:
             answer({"value": call(json.loads(line))})
         except VideoReadError as error:
             answer({"reason": error.reason})
         except Exception as error:
             answer(_fault(error))
-        _alarm(0)
+        set_alarm(0)
 
 
 def _fault(error: Exception) -> dict[str, str]:
     return {"fault": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
 
-def _alarm(seconds: float) -> None:
+def alarm_of(deadline: float) -> float:
+    """Seconds after which a worker ends itself: long after its parent would have done it."""
+    return min(2 * deadline + 60, 1e7)
+
+
+def set_alarm(seconds: float) -> None:
+    """Have the kernel end this process after so many seconds; 0 takes that back."""
     if hasattr(signal, "setitimer"):  # not on Windows
-        signal.setitimer(signal.ITIMER_REAL, min(seconds, 1e7))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _leave_no_core() -> None:
+def leave_no_core() -> None:
     """Have a crash leave no memory image in the user's folder."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows
         import resource

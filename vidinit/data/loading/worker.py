@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..index.pool_worker import alarm_of, leave_no_core, set_alarm
 from ..rows import Rows
 from . import handover
 from .watchdog import Guard
@@ -75,7 +76,7 @@ class RowGuard(Guard):
     ) -> None:
         super().__init__(reasons)
         self.news, self.place, self.known = news, place, reasons
-        self.alarm = min(2 * deadline + 60, 1e7)
+        self.alarm = alarm_of(deadline)
         self.jobs: deque[int] = deque()
 
     def next_job(self) -> int:
@@ -96,12 +97,12 @@ class RowGuard(Guard):
         self.place[1] += 1
         self.place[0] = index
         # The kernel's alarm ends a process that hangs where the parent is gone.
-        signal.setitimer(signal.ITIMER_REAL, self.alarm)
+        set_alarm(self.alarm)
         try:
             with super().reading(index, path):
                 yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            set_alarm(0)
             self.place[0] = -1
 
     def _hear(self) -> None:
@@ -117,7 +118,7 @@ def work(plan: Plan, guard: RowGuard, answers: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
     for name in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(name, signal.SIG_DFL)
-    _leave_no_core()
+    leave_no_core()
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
@@ -135,10 +136,3 @@ def _made(plan: Plan, number: int, guard: Guard) -> dict[str, Any] | Failure:
         except Exception:
             return Failure(RuntimeError(f"{type(error).__name__}: {error}"), text)
         return Failure(error, text)
-
-
-def _leave_no_core() -> None:
-    """Have a crash leave no memory image in the user's folder."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -8,11 +8,9 @@ from dataclasses import replace
 
 from ...errors import DataError
 from ..rows import LabelKind, Row, Rows, align
-from ..views import SPLIT, rng
+from ..views import SHOTS, SPLIT, rng
 from .reading import PartName
 from .table import Part
-
-_SHOTS = 102  # stream of random numbers: which clips a few-shot subset has
 
 _KINDS: dict[LabelKind, str] = {
     "single": "one label a clip",
@@ -165,7 +163,7 @@ def few_shots(rows: Rows, shots: int, seed: int) -> Rows:
     for label, positions in members(rows).items():
         if 0 < len(positions) < shots:
             short.append(f"'{(rows.classes or ())[label]}' ({len(positions)})")
-        order = rng(seed, 0, label, stream=_SHOTS).permutation(len(positions))
+        order = rng(seed, 0, label, stream=SHOTS).permutation(len(positions))
         kept.update(positions[i] for i in order[:shots])
     if short:
         more = f" and {len(short) - 5} more" if len(short) > 5 else ""
