@@ -30,6 +30,7 @@ def cotrain(
     ] = None,
     val_fraction: opt.ValFraction = None,
     max_bad: opt.MaxBad = None,
+    init_from: opt.InitFrom = None,
     preset: opt.Preset = None,
     config: opt.Config = None,
     epochs: opt.Epochs = None,

@@ -34,6 +34,7 @@ def distill(
             help="Zoo name or model folder; default r2plus1d-18.", rich_help_panel=opt.INPUT
         ),
     ] = None,
+    init_from: opt.InitFrom = None,
     preset: opt.Preset = None,
     config: opt.Config = None,
     epochs: opt.Epochs = None,

@@ -30,6 +30,7 @@ def finetune(
     ] = None,
     max_bad: opt.MaxBad = None,
     val_fraction: opt.ValFraction = None,
+    init_from: opt.InitFrom = None,
     preset: opt.Preset = None,
     config: opt.Config = None,
     epochs: opt.Epochs = None,

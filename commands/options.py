@@ -41,6 +41,13 @@ ValFraction = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        help="Model, run or checkpoint folder whose weights MODEL starts with; a new run.",
+        rich_help_panel=TRAINING,
+    ),
+]
 Preset = Annotated[
     str | None,
     typer.Option(help="A shipped recipe: <target>_<data>.", rich_help_panel=TRAINING),

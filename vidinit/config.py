@@ -6,9 +6,9 @@ overrides and flags.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -239,7 +239,17 @@ class RunConfig(Section):
 class TrainRunConfig(RunConfig):
     """What all training commands share."""
 
+    init_from: str | None = None
+    """Model, run or checkpoint folder whose weights MODEL starts with; the run itself is new."""
     train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_of_its_weights(cls, values: Any) -> Any:
+        """Where no network is named, it is that of the weights."""
+        if isinstance(values, dict) and values.get("init_from") and "model" not in values:
+            return {**values, "model": values["init_from"]}
+        return values
 
 
 class EvaluateConfig(RunConfig):

@@ -32,6 +32,7 @@ def _texts(places: Places | None) -> str | list[str] | None:
 
 def _training(
     model: str | Path | None,
+    init_from: str | Path | None,
     out: str | Path | None,
     device: str | None,
     precision: str | None,
@@ -43,6 +44,7 @@ def _training(
     """The flags that all training commands share, by the key each one sets."""
     return {
         "model": _text(model),
+        "init_from": _text(init_from),
         "out": _text(out),
         "device": device,
         "precision": precision,
@@ -62,6 +64,7 @@ def finetune(
     shots: int | None = None,
     max_bad: float | str | None = None,
     val_fraction: float | None = None,
+    init_from: str | Path | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -87,6 +90,8 @@ def finetune(
         shots: train on this many clips of each class.
         max_bad: share of unreadable files above which nothing starts, as 0.05 or "5%".
         val_fraction: share of each class that the split holds out; default 0.2.
+        init_from: model, run or checkpoint folder whose weights ``model`` starts with, as far as
+            they fit; the run is a new one. Without ``model`` its network is that one's.
         out: run folder; default runs/finetune-<model>-<n>.
         preset, config, overrides: see `vidinit.configure.build`.
         epochs, lr, batch_size, seed: shortcuts of ``train.*`` and ``data.batch_size``.
@@ -100,7 +105,7 @@ def finetune(
         ``{out, steps, best, videos, skipped}``.
     """
     flags = {
-        **_training(model, out, device, precision, batch_size, epochs, lr, seed),
+        **_training(model, init_from, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": _texts(data),
         "data.val": _texts(val),
         "data.val_fraction": val_fraction,
@@ -119,6 +124,7 @@ def distill(
     root: str | Path | None = None,
     max_bad: float | str | None = None,
     teacher: str | Sequence[str] | None = None,
+    init_from: str | Path | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -141,15 +147,15 @@ def distill(
             joined.
         root, max_bad: as for `finetune`.
         teacher: one or several of ``imagenet``, ``imagenet-lite``, timm names, or ``NAME=FILE``.
-        out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision, processes,
-            resume, overwrite: as for `finetune`.
+        init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
+            processes, resume, overwrite: as for `finetune`.
 
     Returns:
         ``{out, steps, best, videos, skipped}``; ``best`` is None, nothing is validated.
     """
     teachers = [teacher] if isinstance(teacher, str) else teacher
     flags = {
-        **_training(student, out, device, precision, batch_size, epochs, lr, seed),
+        **_training(student, init_from, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": _texts(videos),
         "data.root": _text(root),
         "data.max_bad": max_bad,
@@ -166,6 +172,7 @@ def cotrain(
     images: Mapping[str, str | Path] | Sequence[str] | None = None,
     val_fraction: float | None = None,
     max_bad: float | str | None = None,
+    init_from: str | Path | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -189,8 +196,8 @@ def cotrain(
         images: image sets likewise; images are clips of one frame.
         val_fraction: share of each class held out where a source has no validation data.
         max_bad: as for `finetune`, for each source.
-        out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision, processes,
-            resume, overwrite: as for `finetune`.
+        init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
+            processes, resume, overwrite: as for `finetune`.
 
     Returns:
         ``{out, steps, best, videos, skipped, sources}``; ``best`` is the primary source's top-1.
@@ -198,7 +205,7 @@ def cotrain(
     listed = [parse_source(text, "video") for text in _named(sources)]
     listed += [parse_source(text, "image") for text in _named(images)]
     flags = {
-        **_training(model, out, device, precision, batch_size, epochs, lr, seed),
+        **_training(model, init_from, out, device, precision, batch_size, epochs, lr, seed),
         "data.val_fraction": val_fraction,
         "data.max_bad": max_bad,
         "sources": listed or None,

@@ -23,6 +23,7 @@ from ..zoo.build import create_model
 from ..zoo.drop_path import set_drop_path
 from ..zoo.freezing import freeze
 from .health import HealthFile
+from .initial import initial_folder, initialize
 
 # What may differ when a run is resumed: it changes neither the data nor the weights.
 _FREE = frozenset(
@@ -32,14 +33,22 @@ _FREE = frozenset(
 
 
 def open_model(
-    ref: str, num_classes: int | None = None, classes: list[str] | None = None
+    ref: str,
+    num_classes: int | None = None,
+    classes: list[str] | None = None,
+    *,
+    init_from: str | None = None,
 ) -> VideoModel:
     """The model meant by a zoo name or folder, with a head for ``classes``.
 
-    A head for another class list is made anew, and that is said.
+    A head for another class list is made anew, and that is said. With ``init_from`` the weights are
+    those of another run or checkpoint; see `initial.initialize`.
     """
+    if init_from == ref:  # no network was named beside the weights
+        ref, init_from = str(initial_folder(ref)), None
     if model_folder(ref) is None:
-        say(f"{ref}: a zoo name, so training starts from random weights")
+        if init_from is None:
+            say(f"{ref}: a zoo name, so training starts from random weights")
         model = create_model(ref, num_classes=num_classes or 400)
     else:
         model = load(ref)
@@ -49,6 +58,8 @@ def open_model(
             say(f"{ref}: new head for {num_classes} classes (it had {old} others)")
     if classes is not None:
         model.classes = list(classes)
+    if init_from is not None:
+        initialize(model, init_from)
     return model
 
 

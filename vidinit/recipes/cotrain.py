@@ -126,7 +126,7 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
         },
     )
     classes = {name: list(part.train.classes or ()) for name, part in clips.items()}
-    model = open_model(config.model, *_primary(classes))
+    model = open_model(config.model, *_primary(classes), init_from=config.init_from)
     set_training(model, train)
     spec = set_spec(model, data)
     world, rank = accelerator.num_processes, accelerator.process_index

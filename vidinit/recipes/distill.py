@@ -77,7 +77,7 @@ def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str
     resumed = config.out if resume else None
     clips = from_main(accelerator, lambda: checked(found, data, named(data.train), resumed))
     teachers = [load_teacher(given) for given in settings.teachers]
-    student = open_model(config.model)
+    student = open_model(config.model, init_from=config.init_from)
     set_training(student, train)
     spec = set_spec(student, data)
     if settings.picks > spec.frames:

@@ -70,7 +70,7 @@ def execute(config: FinetuneConfig, *, resume: bool, overwrite: bool) -> dict[st
             "data.mixup and data.cutmix do not mix two labels a clip", "leave them at 0"
         )
     classes = list(rows.classes or ())
-    model = open_model(config.model, len(classes), classes)
+    model = open_model(config.model, len(classes), classes, init_from=config.init_from)
     set_training(model, train)
     noun_head = trained_nouns(config.model, rows)
     spec = set_spec(model, data)

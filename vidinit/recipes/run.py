@@ -13,6 +13,7 @@ from ..engine.run_folder import default_out
 from ..engine.trackers import check_trackers
 from ..errors import UsageError
 from ..processes import in_group
+from .initial import check_initial
 
 _EXECUTE = {
     "cotrain": "cotrain",
@@ -48,7 +49,11 @@ def run(
         raise UsageError("--resume needs the run's folder", "pass --out DIR")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other", "pass one of them")
-    model_folder(config.model)
+    init_from = getattr(config, "init_from", None)
+    if init_from is not None:
+        check_initial(init_from, config.model)
+    if init_from != config.model:
+        model_folder(config.model)
     if config.out is None:
         config.out = str(default_out(command, config.model))
     elif not in_group():  # another process of the group may have begun to write
