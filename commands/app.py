@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from vidinit import __version__
 from vidinit.engine.allocator import keep_freed_memory
-from vidinit.errors import VidinitError
-from vidinit.processes import is_main_process
+from vidinit.errors import Interrupted, VidinitError
+from vidinit.processes import give_way, in_group, is_main_process
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def show_error(text: str) -> None:
-    """One line on stderr, in red on a terminal. In a group of processes the first one speaks."""
-    if is_main_process():
+def show_error(text: str, *, alone: bool = False) -> None:
+    """One line on stderr, in red on a terminal. In a group the first process speaks for all.
+
+    ``alone`` lets any process speak: one that failed, and maybe as the only one.
+    """
+    if is_main_process() or alone:
         typer.secho("error: " + " ".join(text.split()), err=True, fg=typer.colors.RED)
 
 
@@ -86,19 +90,32 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
         except VidinitError as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
-            show_error(str(error))
-            raise typer.Exit(error.exit_code) from None
+            if not isinstance(error, Interrupted):  # which all processes are
+                give_way(to_main=True)
+            show_error(str(error), alone=not isinstance(error, Interrupted))
+            _leave(error.exit_code)
         except Exception as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
+            give_way()  # the end of another process may be all that went wrong here
             first = (str(error).strip().splitlines() or [""])[0]
             show_error(
                 f"unexpected {type(error).__name__}: {first}; this is a fault of vidinit or of the "
-                "machine, --debug shows where"
+                "machine, --debug shows where",
+                alone=True,
             )
-            raise typer.Exit(1) from None
+            _leave(1)
 
     return wrapped
+
+
+def _leave(code: int) -> NoReturn:
+    """End the command. In a group at once: the others may wait for this process without end."""
+    if in_group():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise typer.Exit(code) from None
 
 
 app = typer.Typer(
@@ -126,7 +143,7 @@ def main(
     """Start video recognition models from image models."""
 
 
-STEPPING = ("demo", "distill", "cotrain", "finetune", "eval")  # commands of many steps
+STEPPING = ("demo", "distill", "cotrain", "finetune", "eval", "predict")  # commands of many steps
 
 
 def register() -> None:
@@ -141,6 +158,7 @@ def register() -> None:
         export,
         finetune,
         listing,
+        predict,
         preset,
         profile,
     )
@@ -153,6 +171,7 @@ def register() -> None:
         (cotrain.cotrain, "cotrain", build),
         (finetune.finetune, "finetune", build),
         (evaluate.evaluate, "eval", measure),
+        (predict.predict, "predict", measure),
         (profile.profile, "profile", measure),
         (listing.list_names, "list", measure),
         (export.export, "export", share),

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 def convert(
     source: Annotated[
-        str, typer.Argument(help="timm name, torchvision:NAME, or a file of weights.")
+        str,
+        typer.Argument(help="timm name, torchvision:NAME, hf-hub:USER/NAME, or a file of weights."),
     ],
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="A plan (c2d, i3d, s3d, sts, tsm; s3d@top:2) or a zoo name (sts-r3d50)."
+            "--to", help="A plan (`vidinit list plans`; s3d@top:2) or a zoo name (sts-r3d50)."
         ),
     ],
     weights: Annotated[
@@ -64,6 +65,22 @@ def convert(
             help="replicate: end frames repeated; mean is exact then.", rich_help_panel=RULES
         ),
     ] = "zeros",
+    attention: Annotated[
+        str | None,
+        typer.Option(help="timesformer: divided, joint or space.", rich_help_panel=RULES),
+    ] = None,
+    resizing: Annotated[
+        str | None,
+        typer.Option(help="timesformer: smooth or nearest, of embeddings.", rich_help_panel=RULES),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Of the plan or family, e.g. pools=4 for dist; repeatable.",
+            rich_help_panel=RULES,
+        ),
+    ] = None,
     num_classes: Annotated[
         int | None, typer.Option(help="A new head, at random.", rich_help_panel=RULES)
     ] = None,
@@ -77,6 +94,14 @@ def convert(
         int | None, typer.Option(help="Crop side in pixels.", rich_help_panel=opt.INPUT)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of random weights.", rich_help_panel=opt.INPUT)] = 0,
+    whole: Annotated[
+        bool | None,
+        typer.Option(
+            "--whole/--no-whole",
+            help="Put the frozen tower of dist into the folder; default: if it is not the hub's.",
+            rich_help_panel=RULES,
+        ),
+    ] = None,
     device: opt.Device = None,
     out: opt.Out = None,
     overwrite: opt.Overwrite = False,
@@ -89,11 +114,15 @@ def convert(
         vidinit convert tf_efficientnet_lite0 --to s3d
         vidinit convert resnet50 --to sts-r3d50
         vidinit convert resnet50 --weights resnet50.pth --to i3d@top:4 --json
+        vidinit convert vit_base_patch16_clip_quickgelu_224.openai --to dist --option pools=4
         vidinit convert r2plus1d_34_kinetics.pth --to r2plus1d-34
     """
-    given = opt.passed_on(locals(), "out", "device")
+    given = opt.passed_on(locals(), "out", "device", "option")
     import vidinit
+    from vidinit.conversion.plan_options import parse_options
     from vidinit.engine.run_folder import default_out
+
+    given |= parse_options(option or [], vidinit.convert)
 
     folder = out if out is not None else default_out("convert", to)
     report = vidinit.convert(out=folder, device=device or "auto", **given)
@@ -150,6 +179,13 @@ def print_verdict(console: Console, report: ConversionReport) -> None:
         console.print(f"read from the layout {report.layout}; a video model has no image to equal")
         return
     verdict = "exact" if proof.exact else "[bold]not exact[/]"
+    if proof.isolated is not None:
+        reached = "no gradient reaches it" if proof.isolated else "[bold]gradients reach it[/]"
+        console.print(
+            f"frozen tower: {verdict}, largest difference of a block's output "
+            f"{proof.max_difference:.1e} (largest value {proof.scale:.2f}); {reached}"
+        )
+        return
     console.print(
         f"still clip: {verdict}, largest logit difference {proof.max_difference:.1e} "
         f"(largest logit {proof.scale:.2f})"

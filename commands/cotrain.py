@@ -28,6 +28,14 @@ def cotrain(
             rich_help_panel=opt.INPUT,
         ),
     ] = None,
+    merge_labels: Annotated[
+        bool,
+        typer.Option(
+            "--merge-labels",
+            help="Video sources that have classes in common share a head.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = False,
     val_fraction: opt.ValFraction = None,
     max_bad: opt.MaxBad = None,
     init_from: opt.InitFrom = None,
@@ -43,6 +51,7 @@ def cotrain(
     out: opt.Out = None,
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
@@ -52,10 +61,11 @@ def cotrain(
         vidinit cotrain r3d50 --source k400=kinetics/ --source ssv2=something/,flip=false
         vidinit cotrain runs/convert-s3d-1 --source mine=videos/ --images photos=pictures/
         vidinit cotrain sts-r3d50 --source a=a.txt,share=0.7 --source b=b.txt,share=0.3
+        vidinit cotrain timesformer-b16 --source k400=k400/ --source k700=k700/ --merge-labels
     """
     given = opt.passed_on(locals(), "model", "overrides", "source")
     import vidinit
 
     name, words = opt.split_model(model, overrides)
     result = vidinit.cotrain(name, sources=source, overrides=words, **given)
-    opt.print_training(result, as_json=json)
+    opt.print_training(result, as_json=json, dry_run=dry_run)

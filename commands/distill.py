@@ -24,7 +24,28 @@ def distill(
     teacher: Annotated[
         list[str] | None,
         typer.Option(
-            help="imagenet, imagenet-lite, a timm name, or NAME=FILE; may be repeated.",
+            help="NAME[=FILE][,key=value...]: see `vidinit list teachers`; may be repeated.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
+    picks: Annotated[
+        str | None,
+        typer.Option(
+            help="Frames that teachers see: center, random[:K], uniform:K, all; default random.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the clips that count: those a teacher is most certain of.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps what teachers say of frames; with distill.view=frame.",
             rich_help_panel=opt.INPUT,
         ),
     ] = None,
@@ -47,6 +68,7 @@ def distill(
     out: opt.Out = None,
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
@@ -55,10 +77,12 @@ def distill(
     Examples:
         vidinit distill --teacher imagenet --videos ./raw
         vidinit distill --teacher imagenet-lite --videos ./raw --student runs/convert-s3d-1
-        vidinit distill --teacher resnet50=r50.pth --videos list.txt distill.picks=2
+        vidinit distill --teacher resnet50=r50.pth --videos list.txt --picks random:2
+        vidinit distill --teacher imagenet --teacher dinov2,weight=0.5 --videos ./raw \
+            --cache teachers distill.view=frame
     """
     given = opt.passed_on(locals(), "overrides")
     import vidinit
 
     result = vidinit.distill(overrides=overrides or (), **given)
-    opt.print_training(result, as_json=json)
+    opt.print_training(result, as_json=json, dry_run=dry_run)

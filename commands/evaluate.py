@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vidinit.processes import is_main_process
 
 from . import options as opt
+
+TEXT = "Zero-shot"
 
 # What is printed beside top-1, where the kind of the labels has it.
 SHOWN = (
@@ -48,11 +50,57 @@ def evaluate(
         str | None,
         typer.Option(help="Which source's head of a co-trained model.", rich_help_panel=opt.INPUT),
     ] = None,
+    all_sources: Annotated[
+        bool,
+        typer.Option(
+            "--all-sources",
+            help="Each source of a co-trained model, on its own data.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = False,
+    zero_shot: Annotated[
+        bool,
+        typer.Option(
+            "--zero-shot", help="Compare videos with texts of the classes.", rich_help_panel=TEXT
+        ),
+    ] = False,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class names, one a line, or json or csv; default: the data's.",
+            rich_help_panel=TEXT,
+        ),
+    ] = None,
+    templates: Annotated[
+        str | None,
+        typer.Option(
+            help="What names are put into: raw (default), video, action, or a file.",
+            rich_help_panel=TEXT,
+        ),
+    ] = None,
+    text_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Text tower, as ViT-B-16-quickgelu/openai; default: the image tower's own.",
+            rich_help_panel=TEXT,
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Text embeddings in a file instead.", rich_help_panel=TEXT),
+    ] = None,
+    ensemble: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of DiST's image tower in the logits; 0.5 in its code.",
+            rich_help_panel=TEXT,
+        ),
+    ] = None,
     config: opt.Config = None,
     batch_size: opt.BatchSize = None,
     seed: opt.Seed = None,
     device: opt.Device = None,
-    precision: opt.Precision = None,
+    precision: opt.MeasurePrecision = None,
     processes: opt.Processes = 1,
     out: opt.Out = None,
     overwrite: opt.Overwrite = False,
@@ -65,6 +113,8 @@ def evaluate(
         vidinit eval runs/finetune-mine-1 --data videos/
         vidinit eval runs/finetune-mine-1 --data videos/ --multi-view --json
         vidinit eval runs/cotrain-r3d50-1 --val ssv2.txt --head ssv2
+        vidinit eval runs/cotrain-r3d50-1 --all-sources
+        vidinit eval runs/dist --val ucf101/ --zero-shot --classes ucf101.txt --ensemble 0.5
     """
     given = opt.passed_on(locals(), "overrides")
     import vidinit
@@ -73,14 +123,21 @@ def evaluate(
     if json:
         opt.print_json(result)
     elif is_main_process():
-        low, high = result["top1_interval"]
-        typer.echo(
-            f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "
-            + "   ".join(f"{name} {result[key]:.3f}" for key, name in SHOWN if key in result)
-        )
-        missing = f", {len(result['missing'])} missing" if result["missing"] else ""
-        typer.echo(
-            f"{result['videos']} videos, {result['clips']} clips x {result['crops']} crops each, "
-            f"probabilities averaged{missing}"
-        )
-        typer.echo(f"report: {result['out']}/report.html")
+        for name, own in result.get("sources", {"": result}).items():
+            if name:
+                typer.echo(f"{name}:")
+            _tell(own)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    low, high = result["top1_interval"]
+    typer.echo(
+        f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "
+        + "   ".join(f"{name} {result[key]:.3f}" for key, name in SHOWN if key in result)
+    )
+    missing = f", {len(result['missing'])} missing" if result["missing"] else ""
+    typer.echo(
+        f"{result['videos']} videos, {result['clips']} clips x {result['crops']} crops each, "
+        f"probabilities averaged{missing}"
+    )
+    typer.echo(f"report: {result['out']}/report.html")

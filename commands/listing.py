@@ -36,7 +36,9 @@ def list_names(
     elif kind == "plans":
         rows = {k: v for k, v in names.PLANS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "teachers":
-        rows = {k: v for k, v in names.TEACHERS.items() if fnmatch.fnmatch(k, pattern)}
+        from vidinit.zoo.teachers import TEACHERS
+
+        rows = {k: t.described() for k, t in TEACHERS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "layouts":
         from vidinit.conversion.layouts.layout import LAYOUTS
 

@@ -63,8 +63,11 @@ Lr = Annotated[
     float | None, typer.Option(help="train.lr", rich_help_panel=TRAINING, show_default=False)
 ]
 BatchSize = Annotated[
-    int | None,
-    typer.Option(help="data.batch_size, per process", rich_help_panel=TRAINING),
+    str | None,
+    typer.Option(
+        help="data.batch_size, per process: a number, or in training auto.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option(help="Of everything random; default 0.", rich_help_panel=TRAINING)
@@ -73,7 +76,18 @@ Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=TRAINING)
 ]
 Precision = Annotated[
-    str | None, typer.Option(help="fp32, bf16 or fp16.", rich_help_panel=TRAINING)
+    str | None,
+    typer.Option(
+        help="fp32, bf16, fp16; default auto: bf16 on GPUs that are fast at it, else fp32.",
+        rich_help_panel=TRAINING,
+    ),
+]
+MeasurePrecision = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32, bf16 or fp16; default fp32, so that a result is the same on all devices.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 Processes = Annotated[
     int, typer.Option(help="Processes on this machine.", rich_help_panel=TRAINING)
@@ -91,6 +105,14 @@ Out = Annotated[
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what a run wrote.", rich_help_panel=OUTPUT)
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Show configuration, shapes and memory, take one step, write nothing.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="The result as JSON on stdout.", rich_help_panel=OUTPUT)
@@ -122,12 +144,12 @@ def print_json(value: Any) -> None:
         typer.echo(json.dumps(value, indent=2))
 
 
-def print_training(result: dict[str, Any], *, as_json: bool) -> None:
+def print_training(result: dict[str, Any], *, as_json: bool, dry_run: bool) -> None:
     """The end of a training command."""
     if as_json:
         print_json(result)
     elif is_main_process():
-        from vidinit.report.summary import summary
+        from vidinit.report.summary import dry_run_summary, summary
 
-        for line in summary(result):
+        for line in dry_run_summary(result) if dry_run else summary(result):
             typer.echo(line)

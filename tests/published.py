@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import published_transformers as transformers
+
 STS_K400 = {
     # model: lr, batch, epochs, frames, stride, size, short side, precise BN, decay of norms
     "sts-r3d50": (0.02, 128, 50, 8, 8, 224, 256, 200, True),
@@ -63,31 +65,9 @@ PRETRAINING = {
     "distill.temperature": 1,
 }
 HMDB = {**DISTINIT, "data.split": 1, "train.lr_batch": 32, "train.weight_decay": 0.005}
-VIDEOMAE = {
-    "data.frames": 16,
-    "data.stride": 4,
-    "data.sampling": "dense",
-    "data.size": 224,
-    "data.flip": True,
-    "data.min_area": 0.08,
-    "data.repeats": 2,
-    "data.randaug": "rand-m7-n4-mstd0.5-inc1",
-    "data.erasing": 0.25,
-    "data.mixup": 0.8,
-    "data.cutmix": 1,
-    "train.optimizer": "adamw",
-    "train.betas": (0.9, 0.999),
-    "train.lr": 5e-4,
-    "train.lr_batch": 2 * 256,  # the rate is for 256 videos, of each of which there are two clips
-    "train.warmup_epochs": 5,
-    "train.warmup_lr": 1e-6,
-    "train.weight_decay": 0.05,
-    "train.decay_all": False,
-    "train.label_smoothing": 0.1,
-    "train.clip_grad": None,
-}
 
 PUBLISHED: dict[str, dict[str, Any]] = {
+    **transformers.PUBLISHED,
     **{
         f"finetune/{model}_k400": {
             **STS,
@@ -202,22 +182,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
             "r3d-18_hmdb51-scratch",
         )
     },
-    "finetune/c2d-vit_base_patch16_224_k400": {
-        **VIDEOMAE,
-        "train.epochs": 75,
-        "train.min_lr": 1e-6,
-        "train.layer_decay": 0.75,
-        "train.drop_path": 0.1,
-        "train.dropout": 0,
-    },
-    "finetune/c2d-vit_base_patch16_224_ucf101": {
-        **VIDEOMAE,
-        "train.epochs": 100,
-        "train.min_lr": 1e-5,
-        "train.layer_decay": 0.7,
-        "train.drop_path": 0.2,
-        "train.dropout": 0.5,
-    },
     "finetune/sts-r3d50_small": {
         "train.lr": 1e-3,
         "train.lr_batch": 2 * 256,
@@ -246,12 +210,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 FIGURES = {  # top-1 that the header has to name
+    **transformers.FIGURES,
     "cotrain/r3d50_videos-images": "77.3",
     "distill/r2plus1d-18_kinetics": "43.2",
     "distill/r2plus1d-18_kinetics-32f": "54.9",
     "distill/r3d-18_kinetics": "39.9",
-    "finetune/c2d-vit_base_patch16_224_k400": "81.5",
-    "finetune/c2d-vit_base_patch16_224_ucf101": "91.3",
     "finetune/r2plus1d-18_hmdb51": "43.2",
     "finetune/r2plus1d-18_hmdb51-32f": "54.9",
     "finetune/r2plus1d-18_hmdb51-scratch": "24.1",
@@ -272,11 +235,11 @@ FIGURES = {  # top-1 that the header has to name
     "finetune/sts-x3d-s_ssv2": "58.3",
 }
 VIEWS = {  # clips, crops, data.size and data.crop_pct of the command that scores
+    **transformers.VIEWS,
     **{f"finetune/{m}_k400": (10, 3, 192 if m == "sts-x3d-s" else 256, 1.0) for m in STS_K400},
     **{f"finetune/{m}_ssv2": (1, 3, 256, 1.0) for m in STS_SSV2},
     "finetune/s3d_k400": (1, 1, None, None),
     "finetune/slowonly-r50_in1k": (1, 1, None, None),
     **{n: (10, 1, None, None) for n in PUBLISHED if "_hmdb51" in n},
-    **{n: (5, 3, None, 1.0) for n in PUBLISHED if "vit_base" in n},
     "cotrain/r3d50_videos-images": (10, 3, 256, 1.0),
 }

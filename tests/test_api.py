@@ -24,7 +24,7 @@ from vidinit.demo.run import run_demo
 
 ONLY_CLI = {"json", "debug"}
 PAIRS = [
-    (convert.convert, vidinit.convert, set()),
+    (convert.convert, vidinit.convert, {"option"}),
     (distill.distill, vidinit.distill, set()),
     (cotrain.cotrain, vidinit.cotrain, {"source"}),
     (finetune.finetune, vidinit.finetune, set()),

@@ -100,7 +100,7 @@ SENTENCES = [
     "train.freeze in {}:10: True is no value for it (YAML reads",
     "train.label_smoothing in {}:11: input should be less than 1, not 2",
     "train.trackers.0 in {}:12: input should be 'tensorboard' or 'wandb', not 'wandbb' (did you",
-    "data.flip in {}:14: input should be a valid boolean or 'auto', not 'maybe'",
+    "data.flip in {}:14: input should be a valid boolean or 'auto' or 'swap', not",
     "data.short in {}:15: False is no value for it (YAML reads",
     "data.train in {}:16: input should be a valid string or a valid list, not 2019 (quote it",
     "'eval' in {}:17 is a section and takes no value",

@@ -17,14 +17,14 @@ _PUBLIC = {
     "cotrain": "vidinit.recipes.api",
     "create_model": "vidinit.zoo.build",
     "distill": "vidinit.recipes.api",
-    "evaluate": "vidinit.recipes.api",
+    "evaluate": "vidinit.recipes.evaluation",
     "export": "vidinit.conversion.export",
     "finetune": "vidinit.recipes.api",
     "list_models": "vidinit.zoo.names",
     "load": "vidinit.checkpoint",
-    "predict": "vidinit.engine.predict",
+    "predict": "vidinit.recipes.predict",
     "prepare_data": "vidinit.recipes.prepare",
-    "profile": "vidinit.measure.profile",
+    "profile": "vidinit.recipes.profile",
     "VidinitError": "vidinit.errors",
 }
 _ROOMS = (
@@ -75,11 +75,12 @@ if TYPE_CHECKING:
     from .checkpoint import load
     from .conversion.convert import convert
     from .conversion.export import export
-    from .engine.predict import predict
     from .errors import VidinitError
-    from .measure.profile import profile
-    from .recipes.api import cotrain, distill, evaluate, finetune
+    from .recipes.api import cotrain, distill, finetune
     from .recipes.check import check_data
+    from .recipes.evaluation import evaluate
+    from .recipes.predict import predict
     from .recipes.prepare import prepare_data
+    from .recipes.profile import profile
     from .zoo.build import create_model
     from .zoo.names import list_models

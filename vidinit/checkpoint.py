@@ -29,6 +29,10 @@ FORMAT = 1
 OURS = {
     *(WEIGHTS, CARD, "config.yaml", "metrics.jsonl", "data_health.json", "split.json"),
     *("checkpoints", "model", "report.html", "result.json", "predictions.csv", "profile.json"),
+    "first_pass.npz",
+    "timelines",  # of predict
+    "profile.html",
+    "sources",  # of an evaluation of all sources
     # a demo's folder
     *("clips", "unlabelled", "converted", "image", "distilled", "eval"),
     *("image-model", "from-scratch", "from-converted", "from-distilled"),
@@ -95,15 +99,21 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def save_model(
-    model: VideoModel, folder: str | Path, heads: dict[str, nn.Linear] | None = None, **card: Any
+    model: VideoModel,
+    folder: str | Path,
+    heads: dict[str, nn.Linear] | None = None,
+    statistics: dict[str, dict[str, Tensor]] | None = None,
+    **card: Any,
 ) -> Path:
-    """Write a model folder.
+    """Write a model folder, without the frozen tower of a DiST model that is had by reference.
 
     Args:
         model: its name, options, spec, classes, kind of labels and lineage are recorded.
         folder: replaced as a whole if it is there.
         heads: further heads by name: of a trunk trained on several sources, or the nouns'.
-        card: further entries of model.yaml (``head_classes``: name to class names).
+        statistics: by source, buffers that its model has in place of the model's own, by name.
+        card: further entries of model.yaml (``head_classes``: name to class names; ``merged``: by
+            source, the head that it shares and which of its outputs are the source's).
 
     Raises:
         UsageError: for a fused model, whose weights no model could load.
@@ -116,11 +126,16 @@ def save_model(
     from safetensors.torch import save
 
     from . import __version__
+    from .zoo.dist_reference import with_reference
 
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    own, tower = with_reference(model)
+    state = {k: v.detach().cpu().contiguous() for k, v in own.items()}
     for name, head in (heads or {}).items():
         state[f"heads.{name}.weight"] = head.weight.detach().cpu().contiguous()
         state[f"heads.{name}.bias"] = head.bias.detach().cpu().contiguous()
+    for source, buffers in (statistics or {}).items():
+        for key, buffer in buffers.items():
+            state[f"statistics.{source}.{key}"] = buffer.detach().cpu().contiguous()
     described = {
         "format": FORMAT,
         "vidinit": __version__,
@@ -130,7 +145,10 @@ def save_model(
         "clip": model.spec.as_dict(),
         "classes": model.classes,
         "kind": model.label_kind,
+        "still": model.still,
+        **({} if model.pooler is None else {"pooler": model.pooler.settings()}),
         "lineage": model.lineage,
+        **tower,
         **card,
     }
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
@@ -183,6 +201,12 @@ def label_kind_of(ref: str | Path) -> LabelKind | None:
     return None if folder is None else _kind(read_card(folder))
 
 
+def name_of(ref: str | Path) -> str:
+    """The name of the model in a model folder or run folder, or the zoo name itself."""
+    folder = model_folder(ref)
+    return str(ref) if folder is None else str(read_card(folder)["name"])
+
+
 def _kind(card: dict[str, Any]) -> LabelKind:
     return card.get("kind", "single")  # older folders have no other
 
@@ -207,13 +231,27 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
     if head is not None and head not in heads:
         has = f"it has {', '.join(heads)}" if heads else "it has one head only"
         raise UsageError(f"{place} has no head '{head}'", has)
-    if head is not None and f"heads.{head}.weight" in state:  # the primary one is the model's own
-        state["head.weight"] = state[f"heads.{head}.weight"]
-        state["head.bias"] = state[f"heads.{head}.bias"]
+    if head is not None:
+        _choose(head, card, state)
     model = _build(place, card, state)
     if head is not None:
         model.classes, model.label_kind = heads[head], "single"
+        if head in card.get("source_clips", {}):
+            from .zoo.base import ClipSpec
+
+            model.spec = ClipSpec.from_dict(card["source_clips"][head])
     return model
+
+
+def _choose(source: str, card: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Make one source's head, and its statistics of norms, the model's own; in place."""
+    merged = card.get("merged", {}).get(source)
+    head = merged["head"] if merged else source
+    for key in ("weight", "bias"):
+        kept = state.get(f"heads.{head}.{key}", state[f"head.{key}"])  # the first is the model's
+        state[f"head.{key}"] = kept[merged["outputs"]] if merged else kept
+    own = f"statistics.{source}."
+    state.update({k.removeprefix(own): v for k, v in state.items() if k.startswith(own)})
 
 
 def load_pair(folder: str | Path) -> PairModel:
@@ -253,15 +291,31 @@ def _read(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
 
 def _build(place: Path, card: dict[str, Any], state: dict[str, Tensor]) -> VideoModel:
     """The model that a card describes, with the tensors that are its own."""
+    from .zoo.attentive import AttentivePooler
     from .zoo.base import ClipSpec
     from .zoo.build import create_model
+    from .zoo.dist import DistModel
+    from .zoo.dist_reference import load_beside, rebuild
     from .zoo.image import load_exactly
 
-    own = {k: v for k, v in state.items() if not k.startswith("heads.")}
-    model = create_model(card["name"], num_classes=own["head.weight"].shape[0], **card["options"])
-    load_exactly(model, own, str(place))
-    model.spec = ClipSpec.from_dict(card["clip"])
+    own = {k: v for k, v in state.items() if not k.startswith(("heads.", "statistics."))}
+    classes = len(own["head.weight"]) if "head.weight" in own else 0
+    if "tower" in card:
+        model: VideoModel = rebuild(place, card, classes)
+    else:
+        model = create_model(card["name"], num_classes=classes, **card["options"])
+    model.spec = ClipSpec.from_dict(card["clip"])  # first: some parameters go by the clip
+    if "head.embeddings" in own:
+        assert isinstance(model, DistModel)
+        model.set_text(own["head.embeddings"], card["classes"])
+    if "pooler" in card:
+        model.pooler = AttentivePooler(model.num_features, **card["pooler"])
+    if "tower" in card:
+        load_beside(model, own, str(place))
+    else:
+        load_exactly(model, own, str(place))
     model.classes = card["classes"]
     model.label_kind = _kind(card)
+    model.still = card.get("still", "center")  # older folders know no other
     model.lineage = list(card["lineage"])
     return model.eval()

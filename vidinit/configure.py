@@ -8,7 +8,7 @@ once, each error with the layer (file and line) that caused it. Where each value
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from .config import COMMANDS, RunConfig, SourceConfig
+from .contradictions import contradictions
 from .errors import UsageError, suggest
 from .layers import COMMAND_LINE, Layer, file_layer, override_layer
 from .preset_files import find_preset, preset_path
@@ -123,7 +124,13 @@ def _merged(cls: type[C], layers: list[Layer]) -> Resolved[C]:
     try:
         config = cls.model_validate(_nested(merged))
     except ValidationError as error:
-        raise UsageError("; ".join([*problems, *_wrong_values(error, fields, source)])) from error
+        found = _by_key(error, fields)
+        problems += _wrong_values(found, source)
+        lost = {key for key in fields if any(_holds(key, w) or _holds(w, key) for w in found)}
+        rest = {key: value for key, value in merged.items() if key not in lost}
+        right = cls.model_validate(_nested({"model": "", **rest}))
+        raise UsageError("; ".join([*problems, *_together(right, source, lost)])) from error
+    problems += _together(config, source)
     if problems:
         raise UsageError("; ".join(problems))
     return Resolved(config, {k: source[k].where(k) if k in source else DEFAULT for k in fields})
@@ -144,13 +151,32 @@ def _misplaced(key: str, value: Any, layer: Layer, fields: Mapping[str, FieldInf
     return ""
 
 
-def _wrong_values(
-    error: ValidationError, fields: Mapping[str, FieldInfo], source: Mapping[str, Layer]
+def _together(
+    config: RunConfig, source: Mapping[str, Layer], lost: Collection[str] = ()
 ) -> list[str]:
-    """One sentence for each key with a wrong value, whatever members its type has."""
+    """One sentence for each contradiction, but for those that rest on a lost value."""
+    problems = []
+    for keys, text in contradictions(config):
+        if not any(key in lost for key in keys):
+            places = dict.fromkeys(source[key].where(key) for key in keys if key in source)
+            problems.append(f"{text} (in {' and '.join(places)})")
+    return problems
+
+
+def _holds(section: str, key: str) -> bool:
+    return section in ("", key) or key.startswith(f"{section}.")
+
+
+def _by_key(error: ValidationError, fields: Mapping[str, FieldInfo]) -> dict[str, list[Any]]:
+    """Pydantic's errors by the dotted key of the value."""
     by_key: dict[str, list[Any]] = {}
     for item in error.errors():
         by_key.setdefault(_key_of(item["loc"], fields, item["type"]), []).append(item)
+    return by_key
+
+
+def _wrong_values(by_key: Mapping[str, list[Any]], source: Mapping[str, Layer]) -> list[str]:
+    """One sentence for each key with a wrong value, whatever members its type has."""
     problems = []
     for key, items in by_key.items():
         layer = next((source[k] for k in _parents(key) if k in source), None)
@@ -161,6 +187,8 @@ def _wrong_values(
         elif first["type"] == "extra_forbidden":
             tip = _tip(suggest(key.rpartition(".")[2], SourceConfig.model_fields))
             problems.append(f"unknown key '{key}'{where}{tip}")
+        elif first["type"] == "told":  # a field's own words, which say all
+            problems.append(f"{key}{where}: {first['msg']}")
         else:
             wanted = [item["msg"].partition(", unable")[0] for item in items]
             wanted = [text[0].lower() + text[1:] for text in wanted]

@@ -214,6 +214,38 @@ NAMES = {
         *ends("classifier"),
     ],
     ("sts-ir-csn-50", "sts-image"): ["get_feature.layer4.2.conv2.0.conv.weight"],
+    ("timesformer-vit_tiny_patch16_224", "timesformer"): [
+        "cls_token",
+        "pos_embed",
+        "time_embed",
+        "patch_embed.proj.weight",
+        "blocks.0.temporal_norm1.bias",
+        "blocks.3.temporal_attn.qkv.weight",
+        "blocks.3.temporal_attn.proj.bias",
+        "blocks.11.temporal_fc.weight",
+        "blocks.11.attn.qkv.bias",
+        "blocks.11.mlp.fc2.weight",
+        "norm.weight",
+        "head.bias",
+    ],
+    ("timesformer-vit_tiny_patch16_224", "transformers"): [
+        "timesformer.embeddings.cls_token",
+        "timesformer.embeddings.position_embeddings",
+        "timesformer.embeddings.time_embeddings",
+        "timesformer.embeddings.patch_embeddings.projection.weight",
+        "timesformer.encoder.layer.0.layernorm_before.weight",
+        "timesformer.encoder.layer.0.layernorm_after.weight",
+        "timesformer.encoder.layer.0.attention.attention.qkv.weight",
+        "timesformer.encoder.layer.0.attention.output.dense.bias",
+        "timesformer.encoder.layer.11.temporal_layernorm.weight",
+        "timesformer.encoder.layer.11.temporal_attention.attention.qkv.bias",
+        "timesformer.encoder.layer.11.temporal_attention.output.dense.weight",
+        "timesformer.encoder.layer.11.temporal_dense.weight",
+        "timesformer.encoder.layer.11.intermediate.dense.weight",
+        "timesformer.encoder.layer.11.output.dense.weight",
+        "timesformer.layernorm.bias",
+        "classifier.weight",
+    ],
 }
 ENTRIES = {
     **{("s3d", layout): 464 for layout in ("torchvision", "kylemin")},
@@ -249,7 +281,7 @@ def test_names_and_round_trip(name, layout):
     assert not [key for key in NAMES[name, layout] if key not in state]
     assert len(state) == ENTRIES.get((name, layout), len(model.state_dict()))
     kernels = {v.dim() for k, v in state.items() if k.endswith("weight") and v.dim() > 2}
-    assert kernels == ({4} if name == "tsm-r50" else {5})
+    assert kernels == ({4} if name.startswith(("tsm-", "timesformer-")) else {5})
     found = recognize(state)
     assert found is not None and found.layout == layout and not found.refusal
     made = create_model(found.target, num_classes=found.num_classes, **found.options)
@@ -266,4 +298,5 @@ def test_names_and_round_trip(name, layout):
 
 def test_every_layout_has_names_here():
     # pytorchvideo itself is installed: tests/conversion/test_layouts.py compares with it.
-    assert {layout for _, layout in NAMES} | {"pytorchvideo"} == set(LAYOUTS)
+    # dist has tests of its own: tests/conversion/test_dist.py.
+    assert {layout for _, layout in NAMES} | {"pytorchvideo", "dist"} == set(LAYOUTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -20,7 +21,6 @@ from support import MODEL, SMALL
 from zygote import Run, Zygote
 
 from vidinit.engine import checkpoint_folders as folders
-from vidinit.engine import resume
 
 # Whatever could lose its state between two steps.
 EXACT = [
@@ -106,7 +106,7 @@ def assert_same_run(out: Path, reference: Path) -> None:
     """Weights, what a checkpoint holds, and metrics are those of the other run."""
     weights = [(run / "model" / "model.safetensors").read_bytes() for run in (out, reference)]
     assert weights[0] == weights[1], "the saved weights"
-    ours, theirs = (resume.newest(run / "checkpoints") for run in (out, reference))
+    ours, theirs = (folders.newest(run / "checkpoints") for run in (out, reference))
     assert ours is not None and theirs is not None and ours.name == theirs.name
     files = {p.relative_to(theirs) for p in theirs.rglob("*") if p.is_file()}
     assert {p.relative_to(ours) for p in ours.rglob("*") if p.is_file()} == files
@@ -115,10 +115,14 @@ def assert_same_run(out: Path, reference: Path) -> None:
         if name.suffix in (".bin", ".pkl"):
             states = [torch.load(place / name, weights_only=False) for place in (ours, theirs)]
             assert same(*states), name
+        elif name.name == "progress.json":  # of which the seconds spent are nobody's
+            told = [json.loads((place / name).read_text()) for place in (ours, theirs)]
+            assert all(one.pop("spent") for one in told)
+            assert told[0] == told[1]
         else:
             assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
-    told = [[row for row in rows_of(r) if not TIMES & row.keys()] for r in (out, theirs.parents[1])]
-    assert told[0] == told[1]
+    rows = [[row for row in rows_of(r) if not TIMES & row.keys()] for r in (out, theirs.parents[1])]
+    assert rows[0] == rows[1]
 
 
 def kill_and_resume(zygote: Zygote, line: list[str], out: Path, at: list[int], seed: int) -> Run:
@@ -131,7 +135,8 @@ def kill_and_resume(zygote: Zygote, line: list[str], out: Path, at: list[int], s
         time.sleep(rng.uniform(0, 0.15))
         main = psutil.Process(run.pid)
         for process in [main, *main.children(recursive=True)]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a worker may end by itself just now
+                process.kill()
         assert run.wait() == -signal.SIGKILL, "it ended before it was killed"
         resumed = ["--resume"]
     run = zygote.start(*line, "--out", out, *resumed)
@@ -174,6 +179,20 @@ def test_two_killed_processes_end_with_the_same_bits(zygote, lines, unbroken, tm
     assert_same_run(tmp_path / "run", reference)
 
 
+@pytest.mark.slow
+def test_a_killed_distillation_goes_on_with_its_cache(zygote, lines, tmp_path):
+    def line(name: str) -> list[str]:
+        more = ["--keep", "0.5", "--picks", "random:2", "distill.view=frame", "distill.size=32"]
+        return [*lines["distill"], *more, "--cache", str(tmp_path / name)]
+
+    reference = tmp_path / "reference"
+    run = zygote.start(*line("cache-1"), "--out", reference)
+    assert run.wait() == 0, run.err
+    at = some_steps(steps_done(reference), 4, seed=3)
+    kill_and_resume(zygote, line("cache-2"), tmp_path / "run", at, seed=3)
+    assert_same_run(tmp_path / "run", reference)
+
+
 def test_a_killed_run_leaves_no_decoding_workers(zygote, lines, tmp_path):
     run = zygote.start(*lines["finetune"], "--out", tmp_path / "run")
     wait_for_step(tmp_path / "run", 1, run)
@@ -198,7 +217,7 @@ def test_signals_save_within_a_step_and_say_how_to_go_on(
     seen = steps_done(out)
     os.kill(run.pid, number)
     assert run.wait() == code, run.err
-    newest = resume.newest(out / "checkpoints")
+    newest = folders.newest(out / "checkpoints")
     assert newest is not None, run.err
     assert folders.step_of(newest) == steps_done(out)
     assert seen <= steps_done(out) <= seen + 2, "the step under way, and one that had just ended"
@@ -225,7 +244,7 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(zygote, lines, unbroken,
     told = run.err.splitlines()[-1]
     assert told.startswith("error: cannot write the checkpoint") and "MB are free" in told
     assert not list((out / "checkpoints").glob(".*"))
-    newest = resume.newest(out / "checkpoints")
+    newest = folders.newest(out / "checkpoints")
     assert newest is not None and newest.name in told
     again = zygote.start(*line, "--out", out, "--resume")
     assert again.wait() == 0, again.err

@@ -11,6 +11,7 @@ from zoo_support import on_meta
 
 import vidinit
 from vidinit.config import TrainConfig
+from vidinit.data.label_spaces import label_spaces
 from vidinit.engine.optim import make_optimizer, parameter_groups
 from vidinit.engine.schedule import set_lr
 from vidinit.errors import UsageError
@@ -115,7 +116,7 @@ def test_what_timm_exempts_has_no_weight_decay():
 
 def test_layer_decay_goes_with_the_scales_of_temporal_kernels_and_heads():
     classes = {"one": ["a", "b"], "two": ["c", "d", "e"]}
-    task = CotrainTask(on_meta("r2plus1d-18"), classes, image_sources=set())
+    task = CotrainTask(on_meta("r2plus1d-18"), label_spaces(classes), image_sources=set())
     config = TrainConfig(lr=1.0, layer_decay=0.5, head_lr_scale=3, temporal_lr_scale=10)
     rates = by_name(task, groups_of(task, config), "lr")
     assert rates["model.stem.0.weight"] == 0.5**9

@@ -17,7 +17,7 @@ from vidinit.data.pixels.transforms import eval_crops
 from vidinit.data.readers import open_video
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Sampling, eval_indices
-from vidinit.engine.fit import make_accelerator
+from vidinit.engine.accelerators import make_accelerator
 from vidinit.engine.metrics import pair_label
 from vidinit.engine.predict import predict_file
 from vidinit.engine.scoring import Scores, probabilities_of, score, views_of, wilson

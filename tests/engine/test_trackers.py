@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import importlib.machinery
+import json
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 from accelerate import PartialState
+from support import MODEL, SMALL
 
 from vidinit.engine.trackers import Trackers, check_trackers
 from vidinit.errors import UsageError
@@ -220,10 +223,38 @@ def test_tensorboard_itself(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_draws_what_it_writes(motion_set: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    import vidinit
+
+    run = tmp_path / "run"
+    given = [*SMALL, "train.log_every=1", "train.trackers=[tensorboard]"]
+    vidinit.finetune(MODEL, data=motion_set, out=run, overrides=given, epochs=2)
+    written: dict[str, list[tuple[int, float]]] = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        step = row.pop("step")
+        for name, value in row.items():
+            written.setdefault(name, []).append((step, pytest.approx(value, rel=1e-6)))
+    events = EventAccumulator(str(run / "events")).Reload()
+    drawn = {n: [(e.step, e.value) for e in events.Scalars(n)] for n in events.Tags()["scalars"]}
+    assert drawn == written and {"loss", "lr", "top1", "clips_per_second"} <= set(drawn)
+    assert [step for step, _ in drawn["loss"]] == [1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.slow
 def test_wandb_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    with Trackers.open(["wandb"], tmp_path, config=CONFIG) as trackers:
-        trackers.log({"loss": 0.5}, 1)
-    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    for step, value in ((0, 0.515625), (1, 0.265625)):
+        time.sleep(1.1 * step)  # W&B names folders by the second
+        with Trackers.open(["wandb"], tmp_path, config=CONFIG, step=step) as trackers:
+            trackers.log({"loss": value}, step + 1)
+    name = (tmp_path / "wandb" / "run-id").read_text()
+    files = sorted(tmp_path.glob(f"wandb/offline-run-*/run-{name}.wandb"))
+    assert len(files) == 2, "a resumed run is sent to the same curves"
+    for file, value in zip(files, (b"0.515625", b"0.265625"), strict=True):
+        # A log of protobufs, whose values are JSON.
+        assert value in file.read_bytes() and b"finetune" in file.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from support import MODEL, SMALL, json_of, run_cli
 
 import vidinit
+from vidinit.engine import checkpoint_folders as folders
 from vidinit.engine import resume
 from vidinit.errors import UsageError
 
@@ -32,7 +34,7 @@ def test_resume_of_nothing_starts_from_step_0(motion_set, tmp_path, capsys):
 
 
 def test_resume_with_another_configuration_is_refused(trained, motion_set):
-    last = resume.newest(trained / "checkpoints")
+    last = folders.newest(trained / "checkpoints")
     aside = last.rename(last.with_name("aside"))  # now it ends in the middle
     try:
         with pytest.raises(UsageError, match=r"started with train.lr=0.01, now it is 0.5"):
@@ -57,6 +59,21 @@ def test_resume_in_a_folder_of_something_else_touches_nothing(motion_set, tmp_pa
         )
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
     assert (tmp_path / "config.yaml").read_text() == "my: own\n"
+
+
+def test_a_resumed_run_counts_its_time_from_its_first_start(trained, motion_set, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True)
+    shutil.rmtree(folders.newest(run / "checkpoints"))
+    before = resume.read_progress(folders.newest(run / "checkpoints")).spent
+    result = vidinit.finetune(
+        MODEL, data=motion_set, out=run, overrides=SMALL, epochs=2, resume=True
+    )
+    after = resume.read_progress(folders.newest(run / "checkpoints")).spent
+    assert (before["clips"], after["clips"]) == (12, 24)
+    assert result["clips_per_second"] == pytest.approx(24 / after["training"])
+    here = after["training"] - before["training"]
+    assert here > 0 and result["seconds"] > before["seconds"] + here
 
 
 def test_two_processes_train_and_evaluate_as_one(motion_set, tmp_path):

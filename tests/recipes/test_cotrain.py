@@ -6,58 +6,116 @@ import pytest
 from support import MODEL, SMALL, json_of, run_cli
 
 import vidinit
-from vidinit.errors import UsageError
-from vidinit.recipes.cotrain import mixture
+from vidinit.config import CotrainConfig, SourceConfig
+from vidinit.data.sources import train_val
+from vidinit.recipes import cotrain
+from vidinit.recipes.clips import checked_split
+from vidinit.recipes.mixing import Mixture, Source, make_source
+from vidinit.zoo.base import ClipSpec
 
 
-def test_shares_are_given_or_follow_the_steps_alone():
-    assert mixture([None, None], [30, 10]) == [0.75, 0.25]
-    assert mixture([None, 0.6, None], [30, 500, 10]) == pytest.approx([0.3, 0.6, 0.1])
-    assert mixture([2.0, 1.0], [30, 10]) == [2.0, 1.0]
-    with pytest.raises(UsageError, match="leave nothing"):
-        mixture([1.0, None], [30, 10])
-
-
-def test_each_source_gets_its_steps_and_is_scored(motion_set, picture_set, tmp_path):
+def test_each_source_gets_its_steps_and_is_scored(motion_set, picture_set, tmp_path, capsys):
     run = tmp_path / "run"
     result = vidinit.cotrain(
         MODEL,
         sources=[f"motion={motion_set},share=0.25,flip=false"],
         images=[f"color={picture_set},batch_size=4"],
         out=run,
-        overrides=[*SMALL, "train.log_every=1"],
+        overrides=[*SMALL, "train.log_every=1", "train.lr_batch=8"],
         epochs=3,
     )
-    # 3 steps of motion alone and 4 of color make 7 an epoch; a quarter of them, rounded, is 2.
-    assert result["sources"] == {"motion": {"steps_per_epoch": 2}, "color": {"steps_per_epoch": 5}}
+    # An epoch is one pass over the first source: its 3 steps are a quarter.
+    plan = {name: row["steps_per_epoch"] for name, row in result["sources"].items()}
+    assert plan == {"motion": 3, "color": 9}
+    assert result["sources"]["color"]["passes_per_epoch"] == pytest.approx(9 * 4 / 18)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for epoch in (1, 2, 3):
         steps = [row for row in rows if row.get("epoch") == epoch and "loss" in row]
-        assert sum("loss_motion" in row for row in steps) == 2
-        assert sum("loss_color" in row for row in steps) == 5
+        assert sum("loss_motion" in row for row in steps) == 3
+        assert sum("loss_color" in row for row in steps) == 9
     assert {"top1_motion", "top1_color"} <= set(rows[-1])
     assert result["best"] == max(row["top1_motion"] for row in rows if "top1_motion" in row)
+    said = capsys.readouterr().err
+    rate = "peak learning rate 0.005 (train.lr=0.01 x 4 / train.lr_batch=8)"
+    assert f"motion: 4 clips a step (data.batch_size=4), {rate}\n" in said
+    assert rows[0]["lr"] == pytest.approx(0.005), "the cosine's first step"
 
 
-def test_a_stopped_run_takes_the_same_batches(motion_set, picture_set, tmp_path):
-    """Batches of the second half of an epoch do not depend on who took the first half."""
-    from vidinit.config import CotrainConfig, SourceConfig
-    from vidinit.data.sources import train_val
-    from vidinit.recipes import cotrain
-    from vidinit.recipes.clips import CheckedSplit, checked_split
-    from vidinit.zoo.base import ClipSpec
-
+def make(motion_set, *, world: int = 1, **own: object) -> tuple[Source, CotrainConfig]:
     config = CotrainConfig(model=MODEL)
-    config.data.batch_size = 4
-    split: CheckedSplit = checked_split(*train_val(motion_set), config.data, "motion")
-    source = cotrain._source(
-        SourceConfig(name="m", data=str(motion_set)), split, config, ClipSpec(4, 1, 32), 1
-    )
-    whole = cotrain._stream(source, 0, config, 0, 0, 1)
-    taken = [next(whole)["index"].tolist() for _ in range(7)]
-    rest = cotrain._stream(source, 4, config, 0, 0, 1)
-    assert [next(rest)["index"].tolist() for _ in range(3)] == taken[4:]
-    assert {i for part in taken[:3] for i in part} == set(range(12)), "every clip once an epoch"
+    config.data.batch_size, config.data.workers = 4, 0
+    split = checked_split(*train_val(motion_set), config.data, "motion")
+    settings = SourceConfig(name="m", data=str(motion_set), **own)
+    return make_source(settings, split, config, ClipSpec(4, 1, 32), world), config
+
+
+def test_the_batch_of_the_primary_source_is_said_by_its_own_setting(motion_set):
+    source, config = make(motion_set, world=2, batch_size=3, accumulate=2)
+    line = cotrain._batch_line(source, config, 2)
+    assert line.startswith("m: 12 clips a step (sources.0.batch_size=3 x 2 processes x train"), line
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_stopped_run_takes_the_same_batches(motion_set, accumulate):
+    """Batches of the second half of an epoch do not depend on who took the first half."""
+    one, config = make(motion_set, accumulate=accumulate, share=0.4)
+    other, _ = make(motion_set, batch_size=3)
+    other.config.name = "n"
+    mixed = Mixture([one, other], config)
+
+    def taken(epoch: int, start: int) -> list[list[tuple[str, list[int]]]]:
+        return [
+            [(batch["source"], batch["index"].tolist()) for batch in group]
+            for group in mixed.steps(epoch, start)
+        ]
+
+    whole = taken(1, 0)
+    assert len(whole) == mixed.steps_per_epoch == sum(mixed.counts)
+    assert [len(group) for group in whole if group[0][0] == "m"] == [accumulate] * mixed.counts[0]
+    for start in (1, 4, len(whole) - 1):
+        assert taken(1, start) == whole[start:]
+    assert taken(0, 0) != whole
+    seen = {i for group in taken(0, 0) for name, part in group if name == "m" for i in part}
+    assert len(seen) == 4 * accumulate * mixed.counts[0], "no clip twice in a pass over them"
+
+
+def test_all_sources_at_once_in_each_step(motion_set):
+    one, config = make(motion_set)
+    other, _ = make(motion_set, batch_size=3)
+    other.config.name = "n"
+    config.cotrain.schedule = "use_all"
+    mixed = Mixture([one, other], config)
+    groups = list(mixed.steps(0, 0))
+    assert len(groups) == mixed.steps_per_epoch == 3
+    for (batch,) in groups:
+        assert [len(part["label"]) for part in batch["parts"].values()] == [4, 3]
+        assert len(batch["skipped"]) == 7
+    again = [part["index"].tolist() for part in next(mixed.steps(0, 2))[0]["parts"].values()]
+    assert again == [part["index"].tolist() for part in groups[2][0]["parts"].values()]
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        ({}, [3, 3]),
+        ({"steps": 7}, [3, 7]),
+        ({"share": 0.75}, [3, 9]),
+        ({"batch_size": 2}, [3, 6]),
+        ({"batch_size": 2, "accumulate": 2}, [3, 3]),
+    ],
+)
+def test_steps_of_an_epoch(motion_set, given, want):
+    one, config = make(motion_set)
+    other, _ = make(motion_set, **given)
+    other.config.name = "n"
+    mixed = Mixture([one, other], config)
+    assert mixed.counts == want
+    order = [group[0]["source"] for group in mixed.steps(0, 0)]
+    assert [order.count("m"), order.count("n")] == want
+    passes = [row["passes_per_epoch"] for row in mixed.plan()]
+    assert passes[0] == 1.0
+    per_step = other.batch_size * other.accumulate
+    assert passes[1] == pytest.approx(want[1] * per_step / 12), "what is said is what is done"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import yaml
 from support import MODEL, SMALL
 
 import vidinit
-from vidinit.engine import resume
+from vidinit.engine import checkpoint_folders as folders
 from vidinit.errors import UsageError
 from vidinit.recipes.common import open_model
 from vidinit.recipes.initial import initial_folder
@@ -70,7 +70,7 @@ def test_a_head_for_other_classes_is_not_taken(trained, capsys):
 
 @pytest.mark.parametrize("name", ["last", "best", "newest"])
 def test_a_checkpoint_gives_its_weights(trained, name):
-    newest = resume.newest(trained / "checkpoints")
+    newest = folders.newest(trained / "checkpoints")
     assert newest is not None
     place = newest if name == "newest" else newest.with_name(name)
     model = open_model(MODEL, 2, ["left", "right"], init_from=str(place))
@@ -96,7 +96,7 @@ def test_the_averages_of_a_checkpoint_are_what_counts(motion_set, tmp_path):
 def test_a_run_that_was_stopped_gives_its_newest_checkpoint(trained, tmp_path):
     run = tmp_path / "stopped"
     shutil.copytree(trained, run, symlinks=True, ignore=shutil.ignore_patterns("model"))
-    newest = resume.newest(run / "checkpoints")
+    newest = folders.newest(run / "checkpoints")
     assert initial_folder(str(run)) == newest
 
 
@@ -107,7 +107,7 @@ def test_the_same_run_resumes_with_its_first_weights_named(trained, motion_set, 
     again = vidinit.finetune(init_from=trained, resume=True, **given)
     assert again["steps"] == first["steps"]
     shutil.rmtree(out / "checkpoints")
-    with pytest.raises(UsageError, match="was started with model=.*runs0/trained"):
+    with pytest.raises(UsageError, match=r"was started with model=.*runs0/trained"):
         vidinit.finetune(MODEL, resume=True, **given)
 
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_is_told(model, place, message, trained, motion_set, tmp_
 
 
 def test_a_damaged_checkpoint_is_not_taken(trained, tmp_path):
-    newest = resume.newest(trained / "checkpoints")
+    newest = folders.newest(trained / "checkpoints")
     copied = shutil.copytree(newest, tmp_path / newest.name)
     with (copied / "model.safetensors").open("r+b") as file:
         file.seek(5000)

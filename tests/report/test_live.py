@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import sys
@@ -9,69 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from rich.console import Console
+from report.showing import CPU, Clock, losses, train
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidinit.report import live as live_module
-from vidinit.report import recent as recent_module
-from vidinit.report import waiting as waiting_module
 from vidinit.report.live import Live
-from vidinit.report.recent import Recent
-from vidinit.report.table import number, table
-from vidinit.report.waiting import WaitTimer
-
-CPU = torch.device("cpu")
-
-
-class Clock:
-    """Time that passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def batches(self, *waits: float) -> Iterator[int]:
-        for index, wait in enumerate(waits):
-            self.now += wait
-            yield index
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(live_module, "perf_counter", clock)
-    monkeypatch.setattr(waiting_module, "perf_counter", clock)
-    return clock
-
-
-class Terminal(io.StringIO):
-    """To be put in the place of stderr inside a test: before it, pytest puts its own there."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "100")
-    return Terminal()
-
-
-def losses(value: float) -> dict[str, torch.Tensor]:
-    return {"loss": torch.tensor(value, requires_grad=True)}
-
-
-def train(live: Live, clock: Clock, waits: list[float], work: float, number: int = 1) -> None:
-    with live.epoch(number) as epoch:
-        for index in epoch.batches(clock.batches(*waits)):
-            clock.now += work
-            epoch.step(losses(float(index)), lr=0.01, clips=8)
 
 
 def test_lines_come_every_15_seconds_and_at_the_end(
@@ -139,102 +80,6 @@ def test_a_step_reads_nothing_before_a_line_is_due(
     assert "loss 1.000" in capsys.readouterr().err
 
 
-def test_recent_keeps_what_is_rare() -> None:
-    recent = Recent(span=4)
-    recent.add({"loss": torch.tensor(9.0), "images": torch.tensor(3.0)})
-    for value in range(10):
-        recent.add({"loss": torch.tensor(float(value)), "videos": torch.tensor(float(value))})
-    recent.ask()
-    assert recent.here()
-    assert recent.means == {"loss": 7.5, "images": 3.0, "videos": 7.5}
-    assert list(recent.means) == ["loss", "images", "videos"]
-
-
-class Device:
-    """A device with a queue, as its events show it."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.free = clock, clock.now
-
-    def queue(self, seconds: float) -> None:
-        self.free = max(self.free, self.clock.now) + seconds
-
-    def event(self, enable_timing: bool = False) -> Event:
-        return Event(self)
-
-
-class Event:
-    def __init__(self, device: Device) -> None:
-        self.device, self.time = device, 0.0
-
-    def record(self) -> None:
-        self.device.queue(0.0)
-        self.time = self.device.free
-
-    def query(self) -> bool:
-        return self.time <= self.device.clock.now
-
-    def synchronize(self) -> None:
-        self.device.clock.now = max(self.device.clock.now, self.time)
-
-    def elapsed_time(self, later: Event) -> float:
-        return 1000 * (later.time - self.time)
-
-
-@pytest.mark.parametrize(("work", "idle"), [(1.0, 0.0), (0.5, 1.2)])
-def test_a_busy_device_does_not_wait(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, work: float, idle: float
-) -> None:
-    device = Device(clock)
-    monkeypatch.setattr(torch.cuda, "Event", device.event)
-    timer = WaitTimer(torch.device("cuda"))
-    for _ in range(5):  # a batch takes 0.8 s, queueing a step none, the device ``work``
-        with timer.waiting():
-            clock.now += 0.8
-        device.queue(work)
-    assert timer.first == pytest.approx(0.8)
-    assert timer.settle() == pytest.approx(0.8 + idle)
-
-
-def test_the_device_is_not_waited_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Device(clock)
-    monkeypatch.setattr(torch.cuda, "Event", device.event)
-    timer = WaitTimer(torch.device("cuda"))
-    began = clock.now
-    for _ in range(5):
-        with timer.waiting():
-            pass
-        device.queue(10.0)
-        assert timer.seconds == 0
-    assert clock.now == began
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_waits_on_a_gpu() -> None:
-    import time
-
-    device = torch.device("cuda")
-    matrix = torch.randn(8192, 8192, device=device)
-
-    def waits(pause: float, products: int) -> float:
-        timer = WaitTimer(device)
-        for _ in range(6):
-            with timer.waiting():
-                time.sleep(pause)
-            for _ in range(products):
-                torch.mm(matrix, matrix)
-        return timer.settle() - (timer.first or 0.0)
-
-    waits(0.0, 1)
-    assert waits(0.02, 40) < 0.02, "more than 0.02 s of work is queued in each step"
-    assert waits(0.1, 1) > 0.3
-    recent = Recent()
-    recent.add({"loss": matrix.sum() * 0 + 2})
-    recent.ask()
-    assert recent.here(wait=True) and recent.means == {"loss": 2.0}
-
-
 def test_rates_and_totals(clock: Clock) -> None:
     live = Live("finetune", epochs=2, steps=4, device=CPU)
     train(live, clock, [3.0, 1.0, 1.0, 1.0], 1.0)
@@ -246,6 +91,28 @@ def test_rates_and_totals(clock: Clock) -> None:
         "seconds": 25.0,
         "data_wait": pytest.approx(0.3),
         "clips_per_second": pytest.approx(3.2),
+    }
+
+
+def test_a_run_that_goes_on_counts_from_its_first_start(clock: Clock) -> None:
+    first = Live("finetune", epochs=2, steps=4, device=CPU)
+    train(first, clock, [3.0, 1.0, 1.0, 1.0], 1.0)
+    first.rates()
+    clock.now += 5.0
+    with first.epoch(2) as epoch:  # is saved in its middle
+        for _ in epoch.batches(clock.batches(0.5, 0.5)):
+            clock.now += 2.0
+            epoch.step(losses(1.0), lr=0.01, clips=8)
+        spent = first.spent()
+    assert spent == {"seconds": 20.0, "training": 15.0, "waited": 7.0, "clips": 48}
+    second = Live("finetune", epochs=2, steps=4, device=CPU)
+    second.go_on(spent)
+    train(second, clock, [1.0, 1.0], 1.5, number=2)
+    assert second.rates() == {"data_wait": 0.4, "clips_per_second": 3.2}, "of what it did itself"
+    assert second.totals() == {
+        "seconds": 25.0,
+        "data_wait": pytest.approx(9 / 20),
+        "clips_per_second": pytest.approx(64 / 20),
     }
 
 
@@ -332,74 +199,6 @@ def test_only_the_main_process_shows(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_gets_a_table(
-    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stderr", terminal)
-    live = Live("finetune", epochs=1, steps=100, device=CPU)
-    drawn = []
-    with live.epoch(1) as epoch:
-        for _ in epoch.batches(clock.batches(*[0.0] * 100)):
-            clock.now += 0.0625
-            before = len(terminal.getvalue())
-            epoch.step(losses(0.5), lr=0.01, clips=8)
-            drawn.append(len(terminal.getvalue()) > before)
-    assert sum(drawn) == 25, "in 6.25 s"
-    text = terminal.getvalue()
-    assert "data wait" in text and "clips/s" in text and "100/100" not in text[: len(text) // 2]
-    last = text.rsplit("\n", 2)[-2]
-    assert last.startswith(("finetune  epoch 1/1  step 100/100", "\x1b"))
-    assert "step 100/100  loss 0.500" in text and sys.stderr is terminal
-
-
-def test_no_color(clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", terminal)
-    live = Live("finetune", epochs=1, steps=2, device=CPU)
-    train(live, clock, [1.0] * 2, 1.0)
-    colors = r"\x1b\[[\d;]*38;5;\d+"
-    assert re.search(colors, terminal.getvalue())
-    terminal.truncate(0)
-    monkeypatch.setenv("NO_COLOR", "1")
-    live = Live("finetune", epochs=1, steps=2, device=CPU)
-    train(live, clock, [1.0] * 2, 1.0)
-    assert "2/2" in terminal.getvalue() and not re.search(colors, terminal.getvalue())
-
-
-@pytest.mark.parametrize("settings", [{"TERM": "dumb"}, {"FORCE_COLOR": "1"}])
-def test_plain_lines_where_no_cursor_moves(
-    clock: Clock,
-    terminal: Terminal,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: dict[str, str],
-) -> None:
-    monkeypatch.setattr(sys, "stderr", terminal)
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    if "FORCE_COLOR" in settings:  # a log file whose writer wants colors
-        monkeypatch.setattr(terminal, "isatty", lambda: False, raising=False)
-    train(Live("finetune", epochs=1, steps=2, device=CPU), clock, [1.0] * 2, 1.0)
-    assert re.search(r"finetune  epoch 1/1  step 2/2", terminal.getvalue())
-    assert not re.search(r"\x1b\[\d*[A-Z]|\x1b\[\?", terminal.getvalue())
-
-
-def test_an_error_leaves_the_terminal_as_it_was(
-    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stderr", terminal)
-    asked: list[int] = []
-    monkeypatch.setattr(recent_module.Recent, "ask", lambda self: asked.append(1))
-    live = Live("finetune", epochs=1, steps=5, device=CPU)
-    live.due = clock.now + 100
-    with pytest.raises(RuntimeError, match="device failed"), live.epoch(1) as epoch:
-        clock.now += 1
-        epoch.step(losses(0.5), lr=0.01, clips=8)
-        raise RuntimeError("device failed")
-    assert sys.stderr is terminal
-    assert not asked, "a device that has failed is not asked"
-    text = terminal.getvalue()
-    assert "\x1b[?25h" in text and "step 1/5" in text.splitlines()[-1]
-
-
 def test_leaving_early_closes_the_loader() -> None:
     closed = []
 
@@ -414,34 +213,6 @@ def test_leaving_early_closes_the_loader() -> None:
         for _ in epoch.batches(loader()):
             raise ValueError("stop")
     assert closed
-
-
-FACTS = {"loss": "1.234", "lr": "0.01", "clips/s": "88.1", "data wait": "12%"}
-
-
-@pytest.mark.parametrize(("width", "rows"), [(100, 3), (40, 3), (30, 5), (12, 5)])
-def test_the_table_fits_its_terminal(width: int, rows: int) -> None:
-    screen = Console(file=io.StringIO(), width=width, color_system=None)
-    screen.print(table("finetune  epoch 1/10", 20, 40, FACTS, width=width))
-    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert len(lines) == rows and max(map(len, lines)) <= width
-    assert "20/40" in lines[0]
-    assert ("━" in lines[0]) == (width >= 40)
-    assert any("12%" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1.23456, "1.235"),
-        (0.0, "0.000"),
-        (2e-5, "2.00e-05"),
-        (float("nan"), "nan"),
-        (1e7, "1.00e+07"),
-    ],
-)
-def test_number(value: float, text: str) -> None:
-    assert number(value) == text
 
 
 def test_the_last_line_of_an_epoch_is_up_to_date(

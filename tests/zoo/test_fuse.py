@@ -66,14 +66,13 @@ class Odd(VideoModel):
         self.tied.weight = self.plain.weight
         self.norm6 = nn.BatchNorm2d(4, track_running_stats=False)
 
-    def embed_frames(self, x: Tensor) -> Tensor:
+    def feature_maps(self, x: Tensor) -> Tensor:
         x = self.norm0(self.temporal(x)).relu()
         y = self.read_twice(x)
         x = self.norm1(y) + y
         x = self.norm2(self.changed(x).relu_())
         x = self.norm3(self.shared(x)) + self.norm4(self.shared(x + 1))
-        x = self.norm6(self.tied(self.norm5(self.plain(x)).relu()))
-        return x.mean(dim=(2, 3)).unflatten(0, (-1, self.frames.value)).mean(dim=1)
+        return self.norm6(self.tied(self.norm5(self.plain(x)).relu()))
 
 
 def test_only_a_norm_that_reads_a_convolution_alone_is_folded():

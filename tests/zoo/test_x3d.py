@@ -109,7 +109,7 @@ def test_the_sts_graph_has_one_norm_more():
 def test_last_maps(size, side):
     model = on_meta("sts-x3d-s")
     model.frames.value = 13
-    maps = model.features(torch.empty(13, 3, size, size, device="meta"))
+    maps = model.feature_maps(torch.empty(13, 3, size, size, device="meta"))
     assert maps.shape == (13, 432, side, side)
 
 

@@ -15,18 +15,23 @@ from ..measure.flops import count_macs
 from ..measure.speed import pick_device
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
 from ..zoo.build import assemble, builder_of, builder_options, create_model, set_input_channels
+from ..zoo.hub import hub_checkpoint, is_hub
 from ..zoo.image import ImageSource, build_image_model, class_names, clip_spec_of
-from ..zoo.names import Entry, check_option, find_target
+from ..zoo.names import PLANS, Entry, check_option, find_target
 from ..zoo.plans import TIME_PADDINGS
 from ..zoo.resnet3d import STEMS
+from ..zoo.timesformer import TimeSformer
 from ..zoo.torchvision_models import GOOGLENET, is_torchvision
+from ..zoo.vit import describe_vit, resize_grid
 from .factor import factor
-from .layouts.layout import fits, implied, read_layout
+from .layouts.layout import DEFAULT_CLASSES, fits, implied, read_layout
 from .plan import Made, Row, stage_of, transfer
+from .plan_options import checked_options
 from .proof import prove
 from .report import ConversionReport
 from .rules import INFLATIONS
 from .sources import VideoSource, check_layout, is_file, open_source, video_target
+from .tower import check_tower, tower_conversion
 
 
 def convert(
@@ -39,6 +44,8 @@ def convert(
     inflate: str = "center",
     stem: str = "narrow",
     time_padding: str = "zeros",
+    attention: str | None = None,
+    resizing: str | None = None,
     num_classes: int | None = None,
     in_channels: int = 3,
     allow_partial: bool = False,
@@ -48,22 +55,27 @@ def convert(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
+    whole: bool | None = None,
     **options: Any,
 ) -> ConversionReport:
     """Turn a checkpoint into a video model and prove what carried over.
 
     Args:
         source: an image model, by timm name (``resnet50``) or as ``torchvision:NAME``, or a file
-            whose layout is recognized: an image network or a video checkpoint.
-        to: a plan (``c2d``, ``i3d``, ``s3d``, ``sts``, ``tsm``), with ``@top:K``, ``@bottom:K`` or
-            ``@stages:1,2`` and ``-g`` for gates, put on the source's own architecture; or a zoo
-            name (``sts-r3d50``).
+            whose layout is recognized: an image network or a video checkpoint. It may lie on the
+            hub: ``hf-hub:USER/NAME``, ``hf-hub:USER/NAME/FILE``.
+        to: a plan (``c2d``, ``i3d``, ``s3d``, ``sts``, ``tsm``, ``timesformer``, ``dist``), with
+            ``@top:K``, ``@bottom:K`` or ``@stages:1,2`` and ``-g`` for gates, put on the source's
+            own architecture; or a zoo name (``sts-r3d50``).
         weights: local file with the weights of a named source; default: a package's, else the hub.
         layout: of a file whose keys cannot tell (torchvision or vmz).
         out: model folder to write; None writes nothing.
         inflate: ``center`` (exact) or ``mean`` (I3D's; exact with ``time_padding="replicate"``).
         stem: ``wide`` gives the R3D and R(2+1)D families a stem that image weights fit exactly.
         time_padding: ``replicate`` repeats the end frames of a clip instead of zeros.
+        attention: ``divided`` (default), ``joint`` or ``space``; of ``timesformer`` only.
+        resizing: of a TimeSformer's embeddings for other frames or sizes: ``smooth`` (default) or
+            ``nearest``, the official code's.
         num_classes: size of a new head, which starts at random; default: the source's head.
         in_channels: channels of the input, 2 for optical flow: the mean over RGB, repeated.
         allow_partial: load what fits of a video checkpoint and list the rest.
@@ -72,6 +84,8 @@ def convert(
         seed: of random weights.
         device: where the proof is computed: auto, cpu, cuda or mps.
         overwrite: replace a folder that is there.
+        whole: whether the folder of a ``dist`` model holds its frozen tower, or names where it is
+            from; default: the tower is named where it is from timm's hub.
         options: of the plan or family, ``sts=False`` for example.
 
     Raises:
@@ -85,25 +99,45 @@ def convert(
     for name, value in (("frames", frames), ("num-classes", num_classes), ("size", size)):
         if value is not None and value < 1:
             raise UsageError(f"--{name} must be at least 1, not {value}")
-    if layout is not None and weights is None and not is_file(source):
+    if layout is not None and weights is None and not (is_file(source) or is_hub(source)):
         raise UsageError(
             f"--layout says how a file is laid out, and '{source}' is none", "leave it out"
         )
-    if not (is_file(source) or is_torchvision(source)):
-        _check_entry(*find_target(to, source.split(".")[0]))
+    if not (is_file(source) or is_torchvision(source) or is_hub(source)):
+        wanted = find_target(to, source.split(".")[0])
+        _check_entry(*wanted)
+        if wanted[1].plan == "dist" and ":" not in source:
+            check_tower(*wanted, source)
     folder = None if out is None else check_out(Path(out), overwrite=overwrite)
     if stem != "narrow":
         options["stem"] = stem
     if time_padding != "zeros":
         options["time_padding"] = time_padding
+    given = {"attention": attention, "resizing": resizing}
+    options |= {key: value for key, value in given.items() if value is not None}
+    options = checked_options(source, to, options)
     place = pick_device(device)
     torch.manual_seed(seed)
+    named = source
+    if is_hub(source) and weights is None and pretrained:
+        source = str(hub_checkpoint(source) or source)
     opened = open_source(source, to, weights=weights, layout=layout, pretrained=pretrained)
     if isinstance(opened, VideoSource):
         report = _from_video(opened, to, allow_partial, options)
+    elif (found := find_target(to, opened.arch))[1].plan == "dist":
+        report = tower_conversion(
+            opened,
+            *found,
+            source=opened.arch if is_file(source) else source,
+            weights=source if is_file(source) else weights,
+            whole=whole,
+            frames=frames,
+            device=place,
+            options=options,
+        )
     else:
         report = _from_image(opened, to, inflate, frames, size, place, seed, options)
-    report.source = source
+    report.source = named
     report.out = folder
     model = report.model
     model.spec = replace(
@@ -124,7 +158,7 @@ def convert(
     model.lineage.append(
         {
             "step": "convert",
-            "source": source,
+            "source": named,
             "weights": report.weights,
             "to": report.target,
             "rule": None if report.layout else inflate,
@@ -165,22 +199,29 @@ def _from_image(
         blank = build_image_model(image.arch, num_classes=0)
     else:
         options = {**_image_options(image, entry), **options}
-    model = assemble(blank, entry, num_classes=image.num_classes, name=name, **options)
+    classes = image.num_classes or DEFAULT_CLASSES
+    model = assemble(blank, entry, num_classes=classes, name=name, **options)
     spec = model.spec
     if image.arch != GOOGLENET:  # its builder knows its pixels
         spec = clip_spec_of(image.model, frames=spec.frames, stride=spec.stride, size=spec.size)
     model.spec = replace(spec, frames=frames or spec.frames, size=size or spec.size)
-    state = image.model.state_dict()
     made: dict[str, Made] = {}
     notes: list[str] = []
+    if isinstance(model, TimeSformer):
+        notes.extend(_fit_image(image, model.spec.size, model.resizing))
+    if not image.num_classes:
+        notes.append(f"{image.arch} has no classifier: features are compared, the head is random")
+    state = image.model.state_dict()
     if entry.builder is not None:  # a plan's norms are the image network's own
         made, notes = factor(model, state, seed, _norm_eps(image))
-    rows = transfer(model, state, image.classifier, inflation, made)
+    classifier = image.classifier if image.num_classes else None
+    rows = transfer(model, state, classifier, inflation, made)
     to_channels_last(model).eval()
     proof = prove(image.model, model, device)
     if not proof.exact:
         notes.extend(_reasons(model, entry, inflation, options))
-    model.classes = class_names(image)
+    if image.num_classes:
+        model.classes = class_names(image)
     return ConversionReport(
         source=image.arch,
         target=name,
@@ -192,6 +233,17 @@ def _from_image(
         image_params=count_parameters(image.model),
         image_gmacs=count_macs(image.model, (1, 3, proof.size, proof.size)) / 1e9,
     )
+
+
+def _fit_image(image: ImageSource, size: int, resizing: str) -> list[str]:
+    """Let the image network take frames of ``size`` pixels, too; what that changed, as notes."""
+    before = describe_vit(image.model)
+    if before.size == (size, size):
+        return []
+    resize_grid(image.model, size, resizing)
+    after = describe_vit(image.model)
+    old, new = ("x".join(map(str, grid)) for grid in (before.grid, after.grid))
+    return [f"the position embedding was resized from {old} to {new} patches, in both networks"]
 
 
 def _norm_eps(image: ImageSource) -> float:
@@ -214,6 +266,8 @@ def _reasons(model: VideoModel, entry: Entry, inflation: str, options: dict[str,
     reasons = []
     if entry.plan == "tsm":
         reasons.append("the shift fills the first and last frame with zeros")
+    if isinstance(model, TimeSformer) and model.attention == "joint" and model.prefix:
+        reasons.append("each patch counts once per frame against the class token and registers")
     if inflation == "mean" and options.get("time_padding") != "replicate":
         way = "; --time-padding replicate makes it exact" if entry.builder is None else ""
         reasons.append(f"mean inflation with zero padding scales the first and last frames{way}")
@@ -259,11 +313,12 @@ def _from_video(
 def _check_backbone(image: ImageSource, backbone: str, to: str) -> None:
     if image.arch == backbone:
         return
-    hint = "put a plan on the source itself: --to c2d, i3d, s3d, sts or tsm"
+    hint = f"put a plan on the source itself: --to {', '.join(PLANS)}"
     refusal = UsageError(f"'{to}' is made of {backbone}, not of {image.arch}", hint)
     if GOOGLENET in (image.arch, backbone):
         raise refusal
-    want = build_image_model(backbone).state_dict()
+    with torch.device("meta"):  # shapes alone
+        want = build_image_model(backbone).state_dict()
     have = image.model.state_dict()
     if {k: v.shape for k, v in want.items()} != {k: v.shape for k, v in have.items()}:
         raise refusal

@@ -43,6 +43,12 @@ def export(
     if model_folder(model) is None:
         raise UsageError(f"'{model}' is a zoo name without weights", "give a model or run folder")
     loaded = load(model)
+    if loaded.pooler is not None:
+        raise UsageError(
+            f"{model} pools by attention (it was saved by an attentive probe), which no public "
+            "layout has a place for",
+            "export the model that was probed, or a linear probe's",
+        )
     state = {k: v.detach().contiguous() for k, v in write_layout(loaded, layout).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.new")

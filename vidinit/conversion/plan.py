@@ -44,6 +44,8 @@ RULES = {
     "ones": ("norm that passes its input", "initialized"),
     "unit-gain-2": ("norm that doubles its input, for a gate of 1/2", "initialized"),
     "double": ("copied times two, for a gate of 1/2", "copied"),
+    "space-to-time": ("attention over space, copied for time", "inflated"),
+    "silent": ("zeros, which add nothing at first", "initialized"),
     "random": ("random", "initialized"),
     "sign-split": ("image kernel and its negative, joined again behind the ReLU", "inflated"),
     "shift": ("image kernel lifted above the ReLU and lowered again", "inflated"),
@@ -52,11 +54,12 @@ RULES = {
 """What each rule of an `Origin` does, for people, and how the table counts it."""
 
 
-def origins_of(model: VideoModel, classifier: str) -> dict[str, Origin]:
-    """`VideoModel.origins` with the head's: the image network's classifier, copied."""
+def origins_of(model: VideoModel, classifier: str | None) -> dict[str, Origin]:
+    """`VideoModel.origins` with the head's: the image network's classifier, copied, or random."""
     origins = dict(model.origins)
     for part in ("weight", "bias"):
-        origins[f"head.{part}"] = Origin(f"{classifier}.{part}", "copy")
+        copied = Origin(f"{classifier}.{part}", "copy")
+        origins[f"head.{part}"] = copied if classifier else Origin(None, "random")
     return origins
 
 
@@ -72,7 +75,7 @@ class Made:
 def transfer(
     model: VideoModel,
     image_state: Mapping[str, Tensor],
-    classifier: str,
+    classifier: str | None,
     inflation: str,
     made: Mapping[str, Made] | None = None,
 ) -> list[Row]:
@@ -81,7 +84,7 @@ def transfer(
     Args:
         model: with as many classes as the image classifier.
         image_state: state dict of the image network.
-        classifier: key prefix of its classifier.
+        classifier: key prefix of its classifier; None where it has none.
         inflation: ``center`` or ``mean``.
         made: tensors whose rule spans several layers, by key of the video model.
 
@@ -156,7 +159,7 @@ def _value(model: VideoModel, key: str, target: Tensor, rule: str, source: Tenso
     if rule.startswith("unit-gain"):
         assert isinstance(module, nn.BatchNorm2d)
         return rules.unit_gain(target.shape, module.eps) * (2 if rule == "unit-gain-2" else 1)
-    return torch.zeros_like(target) if rule == "zeros" else torch.ones_like(target)
+    return torch.ones_like(target) if rule == "ones" else torch.zeros_like(target)
 
 
 def stage_of(key: str) -> str:

@@ -23,6 +23,8 @@ class Proof:
             ``max_difference``, the check says little.
         frames: length of the clip.
         size: side of the frame in pixels.
+        isolated: of a frozen tower, whose blocks' outputs are compared in place of logits: whether
+            no gradient reached it, and all of the side network that is read got one.
     """
 
     max_difference: float
@@ -30,10 +32,16 @@ class Proof:
     spread: float
     frames: int
     size: int
+    isolated: bool | None = None
 
     @property
     def exact(self) -> bool:
-        """Whether the difference is rounding: below 1e-4, or 1e-4 of the largest logit."""
+        """Whether the difference is rounding: below 1e-4, or 1e-4 of the largest logit.
+
+        Of a frozen tower: whether there is none, and the tower is isolated.
+        """
+        if self.isolated is not None:
+            return self.max_difference == 0.0 and self.isolated
         return self.max_difference < TOLERANCE * max(1.0, self.scale)
 
 
@@ -54,7 +62,8 @@ def prove(
 ) -> Proof:
     """Compare logits on clips made of one repeated frame, in eval mode and float32, as converted.
 
-    Both models end up on the CPU.
+    Of an image network without a classifier (``num_classes`` of 0) the features are compared. Both
+    models end up on the CPU.
 
     Args:
         image_model: takes (N, 3, S, S), returns logits (N, classes).
@@ -69,7 +78,8 @@ def prove(
     images = still_frames(count, size).to(device)
     want = image_model(images)
     clips = images.unsqueeze(2).expand(-1, -1, frames, -1, -1)
-    got = video_model(clips)
+    has_logits = getattr(image_model, "num_classes", 1) != 0
+    got = video_model(clips) if has_logits else video_model.embed(clips)
     image_model.cpu()
     video_model.cpu().train(was_training)
     difference = float((got - want).abs().max())

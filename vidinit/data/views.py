@@ -56,6 +56,61 @@ class Sampling:
             raise ValueError(f"short is loop or hold, not {self.short}")
 
 
+PICKS = ("center", "random", "uniform", "all")
+"""Kinds of `Picks`; ``random`` and ``uniform`` take a number of frames, as ``random:2``."""
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Which frames of a clip an image teacher is shown (DistInit, ICCV 2019, table 2).
+
+    Attributes:
+        kind: ``center``: the frame in the middle. ``random``: different ones, each set of them as
+            likely. ``uniform``: the centers of equal parts. ``all`` of them.
+        count: how many, of ``random`` and ``uniform``.
+    """
+
+    kind: Literal["center", "random", "uniform", "all"] = "random"
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | int) -> Picks:
+        """``center``, ``random``, ``random:K``, ``uniform:K`` or ``all``; K alone is ``random:K``.
+
+        Raises:
+            UsageError: for other words.
+        """
+        kind, colon, number = str(text).partition(":")
+        if kind.isdigit() and not colon:
+            kind, colon, number = "random", ":", kind
+        counted = kind in ("random", "uniform")
+        wrong = colon and not (counted and number.isdigit() and int(number))
+        if kind not in PICKS or wrong or (kind == "uniform" and not colon):
+            raise UsageError(
+                f"'{text}' says not which frames a teacher sees",
+                "write center, random, random:K, uniform:K or all, as distill.picks=random:2",
+            )
+        return cls(kind, int(number or 1))  # type: ignore[arg-type]
+
+    def of(self, frames: int, generator: np.random.Generator) -> np.ndarray:
+        """Sorted positions in a clip of T = ``frames`` frames, int64 (K,), K at most T.
+
+        Only ``random`` draws from the generator.
+        """
+        if self.kind == "center":
+            return np.array([frames // 2])
+        if self.kind == "all":
+            return np.arange(frames)
+        count = min(self.count, frames)
+        if self.kind == "uniform":
+            return _centers(frames, count)
+        return np.sort(generator.choice(frames, count, replace=False)).astype(np.int64)
+
+    def number(self, frames: int) -> int:
+        """K, for clips of T = ``frames`` frames."""
+        return {"center": 1, "all": frames}.get(self.kind, min(self.count, frames))
+
+
 def train_indices(
     num_frames: int, sampling: Sampling, generator: np.random.Generator | None
 ) -> np.ndarray:

@@ -18,7 +18,8 @@ from ..config import DistillConfig, FinetuneConfig, RunConfig
 from ..configure import build
 from ..conversion.convert import convert
 from ..engine.run_folder import RunFolder, default_out
-from ..recipes.api import distill, evaluate, finetune
+from ..recipes.api import distill, finetune
+from ..recipes.evaluation import evaluate
 from ..report.progress import say
 from .clips import ClipSet, make_clips
 from .footage import CLASSES
@@ -169,7 +170,7 @@ def run_demo(
 
     def share(cls: type[RunConfig], preset: str) -> int:
         """The recipe's batch, shared out among the processes."""
-        whole = build(cls, preset=preset, flags={"model": VIDEO_MODEL}).data.batch_size
+        whole = build(cls, preset=preset, flags={"model": VIDEO_MODEL}).data.clips
         return max(1, whole // processes)
 
     def train_and_score(

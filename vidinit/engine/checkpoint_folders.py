@@ -74,6 +74,12 @@ def damage(folder: Path, *, contents: bool) -> str | None:
     return None
 
 
+def newest(checkpoints: Path) -> Path | None:
+    """The latest checkpoint whose files are there in full size, or None."""
+    found = step_folders(checkpoints)
+    return next((p for p in found if damage(p, contents=False) is None), None)
+
+
 def put(new: Path, final: Path) -> None:
     """Rename a sealed folder to its place; what was there stays until then."""
     aside = final.with_name(f".{final.name}.old")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Iterator
 from itertools import islice
+from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..config import RunConfig, TrainConfig
-from ..errors import Interrupted, UsageError
+from ..config import TrainConfig
+from ..errors import Interrupted
 from ..report.live import Epoch, Live
 from ..report.progress import say
-from ..tasks.task import Task
 from . import resume as checkpoints
+from . import sharding
+from .accelerators import warn_of_slow_precision
 from .averages import MovingAverage
+from .job import Batch, FitResult, Job, Trial
 from .losses import LossLog
-from .norms import precise_statistics
+from .norms import precise_statistics, same_buffers
 from .optim import make_optimizer, parameter_groups
 from .resume import Progress
 from .run_folder import RunFolder
@@ -28,97 +29,16 @@ from .schedule import lr_factor, scaled_lr, set_lr
 from .signals import StopRequest
 from .trackers import Trackers
 
-Batch = dict[str, Any]
-
-
-@dataclass
-class Job:
-    """Everything `fit` needs.
-
-    Attributes:
-        title: the command, shown before the progress.
-        task: what is trained.
-        batches: from (epoch, first batch) to the batches of the rest of that epoch.
-        batches_per_epoch: how many an epoch has, the same in every process.
-        clips_per_batch: of one process.
-        save_model: writes the model folder, with the metrics of that epoch.
-        on_device: from (batch on the device, epoch, step of the epoch) to what the task takes.
-        paths: the files a batch was made of.
-        evaluate: metrics after an epoch, computed by all processes; None for none.
-        evaluate_every: epochs between two evaluations.
-        watch: the metric that decides which epoch is best; higher is better.
-        for_norms: which batches count where norms' statistics are taken anew.
-        advice: what to say when the training waits for its data; see `report.live.Live`.
-        config: of the whole run, plain values, for trackers.
-    """
-
-    title: str
-    task: Task
-    batches: Callable[[int, int], Iterable[Batch]]
-    batches_per_epoch: int
-    clips_per_batch: int
-    save_model: Callable[[dict[str, float]], None]
-    on_device: Callable[[Batch, int, int], Batch]
-    paths: Callable[[Batch], list[str]]
-    evaluate: Callable[[], dict[str, float]] | None = None
-    evaluate_every: int = 1
-    watch: str = "top1"
-    for_norms: Callable[[Batch], bool] = lambda batch: True
-    advice: Callable[[float], str] | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class FitResult:
-    """Outcome of `fit`.
-
-    Attributes:
-        progress: where the run ended.
-        totals: seconds, clips per second and share of waiting; see `report.live.Live.totals`.
-        metrics: of the last evaluation.
-    """
-
-    progress: Progress
-    totals: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-def make_accelerator(config: RunConfig, *, seed: int = 0, find_unused: bool = False) -> Any:
-    """Accelerate for the configured device and precision, alone or in a launched group.
-
-    Raises:
-        UsageError: for a device that is not there.
-    """
-    from accelerate import Accelerator
-    from accelerate.utils import (
-        DistributedDataParallelKwargs,
-        InitProcessGroupKwargs,
-        set_seed,
-    )
-
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is available", "use --device cpu")
-    if config.device == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--device mps: no Apple GPU is available", "use --device cpu")
-    mixed = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision]
-    accelerator = Accelerator(
-        cpu=config.device == "cpu" or not (torch.cuda.is_available() or config.device == "mps"),
-        mixed_precision=mixed,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=find_unused),
-            # The others wait while the first process checks a large data set for the first time.
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
-        ],
-    )
-    set_seed(seed)
-    return accelerator
-
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Tensors of a batch on the device; everything else as it is."""
-    return {
-        k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()
-    }
+    """Tensors of a batch, and of batches in it, on the device; everything else as it is."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: moved(part) for key, part in value.items()}
+        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+    return {key: moved(value) for key, value in batch.items()}
 
 
 def fit(
@@ -135,22 +55,42 @@ def fit(
     return _Loop(job, config, run, accelerator).train(resume=resume)
 
 
+def try_step(job: Job, config: TrainConfig, run: RunFolder, accelerator: Any) -> Trial:
+    """The first step of a training by the code that `fit` repeats; nothing is saved.
+
+    Args:
+        job, config, accelerator: as for `fit`.
+        run: a folder that is not written.
+
+    Raises:
+        VidinitError: when the loss is not a number.
+    """
+    return _Loop(job, config, run, accelerator).one_step()
+
+
 class _Loop:
-    """The state of `fit`. A step is one of the optimizer, of ``config.accumulate`` batches."""
+    """The state of `fit`. A step is one of the optimizer, on the mean of one or more batches."""
 
     def __init__(self, job: Job, config: TrainConfig, run: RunFolder, accelerator: Any) -> None:
         self.job, self.config, self.run, self.accelerator = job, config, run, accelerator
         task = job.task
-        self.clips = job.clips_per_batch * accelerator.num_processes
-        self.steps = max(1, job.batches_per_epoch // config.accumulate)
+        warn_of_slow_precision(task.model, accelerator)
+        self.steps = job.steps_per_epoch
+        self.trained = sharding.to_train(task, accelerator)
         groups = parameter_groups(
-            task,
+            self.trained,
             config,
             heads=task.head_parameters(),
             temporal=task.temporal_parameters(),
-            lr=scaled_lr(config, self.clips * config.accumulate),
+            lr=scaled_lr(config, job.clips_per_step * accelerator.num_processes),
         )
-        self.wrapped, self.optimizer = accelerator.prepare(task, make_optimizer(groups, config))
+        self.wrapped, self.optimizer = sharding.prepare(
+            self.trained,
+            make_optimizer(groups, config),
+            accelerator,
+            config,
+            clips=job.clips_per_batch,
+        )
         self.average = MovingAverage(task, config.ema) if config.ema else None
         if self.average is not None:
             accelerator.register_for_checkpointing(self.average)
@@ -184,50 +124,60 @@ class _Loop:
         self.result.progress, self.result.totals = self.progress, self.live.totals()
         return self.result
 
+    def one_step(self) -> Trial:
+        """The first step, see `try_step`."""
+        self.wrapped.train()
+        with self.live.epoch(1) as shown:
+            group = next(shown.batches(self.job.steps(0, 0)))
+            began = perf_counter()
+            total = self._step(group, shown)
+            losses = {name: float(value) for name, value in total.items()}  # waits for the device
+            seconds = perf_counter() - began
+        return Trial(losses, seconds, self._clips(group))
+
     def _restore(self) -> None:
         found = checkpoints.restore(self.accelerator, self.run.checkpoints)
         if found is None:
             say("no complete checkpoint yet: starting from step 0")
         else:
             self.progress = found
+            self.live.go_on(found.spent)
             say(f"resuming from epoch {found.epoch}, step {found.step}")
         self.run.drop_metrics_after(self.progress.step, inside=self.progress.step_in_epoch > 0)
 
     def _epoch(self, stop: StopRequest) -> None:
         """The rest of the current epoch."""
-        progress, size = self.progress, self.config.accumulate
+        progress = self.progress
         self.wrapped.train()
         start = progress.step_in_epoch
         with self.live.epoch(progress.epoch + 1, start) as shown:
-            batches = shown.batches(self.job.batches(progress.epoch, start * size))
-            while progress.step_in_epoch < self.steps:
-                group = list(islice(batches, size))
-                if not group:
-                    break
+            groups = shown.batches(self.job.steps(progress.epoch, start))
+            for group in islice(groups, self.steps - start):
                 self._step(group, shown)
                 inside = progress.step_in_epoch < self.steps
                 saved = inside and checkpoints.due(progress, self.config, self.clock)
                 if saved:
                     self._save()
                 self._leave_if_asked(stop, saved=saved)
-            batches.close()
+            groups.close()
         rates = self.live.rates()
         if rates:
             self.run.log(epoch=progress.epoch + 1, step=progress.step, **rates)
 
-    def _step(self, group: list[Batch], shown: Epoch) -> None:
-        """One step of the optimizer on the mean loss of a group of batches."""
+    def _step(self, group: list[Batch], shown: Epoch) -> dict[str, Tensor]:
+        """One step of the optimizer on the mean loss of a group of batches; its loss terms."""
         progress, config, accelerator = self.progress, self.config, self.accelerator
         done = progress.epoch * self.steps + progress.step_in_epoch
-        set_lr(self.optimizer, lr_factor(done, self.steps, config))
+        scale = self.job.lr_scale(group)
+        set_lr(self.optimizer, lr_factor(done, self.steps, config) * scale)
         self.optimizer.zero_grad(set_to_none=True)
         total: dict[str, Tensor] = {}
         for number, batch in enumerate(group, start=1):
             last = number == len(group)
             ready = to_device(batch, accelerator.device)
-            place = progress.step_in_epoch * config.accumulate + number - 1
+            place = progress.step_in_epoch * self.job.batches_per_step + number - 1
             ready = self.job.on_device(ready, progress.epoch, place)
-            with contextlib.nullcontext() if last else accelerator.no_sync(self.wrapped):
+            with sharding.part_of_step(accelerator, self.wrapped, last=last):
                 with accelerator.autocast():
                     losses = self.wrapped(ready)
                 loss = torch.stack(list(losses.values())).sum() / len(group)
@@ -246,7 +196,13 @@ class _Loop:
         self.losses.add(progress.step, total, lambda: [p for b in group for p in self.job.paths(b)])
         if progress.step % config.log_every == 0 or progress.step == 1:
             self.losses.write(progress.epoch + 1, lr)
-        shown.step(self.losses.shown(total), lr=lr, clips=self.clips * len(group))
+        shown.step(self.losses.shown(total), lr=lr, clips=self._clips(group))
+        return total
+
+    def _clips(self, group: list[Batch]) -> int:
+        """Of a step, of all processes."""
+        clips = sum(len(batch["skipped"]) for batch in group)
+        return clips * self.accelerator.num_processes
 
     def _after_epoch(self) -> None:
         """Evaluate where it is due, keep the model if it is wanted, save."""
@@ -254,7 +210,7 @@ class _Loop:
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         last = progress.epoch == config.epochs
         due = job.evaluate_every and (progress.epoch % job.evaluate_every == 0 or last)
-        with contextlib.nullcontext() if self.average is None else self.average.applied():
+        with self._weights_to_judge():
             if config.precise_bn and (due or last):
                 precise_statistics(job.task.model, self._for_norms(), self.accelerator)
             better = False
@@ -274,25 +230,32 @@ class _Loop:
         progress.finished = last
         self._save()
 
+    @contextlib.contextmanager
+    def _weights_to_judge(self) -> Iterator[None]:
+        """Inside, the task has the weights that are evaluated and saved."""
+        with (
+            sharding.whole(self.job.task, self.trained, self.accelerator),
+            contextlib.nullcontext() if self.average is None else self.average.applied(),
+        ):
+            yield
+
     def _for_norms(self) -> Iterator[Tensor]:
         """Clips of the first batches of the coming epoch, as many as are asked for."""
         job, epoch = self.job, self.progress.epoch
-        batches = (batch for batch in job.batches(epoch, 0) if job.for_norms(batch))
-        for place, batch in enumerate(islice(batches, self.config.precise_bn)):
+        parts = (part for group in job.steps(epoch, 0) for b in group for part in job.parts(b))
+        counted = (part for part in parts if job.for_norms(part))
+        for place, batch in enumerate(islice(counted, self.config.precise_bn)):
             yield job.on_device(to_device(batch, self.accelerator.device), epoch, place)["clip"]
 
     def _save(self) -> None:
         self.losses.check()
+        self.progress.spent = self.live.spent()
         keep = self.config.keep
         checkpoints.save(self.accelerator, self.run.checkpoints, self.progress, keep=keep)
         self.clock.restart()
 
     def _leave_if_asked(self, stop: StopRequest, *, saved: bool) -> None:
-        number = stop.number or 0
-        if self.accelerator.num_processes > 1:  # a signal may have reached one process only
-            flag = torch.tensor([number], device=self.accelerator.device)
-            number = int(self.accelerator.reduce(flag, reduction="sum").max())
-            number = stop.number or (15 if number else 0)
+        number = stop.agreed(self.accelerator)
         if not number or self.progress.finished:
             return
         if not saved:
@@ -306,10 +269,3 @@ class _Loop:
             f"go on with: {command}",
             signal_number=number,
         )
-
-
-def same_buffers(module: nn.Module, accelerator: Any) -> None:
-    """The main process's buffers everywhere: it is its batch norms' statistics that are saved."""
-    if accelerator.num_processes > 1:
-        for buffer in module.buffers():
-            torch.distributed.broadcast(buffer, src=0)

@@ -13,13 +13,17 @@ import signal
 import sys
 import tempfile
 import uuid
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..config import COMMANDS, RunConfig
 from ..errors import DataError, Interrupted, UsageError, VidinitError
-from ..processes import is_main_process
+from ..processes import OWN_GROUP, give_way, is_main_process
 from .allocator import keep_freed_memory
+
+# Until a process that was asked to stop is killed.
+_SECONDS_TO_SAVE = 600
 
 _KINDS: dict[str, type[VidinitError]] = {
     kind.__name__: kind for kind in (VidinitError, UsageError, DataError, Interrupted)
@@ -27,7 +31,13 @@ _KINDS: dict[str, type[VidinitError]] = {
 
 
 def launch(
-    command: str, config: RunConfig, processes: int, *, resume: bool, overwrite: bool
+    command: str,
+    config: RunConfig,
+    processes: int,
+    *,
+    resume: bool,
+    overwrite: bool,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Run a configured command in ``processes`` processes and return what it returned.
 
@@ -49,7 +59,8 @@ def launch(
     with tempfile.TemporaryDirectory(prefix="vidinit-") as folder:
         given, result = Path(folder) / "config.json", Path(folder) / "result.json"
         given.write_text(config.model_dump_json(), encoding="utf-8")
-        flags = [flag for flag, on in (("resume", resume), ("overwrite", overwrite)) if on]
+        given_flags = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run}
+        flags = [flag for flag, on in given_flags.items() if on]
         job = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -59,6 +70,7 @@ def launch(
             rdzv_endpoint="localhost:0",
             max_restarts=0,
             monitor_interval=0.2,
+            **_patience(LaunchConfig),
         )
         arguments = ["-m", __name__, command, str(given), str(result), *flags]
         try:
@@ -70,10 +82,23 @@ def launch(
                 return dict(done)  # it was at its end, where a signal changes nothing any more
             told = _error_of(result, command)
             if not isinstance(told, Interrupted):
-                told = Interrupted("stopped by a signal before anything was saved")
+                told = Interrupted(
+                    "stopped by a signal, and the state was not saved",
+                    "--resume goes on from the last checkpoint, if there is one",
+                )
             told.exit_code = 128 + int(error.sigval)
             raise told from error
         return dict(json.loads(result.read_text()))
+
+
+def _patience(kind: type) -> dict[str, Any]:
+    """How long torch lets processes save their state, where its version can be told.
+
+    Its 30 s are too few for a large model's step and checkpoint.
+    """
+    known = "shutdown_timeout" in {field.name for field in fields(kind)}
+    given = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in os.environ
+    return {"shutdown_timeout": _SECONDS_TO_SAVE} if known and not given else {}
 
 
 def _error_of(result: Path, command: str) -> VidinitError:
@@ -87,15 +112,16 @@ def _error_of(result: Path, command: str) -> VidinitError:
 
 
 def work(arguments: list[str]) -> int:
-    """What a worker does: COMMAND CONFIG RESULT [resume] [overwrite]."""
+    """What a worker does: COMMAND CONFIG RESULT [resume] [overwrite] [dry_run]."""
     from ..recipes.run import execute
 
+    os.environ[OWN_GROUP] = "1"
     keep_freed_memory()
     _end_with_parent()
     command, given, result, *flags = arguments
     config = COMMANDS[command].model_validate_json(Path(given).read_text(encoding="utf-8"))
     try:
-        value = execute(command, config, resume="resume" in flags, overwrite="overwrite" in flags)
+        value = execute(command, config, **dict.fromkeys(flags, True))
     except VidinitError as error:
         told = {
             "kind": type(error).__name__,
@@ -105,6 +131,9 @@ def work(arguments: list[str]) -> int:
         }
         _write(Path(result), told)
         return 1
+    except Exception:
+        give_way()  # the end of another process may be all that went wrong here
+        raise
     if is_main_process():
         _write(Path(result), value)
     return 0

@@ -106,3 +106,10 @@ class _Moments:
         var = (squares / batches - mean.square()).clamp_min(0)
         self.norm.running_mean.copy_(mean)
         self.norm.running_var.copy_(var * values / (values - 1).clamp_min(1))
+
+
+def same_buffers(module: nn.Module, accelerator: Any) -> None:
+    """The main process's buffers everywhere: it is its batch norms' statistics that are saved."""
+    if accelerator.num_processes > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

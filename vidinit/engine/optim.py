@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..config import TrainConfig
-from ..tasks.task import Task
+from ..tasks.task import Rates, Task
 from ..zoo.image import timm_module
 
 _MODEL = "model."  # of a task: the parameters that stand in a layer of the network
@@ -29,7 +29,8 @@ def parameter_groups(
     The scale of a trunk parameter in layer i of L blocks (stem and embeddings 0, blocks 1 to L,
     final norm and heads L + 1; see `VideoModel.layer_ids`) is layer_decay^(L + 1 - i), the
     layer-wise decay of BEiT (Bao et al., 2022). Temporal kernels have that of the layer they stand
-    in, times ``temporal_lr_scale``; heads have ``head_lr_scale``.
+    in, times ``temporal_lr_scale``; heads have ``head_lr_scale``. What the task says of single
+    parameters, see `Task.own_rates`, goes before all scales.
 
     Without ``decay_all`` there is no weight decay on norms, biases, one-dimensional parameters,
     tokens, position and time embeddings, and what timm's networks exempt themselves.
@@ -45,7 +46,7 @@ def parameter_groups(
         UsageError: layer-wise decay in a network whose layers are not known.
     """
     peak = config.lr if lr is None else lr
-    layers = layer_scales(task, config.layer_decay)
+    layers, own = layer_scales(task, config.layer_decay), task.own_rates()
     exempt = [] if config.decay_all else _exempt(task)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
@@ -57,7 +58,11 @@ def parameter_groups(
         elif name in temporal:
             scale *= config.temporal_lr_scale
         decays = config.decay_all or not (_is_undecayed(name, parameter) or _any(exempt, name))
-        key = scale, config.weight_decay if decays else 0.0
+        rates = own.get(name, Rates())
+        if rates.lr is not None:
+            scale = rates.lr / config.lr
+        decay = config.weight_decay if rates.weight_decay is None else rates.weight_decay
+        key = scale, decay if decays else 0.0
         groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "lr": peak * scale, "weight_decay": decay}

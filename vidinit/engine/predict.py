@@ -2,101 +2,243 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data.loading.unseen import UnseenDataset
+    from ..data.rows import Rows
     from ..tasks.heads import PairModel
-    from ..zoo.base import VideoModel
+    from ..zoo.base import ClipSpec, VideoModel
+
+Ranked = list[tuple[str, float]]
+
+_NO_NUMBER = "the model's scores of it are not numbers"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Classes of one file.
+    """Classes of one file, or of one clip of its timeline.
 
     Attributes:
-        path: the file.
-        classes: (class name, probability), most probable first; empty when it cannot be read.
+        file: the file, as it was given.
+        classes: (class name, probability), most probable first; empty when it cannot be read. Of a
+            model of verbs and nouns actions, as ``verb noun``, by the product of the two.
         error: why it cannot be read, or None.
+        verbs, nouns: the same of each head of such a model; None of others.
+        start, end: of a clip, in seconds from the first frame of the video; None of a whole file.
+        timeline: the JSON lines of a file's clips, where a timeline was asked for. The classes are
+            then those of the mean over the clips.
     """
 
-    path: Path
-    classes: list[tuple[str, float]]
+    file: str
+    classes: Ranked
     error: str | None = None
+    verbs: Ranked | None = None
+    nouns: Ranked | None = None
+    start: float | None = None
+    end: float | None = None
+    timeline: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON: ``{path, classes: [{class, probability}]}`` and what else there is."""
+        times = {} if self.start is None else {"start": self.start, "end": self.end}
+        out: dict[str, Any] = {"path": self.file, **times}
+        for key in ("classes", "verbs", "nouns"):
+            ranked = getattr(self, key)
+            if ranked is not None:
+                out[key] = [{"class": name, "probability": value} for name, value in ranked]
+        if self.timeline is not None:
+            out["timeline"] = self.timeline
+        return out if self.error is None else {**out, "error": self.error}
 
 
-def predict_file(
-    model: VideoModel | PairModel, path: Path, topk: int = 5
-) -> list[tuple[str, float]]:
+@dataclass(frozen=True)
+class Said:
+    """What a model says of the views of one clip or file.
+
+    Attributes:
+        index: of its row.
+        values: probabilities, float64 (classes,), the heads' one after the other; None where there
+            is an error.
+        error: why there are none, or None.
+        embedding: mean of what the head is given of each view, float32 (C,), where asked for.
+        span: where a clip begins and ends in its video, in seconds; None of a whole file.
+    """
+
+    index: int
+    values: np.ndarray | None
+    error: str | None
+    embedding: np.ndarray | None = None
+    span: tuple[float, float] | None = None
+
+
+def listen(
+    model: VideoModel | PairModel,
+    batches: Iterable[dict[str, Any]],
+    spec: ClipSpec,
+    accelerator: Any,
+    *,
+    embeddings: bool = False,
+) -> Iterator[Said]:
+    """What a model says of batches, one clip or file after the other, as soon as it is known.
+
+    Args:
+        model: as `scoring.probabilities_of` takes it; in eval mode while this is iterated over.
+        batches: of an `EvalDataset` or a `TimelineDataset`.
+        spec: how clips are normalized.
+        accelerator: gives the precision.
+        embeddings: give them, too.
+    """
+    from .scoring import probabilities_of
+
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            errors: list[str | None] = batch["error"]
+            good = [place for place, error in enumerate(errors) if error is None]
+            values, vectors = np.empty((0, 0)), None
+            if good:
+                views = batch["views"] if len(good) == len(errors) else batch["views"][good]
+                views = views.to(device)
+                with accelerator.autocast(), _descriptors(model, embeddings) as seen:
+                    values = probabilities_of(model, views, spec).cpu().numpy()
+                if seen:
+                    vectors = seen[0].float().unflatten(0, views.shape[:2]).mean(1).cpu().numpy()
+            yield from _of_each(batch, good, values, vectors)
+    finally:
+        model.train(was_training)
+
+
+def _of_each(
+    batch: dict[str, Any], good: list[int], values: np.ndarray, vectors: np.ndarray | None
+) -> Iterator[Said]:
+    """What was said of each item of a batch; values and vectors are those of the good ones."""
+    rows = np.broadcast_to(np.asarray(batch["index"]), len(batch["error"])).tolist()
+    found = {place: number for number, place in enumerate(good)}
+    for place, error in enumerate(batch["error"]):
+        span = None
+        if "start" in batch:
+            span = float(batch["start"][place]), float(batch["end"][place])
+        number = found.get(place)
+        if number is None:
+            yield Said(rows[place], None, error, span=span)
+        elif not np.isfinite(values[number]).all():
+            yield Said(rows[place], None, _NO_NUMBER, span=span)
+        else:
+            vector = None if vectors is None else vectors[number]
+            yield Said(rows[place], values[number], None, vector, span)
+
+
+@contextmanager
+def _descriptors(model: VideoModel | PairModel, wanted: bool) -> Iterator[list[Tensor]]:
+    """While entered, the descriptors (B, C) that a model's heads are given are collected."""
+    seen: list[Tensor] = []
+    if not wanted:
+        yield seen
+        return
+    # All heads read what the trunk's dropout returns, which in eval mode is what it is given.
+    dropout = trunk_of(model).dropout
+    hook = dropout.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def trunk_of(model: VideoModel | PairModel) -> VideoModel:
+    """The video model in a model of two heads, or itself."""
+    from ..tasks.heads import PairModel
+
+    return model.model if isinstance(model, PairModel) else model
+
+
+def heads_of(model: VideoModel | PairModel) -> dict[str, list[str]]:
+    """Names of the classes of each head, in the order of the probabilities; numbers for none.
+
+    One head has the name ``classes``, two are ``verbs`` and ``nouns``.
+    """
+    from ..tasks.heads import PairModel
+
+    trunk = trunk_of(model)
+    names = trunk.classes or [str(index) for index in range(trunk.num_classes)]
+    if isinstance(model, PairModel):
+        return {"verbs": names, "nouns": model.nouns}
+    return {"classes": names}
+
+
+def ranked(heads: dict[str, list[str]], values: np.ndarray, topk: int) -> dict[str, Ranked]:
+    """The most probable classes, as `Prediction` has them.
+
+    Args:
+        heads: as `heads_of` gives them.
+        values: probabilities, float64 (classes,), the heads' one after the other.
+        topk: how many; of the actions as of each head.
+    """
+    from .metrics import best_actions
+
+    best, start = {}, 0
+    for head, names in heads.items():
+        own = values[start : start + len(names)]
+        order = np.argsort(-own, kind="stable")[:topk].tolist()
+        best[head] = [(names[place], float(own[place])) for place in order]
+        start += len(names)
+    if "verbs" in heads:
+        verbs, nouns = heads["verbs"], heads["nouns"]
+        ids, products = best_actions(values[None, : len(verbs)], values[None, len(verbs) :], topk)
+        names = [f"{verbs[verb]} {nouns[noun]}" for verb, noun in ids[0].tolist()]
+        best["classes"] = list(zip(names, products[0].tolist(), strict=True))
+    return best
+
+
+def unseen(rows: Rows, spec: ClipSpec, **options: Any) -> UnseenDataset:
+    """`scoring.views_of` of files that nobody may have examined yet; the same options."""
+    from ..data.loading.unseen import UnseenDataset
+    from .scoring import views_of
+
+    return UnseenDataset(**vars(views_of(rows, spec, **options)))
+
+
+def predict_file(model: VideoModel | PairModel, path: Path, topk: int = 5) -> Ranked:
     """The most probable classes of one file: one center clip and crop, by the model's spec.
 
-    Of a model of verbs and nouns the most probable actions, as ``verb noun``.
+    Of a model of verbs and nouns the most probable actions, as ``verb noun``. The file is read in
+    this process, which a damaged one may hold up or end; `vidinit.predict` reads in others.
 
     Raises:
         UsageError: the file does not exist, or ``topk`` is below 1.
         DataError: the file cannot be read.
     """
     from ..data.rows import Row, Rows
-    from ..tasks.heads import PairModel
-    from .metrics import best_actions
-    from .scoring import probabilities_of, views_of
+    from .scoring import probabilities_of
 
     if topk < 1:
         raise UsageError(f"topk must be at least 1, not {topk}")
     if not path.is_file():
         raise UsageError(f"no such file: {path}", "give a video or image file")
-    trunk = model.model if isinstance(model, PairModel) else model
-    item = views_of(Rows((Row(str(path)),)), trunk.spec)[0]
+    spec = trunk_of(model).spec
+    item = unseen(Rows((Row(str(path)),)), spec)[0]
     if item["error"] is not None:
         raise DataError(f"cannot read {path} ({item['error']})")
     was_training = model.training
     model.eval()
     views = item["views"].to(next(model.parameters()).device)
-    values = probabilities_of(model, views.unsqueeze(0), trunk.spec).cpu()
+    values = probabilities_of(model, views.unsqueeze(0), spec)[0].cpu().numpy()
     model.train(was_training)
-    names = trunk.classes or [str(i) for i in range(trunk.num_classes)]
-    if isinstance(model, PairModel):
-        verbs, nouns = values.numpy()[:, : len(names)], values.numpy()[:, len(names) :]
-        ids, products = best_actions(verbs, nouns, topk)
-        actions = [f"{names[verb]} {model.nouns[noun]}" for verb, noun in ids[0].tolist()]
-        return list(zip(actions, products[0].tolist(), strict=True))
-    best, order = values[0].topk(min(topk, len(names)))
-    return [(names[i], v) for v, i in zip(best.tolist(), order.tolist(), strict=True)]
-
-
-def predict(
-    model: VideoModel | PairModel | str | Path,
-    paths: str | Path | Sequence[str | Path],
-    *,
-    topk: int = 5,
-) -> list[Prediction]:
-    """Classes of one or several files; a file that cannot be read carries its error.
-
-    Args:
-        model: a model, or the folder of one.
-        paths: video or image files.
-        topk: classes per file.
-    """
-    loaded = _loaded(model) if isinstance(model, (str, Path)) else model
-    files = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    out = []
-    for file in map(Path, files):
-        try:
-            out.append(Prediction(file, predict_file(loaded, file, topk)))
-        except DataError as error:
-            out.append(Prediction(file, [], error.message))
-    return out
-
-
-def _loaded(folder: str | Path) -> VideoModel | PairModel:
-    """The model in a folder, with all the heads that its predictions take."""
-    from ..checkpoint import load, load_pair, model_folder, read_card
-
-    place = model_folder(folder)
-    if place is not None and read_card(place).get("kind") == "pair":
-        return load_pair(place)
-    return load(folder)
+    return ranked(heads_of(model), values, topk)["classes"]

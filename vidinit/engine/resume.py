@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -12,8 +13,10 @@ from typing import Any
 
 from ..config import TrainConfig
 from ..errors import UsageError, VidinitError
+from ..processes import launched_elsewhere
 from ..report.progress import say
 from . import checkpoint_folders as folders
+from .sharding import kind
 from .together import first_failure, from_main, of_all
 
 
@@ -30,8 +33,10 @@ class Progress:
         stale: evaluations since then.
         skipped: training items replaced because they could not be read.
         world: processes of the run.
+        sharded: ``whole`` weights, or what shards them: ``fsdp`` or ``deepspeed``.
         finished: the last epoch is done.
         bad: files that failed while training.
+        spent: time and clips up to here; see `report.live.Live.spent`.
         own_skipped, own_bad: of this process since the last checkpoint; `save` adds them up.
     """
 
@@ -43,8 +48,10 @@ class Progress:
     stale: int = 0
     skipped: int = 0
     world: int = 1
+    sharded: str = "whole"
     finished: bool = False
     bad: list[str] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
     own_skipped: int = 0
     own_bad: list[str] = field(default_factory=list)
 
@@ -92,12 +99,6 @@ def due(progress: Progress, config: TrainConfig, clock: Clock) -> bool:
     return config.save_minutes is not None and clock.minutes() >= config.save_minutes
 
 
-def newest(checkpoints: Path) -> Path | None:
-    """The latest checkpoint whose files are there in full size, or None."""
-    found = folders.step_folders(checkpoints)
-    return next((p for p in found if folders.damage(p, contents=False) is None), None)
-
-
 def read_progress(checkpoint: Path) -> Progress:
     """progress.json of a checkpoint.
 
@@ -132,6 +133,7 @@ def save(accelerator: Any, checkpoints: Path, progress: Progress, *, keep: int =
     new = folders.new_name(final)
     main = accelerator.is_main_process
     progress.add_up(accelerator)
+    progress.sharded = kind(accelerator)
 
     def start() -> None:
         folders.tidy(checkpoints)
@@ -150,7 +152,7 @@ def save(accelerator: Any, checkpoints: Path, progress: Progress, *, keep: int =
 
     reason = (
         first_failure(accelerator, start if main else None)
-        or first_failure(accelerator, lambda: accelerator.save_state(str(new)))
+        or first_failure(accelerator, lambda: _save_state(accelerator, new))
         or first_failure(accelerator, finish if main else None)
     )
     if reason is not None:
@@ -160,11 +162,24 @@ def save(accelerator: Any, checkpoints: Path, progress: Progress, *, keep: int =
     return final
 
 
+def _save_state(accelerator: Any, folder: Path) -> None:
+    with _towers_left_out(accelerator):
+        accelerator.save_state(str(folder))
+
+
+def _towers_left_out(accelerator: Any) -> contextlib.AbstractContextManager[None]:
+    """Frozen towers, which the model that a run starts from has, are not written each time."""
+    from ..zoo.dist_tower import towers_left_out
+
+    whole = kind(accelerator) == "whole"  # shards know nothing of what is left out
+    return towers_left_out(accelerator._models if whole else [])
+
+
 def _cannot_write(final: Path, reason: str, accelerator: Any) -> VidinitError:
     checkpoints = final.parent
     place = checkpoints if checkpoints.is_dir() else checkpoints.parent
     needed, free = _bytes_of_state(accelerator), shutil.disk_usage(place).free
-    older = newest(checkpoints)
+    older = folders.newest(checkpoints)
     left = f"{older.name} is kept" if older is not None else "there is none before it"
     return VidinitError(
         f"cannot write the checkpoint {final} ({reason}): it takes about {needed / 1e6:.1f} MB, "
@@ -191,12 +206,19 @@ def restore(accelerator: Any, checkpoints: Path) -> Progress | None:
 
     Raises:
         UsageError: when it was written in the middle of an epoch by another number of processes,
-            whose shares of the data would not fit together; and when all are damaged.
+            whose shares of the data would not fit together, or in other shards; and when all are
+            damaged.
     """
     checkpoint = from_main(accelerator, lambda: _newest_whole(checkpoints))
     if checkpoint is None:
         return None
     progress = read_progress(checkpoint)
+    sharded = kind(accelerator)
+    if progress.sharded != sharded:
+        raise UsageError(
+            f"{checkpoint} has its weights as '{progress.sharded}', this run as '{sharded}'",
+            "resume with the launcher and the configuration the run was started with",
+        )
     world = accelerator.num_processes
     if progress.world != world and progress.step_in_epoch:
         raise UsageError(
@@ -209,7 +231,8 @@ def restore(accelerator: Any, checkpoints: Path) -> Progress | None:
             f"{checkpoint.name} was written by {progress.world} processes, this run has {world}: "
             "the batches are others from here on"
         )
-    accelerator.load_state(str(checkpoint))
+    with _towers_left_out(accelerator):
+        accelerator.load_state(str(checkpoint))
     progress.world = world
     return progress
 
@@ -233,6 +256,8 @@ def _newest_whole(checkpoints: Path) -> Path | None:
 
 def resume_command(command: str, root: Path, processes: int) -> str:
     """What to type to go on with an interrupted run, from its folder's config.yaml."""
+    if launched_elsewhere():
+        return f"the same command with --resume --out {shlex.quote(str(root))}"
     words = ["vidinit", command, "--config", str(root / "config.yaml"), "--out", str(root)]
     words += ["--processes", str(processes)] if processes > 1 else []
     return shlex.join([*words, "--resume"])

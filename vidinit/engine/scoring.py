@@ -185,14 +185,7 @@ def score(
     accelerator: Any,
     *,
     num_classes: int,
-    clips: int = 1,
-    crops: Literal[1, 3] = 1,
-    batch_size: int = 8,
-    workers: int = 0,
-    deadline: float = 60.0,
-    reader: str = "auto",
-    decode_side: int | None = None,
-    quarantine: Quarantine | None = None,
+    **options: Any,
 ) -> Scores:
     """Score every video once, whatever the number of processes; all of them return the same.
 
@@ -202,6 +195,60 @@ def score(
         spec: how clips are cut and normalized.
         accelerator: gives the device, the precision and the processes.
         num_classes: number of logits; of the verbs' where labels are pairs.
+        options: as for `said_of`.
+    """
+    found = said_of(model, rows, spec, accelerator, **options)
+    return _scores(rows, num_classes, found)
+
+
+def score_each(
+    model: nn.Module,
+    rows: Rows,
+    spec: ClipSpec,
+    accelerator: Any,
+    *,
+    names: Sequence[str],
+    num_classes: int,
+    **options: Any,
+) -> dict[str, Scores]:
+    """`score` of several classifiers over one pass.
+
+    Args:
+        model: from clips (B, 3, T, H, W) to logits (B, num_classes) of each, by name.
+        rows, spec, accelerator: as for `score`; the rows are no pairs.
+        names: of the classifiers, in the model's order.
+        num_classes: number of logits of each.
+        options: as for `said_of`.
+    """
+    found = said_of(model, rows, spec, accelerator, **options)
+    return {
+        name: _scores(rows, num_classes, found, start=number * num_classes)
+        for number, name in enumerate(names)
+    }
+
+
+def said_of(
+    model: nn.Module,
+    rows: Rows,
+    spec: ClipSpec,
+    accelerator: Any,
+    *,
+    clips: int = 1,
+    crops: Literal[1, 3] = 1,
+    batch_size: int = 8,
+    workers: int = 0,
+    deadline: float = 60.0,
+    reader: str = "auto",
+    decode_side: int | None = None,
+    quarantine: Quarantine | None = None,
+) -> list[tuple[int, np.ndarray | str]]:
+    """What a model says of every video, once, whatever the number of processes.
+
+    Args:
+        model: as `probabilities_of` takes it.
+        rows: videos.
+        spec: how clips are cut and normalized.
+        accelerator: gives the device, the precision and the processes.
         clips, crops: views of a video; its probabilities are averaged over them.
         batch_size: clips of one forward pass, about.
         workers: decoding processes.
@@ -209,6 +256,9 @@ def score(
         reader: what decodes, as `data.readers.open_video` takes it.
         decode_side: short side of the frames out of the decoder, in pixels.
         quarantine: files that are not to be tried, and where those are noted that hang or crash.
+
+    Returns:
+        (row, its probabilities, float64, or why it has none), the same on all processes.
     """
     dataset = views_of(rows, spec, clips=clips, crops=crops, reader=reader, decode_side=decode_side)
     loader = eval_loader(
@@ -230,23 +280,25 @@ def score(
         for index, error, found in zip(
             batch["index"].tolist(), batch["error"], values.cpu().numpy(), strict=True
         ):
-            numbers = found if np.isfinite(found).all() else _NO_NUMBER
-            mine.append((index, numbers if error is None else error))
+            mine.append((index, found if error is None else error))
     model.train(was_training)
-    found = [item for part in of_all(accelerator, mine) for item in part]
-    return _scores(rows, num_classes, found)
+    return [item for part in of_all(accelerator, mine) for item in part]
 
 
-def _scores(rows: Rows, num_classes: int, found: list[tuple[int, np.ndarray | str]]) -> Scores:
-    """Scores from (row, its probabilities or why it has none), in any order."""
-    nouns = len(rows.nouns or ())
-    values = np.full((len(rows), num_classes + nouns), np.nan)
+def _scores(
+    rows: Rows, num_classes: int, found: list[tuple[int, np.ndarray | str]], *, start: int = 0
+) -> Scores:
+    """Scores from what `said_of` found, which are the probabilities from ``start`` on."""
+    width = num_classes + len(rows.nouns or ())
+    values = np.full((len(rows), width), np.nan)
     missing = []
     for index, result in sorted(found, key=lambda item: item[0]):
-        if isinstance(result, str):
-            missing.append((rows.rows[index].path, result))
+        numbers = result if isinstance(result, str) else result[start : start + width]
+        if isinstance(numbers, str) or not np.isfinite(numbers).all():
+            reason = numbers if isinstance(numbers, str) else _NO_NUMBER
+            missing.append((rows.rows[index].path, reason))
         else:
-            values[index] = result
+            values[index] = numbers
     return Scores(
         values[:, :num_classes],
         _labels(rows, num_classes),

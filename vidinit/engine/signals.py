@@ -25,6 +25,19 @@ class StopRequest:
         self.number = number
         signal.signal(number, self._old.get(number, signal.SIG_DFL))
 
+    def agreed(self, accelerator: Any) -> int | None:
+        """The number of the signal that all processes leave for now, or None; all of them call it.
+
+        Only what they tell one another counts. A signal that comes while they do so is for the next
+        time: the process that got it would leave alone, and save its state with nobody.
+        """
+        if accelerator.num_processes == 1:
+            return self.number
+        import torch
+
+        own = torch.tensor([self.number or 0], device=accelerator.device)
+        return int(accelerator.gather(own).max()) or None
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

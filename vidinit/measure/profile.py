@@ -1,173 +1,217 @@
-"""What models cost, side by side: parameters, multiply-adds, speed, memory."""
+"""What one model costs: parameters, multiply-adds, speed and memory, for clips of several sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from ..checkpoint import check_out, load, model_folder, read_card
-from ..engine.run_folder import RunFolder
-from ..errors import UsageError, VidinitError
+from ..checkpoint import load, model_folder, read_card
+from ..config import TrainConfig
+from ..errors import UsageError
+from ..report.progress import say
 from ..zoo.base import ClipSpec, VideoModel, count_parameters
-from ..zoo.build import check_backbone, create_model
-from ..zoo.names import find_entry
+from ..zoo.build import create_model
 from .flops import count_macs
-from .speed import PRECISIONS, PeakMemory, measure_speed, pick_device
+from .memory import TrainingMemory, training_memory
+from .speed import PRECISIONS, PeakMemory, measure_speed
+from .stages import Stage, find_stages, time_stages
 
-
-def profile(
-    models: Sequence[str],
-    *,
-    frames: int | None = None,
-    size: int | None = None,
-    batch_size: int = 1,
-    device: str = "auto",
-    precision: str = "fp32",
-    seconds: float = 2.0,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-) -> list[dict[str, Any]]:
-    """Measure models one after the other, on clips of random numbers.
-
-    All names and sizes are checked, without computing anything, before the first is measured.
-
-    Args:
-        models: zoo names and ``<plan>-<timm name>`` (random weights, 400 classes), model folders
-            or run folders.
-        frames: of a clip; default: each model's own.
-        size: side of the square frames in pixels; default: each model's own.
-        batch_size: clips of one forward pass.
-        device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``mps``.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` under autocast; weights stay float32. PyTorch's
-            own defaults hold: fp32 convolutions may use TF32 on NVIDIA GPUs.
-        seconds: how long to measure each model, after three passes that warm up; above 0.
-        out: folder to write ``profile.json`` into; None writes nothing.
-        overwrite: replace an earlier folder of ours.
-
-    Returns:
-        One dict per model, in the given order: ``model`` (as given), ``params`` (learnable values),
-        ``gmacs`` (1e9 multiply-adds of the convolutions and matrix products for one clip),
-        ``gflops`` (twice that), ``frames``, ``size``, ``batch_size``, ``device``, ``precision``,
-        ``clips_per_second`` and ``latency_ms`` (of the median forward pass of one batch, in eval
-        mode, from its call until the device is done; no decoding, no copy to the device), and
-        ``peak_memory_mb`` (MiB; the model, its input and the most its forward passes hold at once:
-        memory of PyTorch's allocator on CUDA, growth of the process's resident memory on a Linux
-        CPU, None elsewhere).
-
-    Raises:
-        UsageError: for an unknown model, device or precision, or a clip that a model cannot take.
-        VidinitError: when a model does not fit into the device's memory.
-    """
-    _check(models, frames, size, batch_size, precision, seconds)
-    if out is not None:
-        check_out(Path(out), overwrite=overwrite)
-    place = pick_device(device)
-    jobs = [_plan(name, frames, size) for name in models]
-    rows = [_measure(job, place, batch_size, precision, seconds) for job in jobs]
-    if out is not None:
-        RunFolder.open(out, overwrite=overwrite).write_json("profile.json", rows)
-    return rows
+Beside = Callable[[VideoModel, int], dict[str, Any]]
+"""From a model on its device and a number of clips to more entries of a row."""
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A model whose name, frames and size were found to fit."""
+class Job:
+    """A model and a clip that were found to fit.
+
+    Attributes:
+        name: as the model was given.
+        ref: zoo name or folder that is opened.
+        frames, size: of the clip.
+        params: learnable values.
+        macs: multiply-adds of one clip.
+        stages: of the network; empty where nobody asked for them.
+    """
 
     name: str
-    params: int
-    macs: int
+    ref: str
     frames: int
     size: int
+    params: int
+    macs: int
+    stages: tuple[Stage, ...] = ()
+
+    def as_row(self) -> dict[str, Any]:
+        """What is known without running anything."""
+        return {
+            "model": self.name,
+            "params": self.params,
+            "gmacs": round(self.macs / 1e9, 6),
+            "gflops": round(2 * self.macs / 1e9, 6),
+            "frames": self.frames,
+            "size": self.size,
+            **self.stage_rows(),
+        }
+
+    def stage_rows(self, times: dict[str, float] | None = None) -> dict[str, Any]:
+        """``stages``, where there are any: a dict for each, with ``ms`` where times are known."""
+        if not self.stages:
+            return {}
+        rows = []
+        for stage in self.stages:
+            row = {"stage": stage.name, "params": stage.params, "gmacs": round(stage.macs / 1e9, 6)}
+            rows.append(row if times is None else {**row, "ms": round(times[stage.name], 3)})
+        return {"stages": rows}
 
 
-def _check(
-    models: Sequence[str],
-    frames: int | None,
-    size: int | None,
-    batch_size: int,
-    precision: str,
-    seconds: float,
-) -> None:
-    if isinstance(models, str):
-        raise UsageError("models must be a list of names", f"write ['{models}']")
-    if not models:
-        raise UsageError("no model to profile", "name at least one")
-    for what, value in (("frames", frames), ("size", size), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise UsageError(f"{what} must be at least 1, not {value}")
-    if not seconds > 0:
-        raise UsageError(f"seconds must be above 0, not {seconds}")
-    if precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        raise UsageError(f"unknown precision '{precision}'", f"precisions are {known}")
-    for name in models:
-        folder = model_folder(name)
-        if folder is not None:
-            read_card(folder)
-        elif (entry := find_entry(name)).builder is None and entry.backbone is not None:
-            check_backbone(name, entry.backbone)
+@dataclass(frozen=True)
+class Measuring:
+    """How models are measured.
+
+    Attributes:
+        device: where.
+        batch_sizes: clips of a forward pass, one row each.
+        precision: a key of `PRECISIONS`.
+        seconds: how long each row is timed.
+        training: estimate the memory of training, too.
+    """
+
+    device: torch.device
+    batch_sizes: Sequence[int]
+    precision: str
+    seconds: float
+    training: bool = False
 
 
-def _outline(name: str) -> VideoModel:
-    """The model without values, on the meta device."""
-    folder = model_folder(name)
+def outline(ref: str) -> VideoModel:
+    """The model of a zoo name or folder without values, on the meta device."""
+    folder = model_folder(ref)
     with torch.device("meta"):
         if folder is None:
-            return create_model(name)
+            return create_model(ref)
         card = read_card(folder)
         model = create_model(card["name"], num_classes=card["num_classes"], **card["options"])
     model.spec = ClipSpec.from_dict(card["clip"])
     return model
 
 
-def _plan(name: str, frames: int | None, size: int | None) -> _Job:
-    model = _outline(name)
-    frames, size = frames or model.spec.frames, size or model.spec.size
+def plan(
+    name: str, ref: str, frames: Sequence[int], size: int | None, *, stages: bool = False
+) -> list[Job]:
+    """A job for each clip length, by passes that compute nothing.
+
+    Args:
+        name: of the model in messages and rows.
+        ref: zoo name or folder.
+        frames: of the clips; empty for the model's own.
+        size: of the frames in pixels; None for the model's own.
+        stages: find them, too.
+
+    Raises:
+        UsageError: for a clip that the model cannot take.
+    """
+    model = outline(ref)
+    own = model.spec
+    return [
+        _plan(model, name, ref, replace(own, frames=t, size=size or own.size), own, stages)
+        for t in frames or [own.frames]
+    ]
+
+
+def _plan(
+    model: VideoModel, name: str, ref: str, spec: ClipSpec, own: ClipSpec, stages: bool
+) -> Job:
+    shape = (1, model.in_channels, spec.frames, spec.size, spec.size)
     try:
-        macs = count_macs(model, (1, 3, frames, size, size))
+        model.spec = spec
+        macs = count_macs(model, shape)
+        found = find_stages(model, shape) if stages else []
     except NotImplementedError:  # a fault of the model, not of the clip
         raise
     except (AssertionError, ValueError, RuntimeError) as error:
-        own = f"its own clip is {model.spec.frames} x {model.spec.size} x {model.spec.size}"
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"{name} cannot take clips of {frames} x {size} x {size} ({reason})", own
+            f"{name} cannot take clips of {spec.frames} x {spec.size} x {spec.size} ({reason})",
+            f"its own clip is {own.frames} x {own.size} x {own.size}",
         ) from error
-    return _Job(name, count_parameters(model), macs, frames, size)
+    return Job(name, ref, spec.frames, spec.size, count_parameters(model), macs, tuple(found))
 
 
-def _measure(
-    job: _Job, device: torch.device, batch_size: int, precision: str, seconds: float
+def measure(
+    jobs: Sequence[Job], how: Measuring, beside: Beside | None = None
+) -> list[dict[str, Any]]:
+    """Run one model on clips of random numbers: a row for each clip length and batch size.
+
+    A batch that does not fit into a GPU's memory has a row with None for what was not measured.
+
+    Args:
+        jobs: of one model.
+        how: to measure.
+        beside: measures more, with the model as it is in the row.
+
+    Returns:
+        Rows as `recipes.profile.profile` describes them.
+    """
+    memory = PeakMemory(how.device)
+    first = jobs[0]
+    model = create_model(first.ref) if model_folder(first.ref) is None else load(first.ref)
+    rows = []
+    for job in jobs:
+        model.spec = replace(model.spec, frames=job.frames, size=job.size)
+        model.to(how.device)
+        for batch_size in how.batch_sizes:
+            row = {**job.as_row(), "batch_size": batch_size, "device": how.device.type}
+            row["precision"] = how.precision
+            try:
+                row |= _measured(model, job, batch_size, how, memory)
+                row |= {} if beside is None else beside(model, batch_size)
+            except torch.cuda.OutOfMemoryError:
+                row |= dict.fromkeys(("clips_per_second", "latency_ms", "peak_memory_mb"))
+                clip = f"{job.frames} x {job.size} x {job.size}"
+                say(f"{job.name}: {batch_size} clips of {clip} do not fit into the GPU's memory")
+            rows.append(row)
+        if how.training:
+            told = _training(model, job, how)
+            for row in rows[-len(how.batch_sizes) :]:
+                row["training_memory_mb"] = told and told.as_mb(row["batch_size"])
+    return rows
+
+
+def _measured(
+    model: VideoModel, job: Job, batch_size: int, how: Measuring, memory: PeakMemory
 ) -> dict[str, Any]:
-    try:
-        memory = PeakMemory(device)
-        model = create_model(job.name) if model_folder(job.name) is None else load(job.name)
-        model.to(device)
-        clip = torch.randn(batch_size, 3, job.frames, job.size, job.size, device=device)
-        memory.start()
-        speed = measure_speed(model, clip, precision=precision, seconds=seconds)
-    except torch.cuda.OutOfMemoryError as error:
-        raise VidinitError(
-            f"{job.name} with {batch_size} clips of {job.frames} x {job.size} x {job.size} does "
-            "not fit into the GPU's memory",
-            "lower --batch-size, --frames or --size",
-        ) from error
+    memory.start()
+    shape = (batch_size, model.in_channels, job.frames, job.size, job.size)
+    clip = torch.randn(shape, device=how.device)
+    speed = measure_speed(model, clip, precision=how.precision, seconds=how.seconds)
     peak = memory.peak_mb()
-    return {
-        "model": job.name,
-        "params": job.params,
-        "gmacs": round(job.macs / 1e9, 6),
-        "gflops": round(2 * job.macs / 1e9, 6),
-        "frames": job.frames,
-        "size": job.size,
-        "batch_size": batch_size,
-        "device": device.type,
-        "precision": precision,
+    row = {
         "clips_per_second": round(speed.clips_per_second, 3),
         "latency_ms": round(speed.latency_ms, 3),
         "peak_memory_mb": None if peak is None else round(peak, 1),
     }
+    if job.stages:
+        times = time_stages(model, clip, job.stages, precision=how.precision, seconds=how.seconds)
+        row |= job.stage_rows(times)
+    return row
+
+
+def _training(model: VideoModel, job: Job, how: Measuring) -> TrainingMemory | None:
+    """What a step of SGD with cross-entropy takes; None where not even a few clips fit."""
+    kind, dtype = how.device.type, PRECISIONS[how.precision]
+
+    def loss(clips: int) -> Tensor:
+        shape = (clips, model.in_channels, job.frames, job.size, job.size)
+        with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+            logits = model(torch.randn(shape, device=how.device))
+        return F.cross_entropy(logits.float(), logits.new_zeros(clips, dtype=torch.long))
+
+    try:
+        return training_memory(model, TrainConfig(), loss, most=max(how.batch_sizes))
+    except torch.cuda.OutOfMemoryError:
+        return None

@@ -56,7 +56,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _wait_for(device: torch.device) -> Callable[[], None]:
+def wait_for(device: torch.device) -> Callable[[], None]:
     """What returns once everything queued on the device is done."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
@@ -80,14 +80,38 @@ def measure_speed(
         precision: a key of `PRECISIONS`; other than fp32 runs under autocast.
         seconds: above 0.
     """
+    times = time_passes(model, clip, precision, seconds)
+    median = statistics.median(times)
+    return Speed(1000 * median, len(clip) / median, len(times))
+
+
+def inference(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Inside: no gradients, and autocast in that precision, a key of `PRECISIONS`."""
+    contexts = contextlib.ExitStack()
+    contexts.enter_context(torch.inference_mode())
+    if (dtype := PRECISIONS[precision]) is not None:
+        contexts.enter_context(torch.autocast(device.type, dtype=dtype))
+    return contexts
+
+
+def time_passes(
+    model: nn.Module,
+    clip: Tensor,
+    precision: str,
+    seconds: float,
+    *,
+    after: Callable[[], None] = lambda: None,
+) -> list[float]:
+    """Seconds of each forward pass, taken as `measure_speed` says.
+
+    Args:
+        model, clip, precision, seconds: as for `measure_speed`.
+        after: called behind each pass that is timed.
+    """
     model.eval()
-    dtype = PRECISIONS[precision]
-    cast: AbstractContextManager[object] = contextlib.nullcontext()
-    if dtype is not None:
-        cast = torch.autocast(clip.device.type, dtype=dtype)
-    wait = _wait_for(clip.device)
+    wait = wait_for(clip.device)
     times: list[float] = []
-    with torch.inference_mode(), cast:
+    with inference(clip.device, precision):
         for _ in range(_WARM_UP):
             model(clip)
         wait()
@@ -97,8 +121,8 @@ def measure_speed(
             model(clip)
             wait()
             times.append(time.perf_counter() - start)
-    median = statistics.median(times)
-    return Speed(1000 * median, len(clip) / median, len(times))
+            after()
+    return times
 
 
 class PeakMemory:

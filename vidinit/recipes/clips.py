@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ from ..config import DataConfig, TrainRunConfig
 from ..data.index import Health, check
 from ..data.loading.datasets import ClipDataset
 from ..data.loading.loader import Loader, train_loader
+from ..data.loading.teacher_frames import TeacherFrames
 from ..data.loading.watchdog import Quarantine
 from ..data.pixels.transforms import Augment
 from ..data.rows import Rows
-from ..data.sources import flippable
+from ..data.sources import flippable, mirrored
 from ..data.views import Sampling
+from ..engine.job import Batch
 from ..errors import DataError, UsageError
 from ..report.progress import ProgressBar, say
 from ..report.summary import describe_batch, input_advice
 from ..zoo.base import ClipSpec
 from .health import recorded
+from .noise import NoiseClips, is_noise
 
 
 def workers_of(data: DataConfig, processes: int) -> int:
@@ -36,7 +40,7 @@ def workers_of(data: DataConfig, processes: int) -> int:
 def scoring(data: DataConfig, accelerator: Any, quarantine: Quarantine) -> dict[str, Any]:
     """How videos are read to be scored, as `engine.scoring.score` takes it."""
     return {
-        "batch_size": data.batch_size,
+        "batch_size": data.clips,
         "workers": workers_of(data, accelerator.num_processes),
         "deadline": data.deadline,
         "reader": data.reader,
@@ -159,10 +163,28 @@ def checked_split(
     return CheckedSplit(parts[0], parts[1] if parts[1].rows else None, outcome)
 
 
-def flips(wanted: bool | str, rows: Rows, what: str) -> bool:
-    """Whether clips are mirrored; ``auto`` leaves left and right alone where they are classes."""
+def split_of(data: str | list[str], held_out: Rows) -> dict[str, Any]:
+    """split.json: which clips of ``data`` were validated on, by absolute path and segment."""
+    places = [data] if isinstance(data, str) else data
+    return {
+        "data": [str(Path(place).resolve()) for place in places],
+        "val": [[str(Path(row.path).resolve()), row.start, row.end] for row in held_out.rows],
+    }
+
+
+def flips(wanted: bool | str, rows: Rows, what: str) -> bool | Rows:
+    """Whether clips are mirrored; ``auto`` leaves left and right alone where they are classes.
+
+    Returns:
+        For ``swap`` the rows with the labels that their mirrored clips have.
+
+    Raises:
+        UsageError: ``swap``, and a class named after left or right has no partner.
+    """
     if isinstance(wanted, bool):
         return wanted
+    if wanted == "swap":
+        return mirrored(rows, what)
     if flippable((rows.classes or ()) + (rows.nouns or ())):
         return True
     say(f"note: {what}: classes are named after left and right, so clips are not mirrored")
@@ -175,26 +197,28 @@ def training_clips(
     data: DataConfig,
     *,
     seed: int,
-    flip: bool,
-    teacher_frames: int = 0,
+    flip: bool | Rows,
+    teachers: TeacherFrames | None = None,
 ) -> ClipDataset:
-    """Training clips of these rows, cut as the configuration says.
+    """Training clips of these rows, cut as the configuration says, mirrored as `flips` says.
 
     Raises:
         UsageError: settings that do not go together.
     """
-    if data.batch_size % data.repeats:
+    auto = data.batch_size == "auto"  # and then settled so that it fits these
+    if not auto and data.clips % data.repeats:
         raise UsageError(
             f"data.batch_size={data.batch_size} is no multiple of data.repeats={data.repeats}",
             "batches count clips: make it one",
         )
     sampling = Sampling(spec.frames, spec.stride, spec.sampling, spec.short)
-    if sampling.kind == "all" and data.batch_size > 1:
+    if sampling.kind == "all" and not auto and data.clips > 1:
         raise UsageError(
             "data.sampling=all makes clips of different lengths, which fit in no batch",
             "set data.batch_size=1, or sample uniform or dense",
         )
-    return ClipDataset(
+    kind = NoiseClips if is_noise(rows) else ClipDataset
+    return kind(
         rows,
         sampling=sampling,
         augment=Augment(
@@ -204,7 +228,7 @@ def training_clips(
             # The whole frame means the whole frame, not a part of another shape.
             ratio=(1.0, 1.0) if data.min_area == 1.0 else (3 / 4, 4 / 3),
             jitter=data.jitter,
-            flip=flip,
+            flip=flip is not False,
             randaug=data.randaug,
             color_jitter=data.color_jitter,
             grayscale=data.grayscale,
@@ -212,10 +236,11 @@ def training_clips(
         ),
         seed=seed,
         center=data.start == "center",
-        teacher_frames=teacher_frames,
+        teachers=teachers,
         repeats=data.repeats,
         reader=data.reader,
         decode_side=data.decode_side,
+        mirrored=flip if isinstance(flip, Rows) else None,
     )
 
 
@@ -229,16 +254,23 @@ def quarantine_of(rows: Rows, known: dict[str, str]) -> Quarantine:
 
 
 def clip_batches(
-    dataset: ClipDataset, config: TrainRunConfig, accelerator: Any, quarantine: Quarantine
+    dataset: ClipDataset,
+    config: TrainRunConfig,
+    accelerator: Any,
+    quarantine: Quarantine,
+    prepared: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
 ) -> dict[str, Any]:
-    """What an `engine.fit.Job` is told of the batches of one data set."""
+    """What an `engine.fit.Job` is told of the batches of one data set.
+
+    ``prepared`` may add to the batches before they are trained on.
+    """
     data, train, world = config.data, config.train, accelerator.num_processes
     workers = workers_of(data, world)
 
     def batches(epoch: int, start: int) -> Loader:
         return train_loader(
             dataset,
-            batch_size=data.batch_size,
+            batch_size=data.clips,
             workers=workers,
             seed=train.seed,
             epoch=epoch,
@@ -249,13 +281,20 @@ def clip_batches(
             quarantine=quarantine,
         )
 
+    def steps(epoch: int, start: int) -> Iterator[list[Batch]]:
+        found = iter(prepared(batches(epoch, start * train.accumulate)))
+        while group := list(islice(found, train.accumulate)):
+            yield group
+
     first = batches(0, 0)
     clips = first.plan.size * data.repeats  # fewer than asked for where there are no more
     say(describe_batch(clips, world, train.accumulate, train.lr, train.lr_batch))
     return {
-        "batches": batches,
-        "batches_per_epoch": len(first),
+        "steps": steps,
+        "steps_per_epoch": max(1, len(first) // train.accumulate),
+        "batches_per_step": train.accumulate,
         "clips_per_batch": clips,
+        "clips_per_step": clips * train.accumulate,
         "paths": partial(paths_of, dataset.rows),
         "advice": advice_of(data, world),
         "config": config.model_dump(mode="json"),

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..checkpoint import load, model_folder, save_model
+from ..checkpoint import load, model_folder, name_of, save_model
 from ..config import DataConfig, RunConfig, TrainConfig
+from ..engine import checkpoint_folders
 from ..engine import resume as checkpoints
-from ..engine.fit import FitResult
+from ..engine.job import FitResult
 from ..engine.run_folder import RunFolder
-from ..engine.together import from_main
+from ..engine.together import from_main, of_all
 from ..errors import UsageError
+from ..report.html import Section
 from ..report.progress import say
 from ..report.run_report import write_report
-from ..zoo.base import ClipSpec, VideoModel
+from ..zoo.base import COMPILED, ClipSpec, VideoModel
 from ..zoo.build import create_model
 from ..zoo.drop_path import set_drop_path
 from ..zoo.freezing import freeze
+from ..zoo.names import find_entry
 from .health import HealthFile
 from .initial import initial_folder, initialize
 
 # What may differ when a run is resumed: it changes neither the data nor the weights.
 _FREE = frozenset(
     """out device data.workers data.deadline data.max_bad train.log_every train.keep
-    train.save_steps train.save_minutes train.checkpointing train.compile train.trackers""".split()  # noqa: SIM905
+    train.save_steps train.save_minutes train.checkpointing train.compile train.trackers
+    train.tap_cache""".split()  # noqa: SIM905
 )
 
 
@@ -38,29 +42,43 @@ def open_model(
     classes: list[str] | None = None,
     *,
     init_from: str | None = None,
+    head: str | None = None,
 ) -> VideoModel:
     """The model meant by a zoo name or folder, with a head for ``classes``.
 
     A head for another class list is made anew, and that is said. With ``init_from`` the weights are
-    those of another run or checkpoint; see `initial.initialize`.
+    those of another run or checkpoint; see `initial.initialize`. ``head`` is the source of a
+    co-trained model that is meant.
     """
     if init_from == ref:  # no network was named beside the weights
         ref, init_from = str(initial_folder(ref)), None
     if model_folder(ref) is None:
         if init_from is None:
             say(f"{ref}: a zoo name, so training starts from random weights")
-        model = create_model(ref, num_classes=num_classes or 400)
+            if (tower := frozen_tower(ref)) is not None:
+                say(f"its frozen tower is random, too: convert {tower} --to dist for a trained one")
+        model = create_model(ref, num_classes=num_classes)
     else:
-        model = load(ref)
+        model = load(ref, head=head)
         if num_classes is not None and (classes is None or model.classes != classes):
             old = model.num_classes
             model.reset_head(num_classes)
-            say(f"{ref}: new head for {num_classes} classes (it had {old} others)")
+            told = f" (it had {old} others)" if old else ""
+            say(f"{ref}: new head for {num_classes} classes{told}")
     if classes is not None:
         model.classes = list(classes)
     if init_from is not None:
         initialize(model, init_from)
     return model
+
+
+def frozen_tower(ref: str) -> str | None:
+    """The image network that a DiST model, by name or folder, has for its frozen tower.
+
+    Such a model has a layer that nothing reads, which processes that train together must be told.
+    """
+    entry = find_entry(name_of(ref))
+    return entry.backbone if entry.plan == "dist" else None
 
 
 def set_training(model: VideoModel, train: TrainConfig) -> None:
@@ -78,7 +96,8 @@ def set_training(model: VideoModel, train: TrainConfig) -> None:
         model.set_grad_checkpointing()
     if train.compile:
         # In place of the method, so that no name changes and all tasks go through it.
-        model.embed = torch.compile(model.embed)  # type: ignore[method-assign]
+        for name in COMPILED:
+            setattr(model, name, torch.compile(getattr(model, name)))
 
 
 def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
@@ -93,11 +112,19 @@ def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
 
 
 def open_run(
-    config: RunConfig, command: str, accelerator: Any, *, resume: bool, overwrite: bool
+    config: RunConfig,
+    command: str,
+    accelerator: Any,
+    *,
+    resume: bool,
+    overwrite: bool,
+    dry_run: bool = False,
 ) -> RunFolder:
-    """Make or enter the run folder, the same one on all processes."""
+    """Make or enter the run folder, the same one on all processes; a dry run has none."""
     config.out = from_main(accelerator, lambda: config.out)
     assert config.out is not None
+    if dry_run:
+        return RunFolder(Path(config.out), writes=False)
     writes = accelerator.is_main_process
     dumped = {"command": command, **config.model_dump(mode="json")}
     if resume and writes:
@@ -107,6 +134,12 @@ def open_run(
         lambda: RunFolder.open(config.out or "", overwrite=overwrite, resume=resume, config=dumped),
     )
     run.writes = writes
+    blind = [k for k, sees in enumerate(of_all(accelerator, run.root.is_dir())) if not sees]
+    if blind:
+        raise UsageError(
+            f"process {blind[0]} does not see {run.root}, which the first one made",
+            "put --out on a disk that all nodes share",
+        )
     return run
 
 
@@ -151,7 +184,7 @@ def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
     import json
 
     run = RunFolder(Path(out))
-    newest = checkpoints.newest(run.checkpoints)
+    newest = checkpoint_folders.newest(run.checkpoints)
     result = run.root / "result.json"
     if newest is None or not checkpoints.read_progress(newest).finished or not result.is_file():
         return None
@@ -160,14 +193,20 @@ def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
 
 
 def saver(
-    model: VideoModel, run: RunFolder, step: dict[str, Any], **folder: Any
+    model: VideoModel,
+    run: RunFolder,
+    step: dict[str, Any],
+    card: Callable[[], dict[str, Any]] = dict,
 ) -> Callable[[dict[str, float]], None]:
-    """Writes the model folder of a run, with what this run did at the end of its lineage."""
+    """Writes the model folder of a run, with what this run did at the end of its lineage.
+
+    ``card`` gives what `save_model` gets beside the model, as it is when it is saved.
+    """
     before = list(model.lineage)
 
     def save(metrics: dict[str, float]) -> None:
         model.lineage = [*before, {**step, **metrics}]
-        save_model(model, run.model, **folder)
+        save_model(model, run.model, **card())
 
     return save
 
@@ -180,9 +219,13 @@ def finish(
     accelerator: Any,
     health: HealthFile,
     title: str,
+    sections: Sequence[Section] = (),
     **more: Any,
 ) -> dict[str, Any]:
-    """Write result.json and the report; return what the command prints with ``--json``."""
+    """Write result.json and the report; return what the command prints with ``--json``.
+
+    ``sections`` are further parts of the report, ``more`` of the result.
+    """
     progress = result.progress
     health.gather(accelerator, progress.bad)
     out = {
@@ -196,6 +239,6 @@ def finish(
         **more,
     }
     run.write_json("result.json", out)
-    write_report(run, title=title, config=config.model_dump(mode="json"))
+    write_report(run, title=title, config=config.model_dump(mode="json"), extra=sections)
     accelerator.wait_for_everyone()
     return out

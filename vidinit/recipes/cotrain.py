@@ -1,36 +1,33 @@
-"""Co-train one trunk on several video sets and image sets, a head each."""
+"""Co-train one trunk on several video sets and image sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import CotrainConfig, SourceConfig
-from ..data.loading.datasets import ClipDataset
-from ..data.loading.loader import train_loader
-from ..data.loading.watchdog import Quarantine
+from ..config import CotrainConfig
 from ..data.rows import Rows
 from ..data.sources import train_val
-from ..engine.fit import Batch, Job, fit, make_accelerator
+from ..engine.accelerators import make_accelerator
+from ..engine.fit import fit
+from ..engine.job import Batch, Job
 from ..engine.on_device import OnDevice
 from ..engine.scoring import score
 from ..engine.together import from_main
 from ..errors import UsageError
 from ..report.notes import with_messages
 from ..report.progress import say
-from ..tasks.cotrain import CotrainTask, schedule, step_counts
-from ..zoo.base import ClipSpec
+from ..report.summary import describe_batch
+from ..tasks.cotrain import PARTS, CotrainTask
+from ..zoo.base import VideoModel
+from .batch_size import settle_batch
 from .clips import (
     CheckedSplit,
     advice_of,
     checked_split,
-    flips,
     paths_of,
     quarantine_of,
     scoring,
-    training_clips,
-    workers_of,
+    split_of,
 )
 from .common import (
     finish,
@@ -41,68 +38,135 @@ from .common import (
     set_spec,
     set_training,
 )
+from .dry_run import rehearse, stand_in
 from .health import HealthFile
+from .mixing import (
+    Mixture,
+    Source,
+    check_sources,
+    data_of,
+    make_source,
+    parts_of,
+    source_dataset,
+    spaces_of,
+    unleaked,
+)
+from .noise import noise_sources
 
 
-@dataclass
-class Source:
-    """A source ready to train on: its settings, clips, and steps it would take alone."""
-
-    config: SourceConfig
-    dataset: ClipDataset
-    spec: ClipSpec
-    batch_size: int
-    alone: int
-    val: Rows | None
-    quarantine: Quarantine
-    val_quarantine: Quarantine
-
-
-def check_sources(sources: list[SourceConfig]) -> None:
-    """Refuse what cannot be co-trained, before anything is read."""
-    if len(sources) < 2:
-        raise UsageError(
-            f"co-training needs at least two sources, not {len(sources)}",
-            "pass --source NAME=DIR twice, or --images NAME=DIR",
-        )
-    names = [source.name for source in sources]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two sources are called '{name}'", "name each once")
-
-
-def mixture(shares: list[float | None], alone: list[int]) -> list[float]:
-    """Shares of the steps: those that were given, the rest in proportion to the steps taken alone.
-
-    Raises:
-        UsageError: when the given shares leave nothing for a source without one.
-    """
-    given = sum(share for share in shares if share is not None)
-    rest = sum(steps for share, steps in zip(shares, alone, strict=True) if share is None)
-    if rest and given >= 1:
-        raise UsageError(
-            f"the given shares add up to {given:g} and leave nothing for the other sources",
-            "let them add up to less than 1, or give every source a share",
-        )
-    return [
-        share if share is not None else (1 - given) * steps / rest
-        for share, steps in zip(shares, alone, strict=True)
-    ]
-
-
-def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+def execute(
+    config: CotrainConfig, *, resume: bool, overwrite: bool, dry_run: bool = False
+) -> dict[str, Any]:
     """See `vidinit.cotrain`."""
-    data, train = config.data, config.train
-    check_sources(config.sources)
+    train = config.train
+    if stands_in := dry_run and not config.sources:
+        config.sources = noise_sources()
+    check_sources(config)
     if (done := finished_result(config.out, resume)) is not None:
         return done
-    splits = {
-        s.name: with_messages(
+    splits = {} if stands_in else _splits(config)
+    accelerator = make_accelerator(config, seed=train.seed, find_unused=_leaves_unused(config))
+    world, rank = accelerator.num_processes, accelerator.process_index
+    clips = _checked(config, splits, accelerator, resume=resume)
+    spaces = spaces_of(config, clips)
+    clips = unleaked(clips, spaces)
+    first = next(iter(spaces.classes.values()))
+    model = open_model(config.model, len(first), first, init_from=config.init_from)
+    set_training(model, train)
+    spec = set_spec(model, config.data)
+    images = {s.name for s in config.sources if s.kind == "image"}
+    if images:
+        model.still = config.cotrain.still
+    task = CotrainTask(
+        model,
+        spaces,
+        image_sources=images,
+        label_smoothing=train.label_smoothing,
+        weights={s.name: s.weight for s in config.sources},
+        norms=config.cotrain.norms,
+    )
+    placed = _Placed(config, model, clips, rank, world)
+    if config.data.batch_size == "auto":
+        _settle(config, accelerator, task, placed, clips, resume=resume)
+    sources = [make_source(s, clips[s.name], config, spec, world) for s in config.sources]
+    mixed = Mixture(sources, config, rank=rank, world=world)
+    mixed.say_plan()
+    say(_batch_line(sources[0], config, world))
+    run = open_run(
+        config, "cotrain", accelerator, resume=resume, overwrite=overwrite, dry_run=dry_run
+    )
+    health = HealthFile(
+        run,
+        [part.check.health for part in clips.values()],
+        [one for s in sources for one in (s.quarantine, s.val_quarantine)],
+        resumed=resume,
+    )
+    held_out = [(s.config.data, s.val) for s in sources if s.config.val is None]
+    parts = [split_of(place, val) for place, val in held_out if val is not None]
+    run.write_json("split.json", {"sources": parts})
+    judge = _Judge(task, sources, config, accelerator)
+    primary = sources[0]
+    scales = {source.name: source.config.lr_scale for source in sources}
+    rows = {source.name: source.dataset.rows for source in sources}
+    job = Job(
+        title="cotrain",
+        task=task,
+        steps=mixed.steps,
+        steps_per_epoch=mixed.steps_per_epoch,
+        batches_per_step=mixed.batches_per_step,
+        # Of the primary source, whose batches the learning rate is meant for.
+        clips_per_batch=primary.batch_size,
+        clips_per_step=primary.batch_size * primary.accumulate,
+        lr_scale=lambda group: scales.get(group[0].get("source", ""), 1.0),
+        paths=lambda batch: [
+            path for part in parts_of(batch) for path in paths_of(rows[part["source"]], part)
+        ],
+        advice=advice_of(config.data, world),
+        config=config.model_dump(mode="json"),
+        parts=parts_of,
+        for_norms=lambda batch: batch["source"] not in images,
+        on_device=placed,
+        save_model=saver(
+            model,
+            run,
+            {"step": "cotrain", "sources": {s.name: s.data for s in config.sources}},
+            lambda: {
+                **task.card(),
+                "source_clips": {source.name: source.spec.as_dict() for source in sources},
+            },
+        ),
+        evaluate=judge if any(s.val is not None for s in sources) else None,
+        evaluate_every=config.eval.every,
+        watch=f"top1_{primary.name}",
+    )
+    videos = sum(len(s.dataset.rows) for s in sources)
+    if dry_run:
+        return rehearse(job, config, run, accelerator, clips=None if stands_in else videos)
+    result = fit(job, train, run, accelerator, resume=resume)
+    title = f"cotrain {config.model}"
+    plan = {row.pop("source"): row for row in mixed.plan()}
+    return finish(run, result, videos, config, accelerator, health, title, sources=plan)
+
+
+def _leaves_unused(config: CotrainConfig) -> bool:
+    """Whether a step may leave parameters without a gradient, which DDP has to be told.
+
+    A step on one source leaves the other heads alone, and one on images alone what compares frames:
+    without a second frame a transformer's temporal queries and keys do nothing.
+    """
+    return config.cotrain.schedule == "use_one" or all(s.kind == "image" for s in config.sources)
+
+
+def _splits(config: CotrainConfig) -> dict[str, tuple[Rows, Rows]]:
+    """Training and validation rows of each source as they stand in its data."""
+    data, splits = config.data, {}
+    for s in config.sources:
+        splits[s.name] = with_messages(
             lambda s=s: train_val(  # type: ignore[misc]
                 s.data,
                 s.val,
                 val_fraction=data.val_fraction,
-                seed=train.seed,
+                seed=config.train.seed,
                 kinds=s.kind,
                 shots=data.shots,
                 root=s.root or data.root,
@@ -110,193 +174,141 @@ def execute(config: CotrainConfig, *, resume: bool, overwrite: bool) -> dict[str
                 split=data.split,
             )
         )
-        for s in config.sources
-    }
-    for name, (labelled, _) in splits.items():
-        if labelled.kind != "single":
+        if splits[s.name][0].kind != "single":
             raise UsageError(
-                f"source '{name}' has several labels a clip", "co-training takes one class a clip"
+                f"source '{s.name}' has several labels a clip", "co-training takes one class a clip"
             )
-    accelerator = make_accelerator(config, seed=train.seed, find_unused=True)
-    clips: dict[str, CheckedSplit] = from_main(
-        accelerator,
-        lambda: {
-            name: checked_split(*split, data, name, config.out if resume else None)
+    return splits
+
+
+def _checked(
+    config: CotrainConfig,
+    splits: dict[str, tuple[Rows, Rows]],
+    accelerator: Any,
+    *,
+    resume: bool,
+) -> dict[str, CheckedSplit]:
+    """What can be read of each source; without splits, random clips."""
+    if not splits:
+        return {s.name: stand_in(config, f"source of {s.name}") for s in config.sources}
+    resumed = config.out if resume else None
+
+    def check() -> dict[str, CheckedSplit]:
+        return {
+            name: checked_split(*split, config.data, name, resumed)
             for name, split in splits.items()
-        },
-    )
-    classes = {name: list(part.train.classes or ()) for name, part in clips.items()}
-    model = open_model(config.model, *_primary(classes), init_from=config.init_from)
-    set_training(model, train)
-    spec = set_spec(model, data)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    sources = [_source(s, clips[s.name], config, spec, world) for s in config.sources]
-    shares = mixture([s.config.share for s in sources], [s.alone for s in sources])
-    counts = step_counts(shares, sum(s.alone for s in sources))
-    for source, count in zip(sources, counts, strict=True):
-        say(
-            f"{source.config.name}: {count} steps an epoch, {source.batch_size} x "
-            f"{source.spec.frames} frames, {count / source.alone:.2f} passes over its data"
-        )
-    if 0 in counts:
-        name = sources[counts.index(0)].config.name
-        raise UsageError(f"source '{name}' gets no step", "raise its share or its data")
-    run = open_run(config, "cotrain", accelerator, resume=resume, overwrite=overwrite)
-    health = HealthFile(
-        run,
-        [part.check.health for part in clips.values()],
-        [one for s in sources for one in (s.quarantine, s.val_quarantine)],
-        resumed=resume,
-    )
-    workers = workers_of(data, world)
-    task = CotrainTask(
-        model,
-        classes,
-        image_sources={s.config.name for s in sources if s.config.kind == "image"},
-        label_smoothing=train.label_smoothing,
-    )
+        }
 
-    def batches(epoch: int, start: int) -> Iterator[Batch]:
-        order = schedule(counts, seed=train.seed, epoch=epoch)
-        streams = [
-            _stream(
-                source,
-                epoch * count + int((order[:start] == k).sum()),
-                config,
-                workers,
-                rank,
-                world,
+    return from_main(accelerator, check)
+
+
+class _Placed:
+    """What happens to a batch on the device, by its source; see `engine.on_device.OnDevice`."""
+
+    def __init__(
+        self,
+        config: CotrainConfig,
+        model: VideoModel,
+        clips: dict[str, CheckedSplit],
+        rank: int,
+        world: int,
+    ) -> None:
+        self.of = {}
+        for source in config.sources:
+            data = data_of(source, config.data)
+            self.of[source.name] = OnDevice(
+                model.spec.mean,
+                model.spec.std,
+                mixup=data.mixup,
+                cutmix=data.cutmix,
+                num_classes=len(clips[source.name].train.classes or ()),
+                label_smoothing=config.train.label_smoothing,
+                seed=config.train.seed,
+                rank=rank,
+                world=world,
             )
-            for k, (source, count) in enumerate(zip(sources, counts, strict=True))
-        ]
-        for k in order[start:]:
-            yield {**next(streams[k]), "source": sources[k].config.name}
 
-    def evaluate() -> dict[str, float]:
+    def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
+        if PARTS in batch:
+            parts = {name: self(part, epoch, step) for name, part in batch[PARTS].items()}
+            return {**batch, PARTS: parts}
+        return self.of[batch["source"]](batch, epoch, step)
+
+
+class _Judge:
+    """Scores every source with its own head, views and norms' statistics."""
+
+    def __init__(
+        self, task: CotrainTask, sources: list[Source], config: CotrainConfig, accelerator: Any
+    ) -> None:
+        self.task, self.sources = task, sources
+        self.config, self.accelerator = config, accelerator
+
+    def __call__(self) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        for source in sources:
+        for source in self.sources:
             if source.val is None:
                 continue
-            name = source.config.name
+            clips, crops = views_of(source, self.config)
             values = score(
-                task.classifier(name),
+                self.task.classifier(source.name),
                 source.val,
                 source.spec,
-                accelerator,
-                num_classes=len(classes[name]),
-                clips=config.eval.clips if source.config.kind == "video" else 1,
-                crops=config.eval.crops,
-                **scoring(data, accelerator, source.val_quarantine),
+                self.accelerator,
+                num_classes=len(source.val.classes or ()),
+                clips=clips,
+                crops=crops,
+                **scoring(self.config.data, self.accelerator, source.val_quarantine),
             ).metrics()
-            metrics.update({f"{key}_{name}": value for key, value in values.items()})
+            metrics.update({f"{key}_{source.name}": value for key, value in values.items()})
         return metrics
 
-    rows = {source.config.name: source.dataset.rows for source in sources}
-    on_device = {
-        source.config.name: OnDevice(
-            spec.mean,
-            spec.std,
-            mixup=data.mixup,
-            cutmix=data.cutmix,
-            num_classes=len(classes[source.config.name]),
-            label_smoothing=train.label_smoothing,
-            seed=train.seed,
-            rank=rank,
-            world=world,
+
+def views_of(source: Source, config: CotrainConfig) -> tuple[int, int]:
+    """Clips and crops of a video, or of an image, of which there is one clip."""
+    own = source.config
+    clips = 1 if own.kind == "image" else own.clips or config.eval.clips
+    return clips, own.crops or config.eval.crops
+
+
+def _settle(
+    config: CotrainConfig,
+    accelerator: Any,
+    task: CotrainTask,
+    placed: _Placed,
+    clips: dict[str, CheckedSplit],
+    *,
+    resume: bool,
+) -> None:
+    """``data.batch_size=auto`` by the clips of the first source of videos."""
+    first = next((s for s in config.sources if s.kind == "video"), None)
+    if first is None:
+        raise UsageError(
+            "data.batch_size=auto counts clips of videos, and there is no source of them",
+            "set a number",
         )
-        for source in sources
-    }
-    job = Job(
-        title="cotrain",
-        task=task,
-        batches=batches,
-        batches_per_epoch=sum(counts),
-        # Of the primary source, whose batches the learning rate is meant for.
-        clips_per_batch=sources[0].batch_size,
-        paths=lambda batch: paths_of(rows[batch["source"]], batch),
-        advice=advice_of(data, world),
-        config=config.model_dump(mode="json"),
-        for_norms=lambda batch: batch["source"] not in task.image_sources,
-        on_device=lambda batch, *when: on_device[batch["source"]](batch, *when),
-        save_model=saver(
-            model,
-            run,
-            {"step": "cotrain", "sources": {s.name: s.data for s in config.sources}},
-            heads=task.heads.by_name(list(classes)),
-            head_classes=classes,
-        ),
-        evaluate=evaluate if any(s.val is not None for s in sources) else None,
-        evaluate_every=config.eval.every,
-        watch=f"top1_{config.sources[0].name}",
-    )
-    result = fit(job, train, run, accelerator, resume=resume)
-    return finish(
-        run,
-        result,
-        sum(len(s.dataset.rows) for s in sources),
+    own = clips[first.name]
+    settle_batch(
         config,
         accelerator,
-        health,
-        f"cotrain {config.model}",
-        sources={
-            s.config.name: {"steps_per_epoch": n} for s, n in zip(sources, counts, strict=True)
-        },
+        task,
+        source_dataset(first, own.train, config, task.model.spec)[1],
+        lambda batch, *when: placed({**batch, "source": first.name}, *when),
+        quarantine_of(own.train, own.check.known),
+        resume=resume,
     )
 
 
-def _primary(classes: dict[str, list[str]]) -> tuple[int, list[str]]:
-    first = next(iter(classes.values()))
-    return len(first), first
-
-
-def _source(
-    source: SourceConfig, clips: CheckedSplit, config: CotrainConfig, spec: ClipSpec, world: int
-) -> Source:
-    data = config.data
-    frames = source.frames or (1 if source.kind == "image" else spec.frames)
-    if source.kind == "image" and frames != 1:
-        raise UsageError(f"source '{source.name}': images are clips of one frame, not {frames}")
-    own = replace(spec, frames=frames, sampling=source.sampling or spec.sampling)
-    # A clip of T frames costs what T images cost, so images come T times as many.
-    equal = data.batch_size * (spec.frames if source.kind == "image" else 1)
-    rows = clips.train
-    videos = min(max(1, (source.batch_size or equal) // data.repeats), max(1, len(rows) // world))
-    flip = data.flip if source.flip == "auto" else source.flip
-    dataset = training_clips(
-        rows,
-        own,
-        data,
-        seed=config.train.seed,
-        flip=flips(flip, rows, source.name),
+def _batch_line(primary: Source, config: CotrainConfig, world: int) -> str:
+    """The batch that the learning rate is meant for."""
+    train, own = config.train, primary.config
+    shared = own.batch_size is None and own.kind == "video"
+    line = describe_batch(
+        primary.batch_size,
+        world,
+        primary.accumulate,
+        train.lr,
+        train.lr_batch,
+        key="data.batch_size" if shared else "sources.0.batch_size",
     )
-    return Source(
-        source,
-        dataset,
-        own,
-        videos * data.repeats,
-        max(1, len(rows) // (videos * world)),
-        clips.val,
-        quarantine_of(rows, clips.check.known),
-        quarantine_of(clips.val or rows.of(()), clips.check.known),
-    )
-
-
-def _stream(
-    source: Source, done: int, config: CotrainConfig, workers: int, rank: int, world: int
-) -> Iterator[Batch]:
-    """Endless batches of one source; after ``done`` of them, counted over all its own epochs."""
-    epoch, start = divmod(done, source.alone)
-    while True:
-        yield from train_loader(
-            source.dataset,
-            batch_size=source.batch_size,
-            workers=workers,
-            seed=config.train.seed,
-            epoch=epoch,
-            rank=rank,
-            world=world,
-            start=start,
-            deadline=config.data.deadline,
-            quarantine=source.quarantine,
-        )
-        epoch, start = epoch + 1, 0
+    return f"{own.name}: {line}"

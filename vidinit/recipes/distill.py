@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from ..config import DistillConfig
+from ..data.loading.datasets import ClipDataset
+from ..data.loading.teacher_frames import TeacherFrames
 from ..data.sources import unlabelled_rows
-from ..engine.fit import Job, fit, make_accelerator
+from ..data.views import Picks
+from ..engine.accelerators import make_accelerator
+from ..engine.fit import fit, to_device
+from ..engine.job import Job
 from ..engine.on_device import OnDevice
+from ..engine.run_folder import RunFolder
 from ..engine.together import from_main
 from ..errors import UsageError
+from ..report.html import Section
 from ..report.progress import say
-from ..tasks.distill import DistillTask, Teacher
-from ..zoo.names import find_teacher
+from ..tasks.distill import DistillTask
+from ..tasks.teacher import Teacher
+from ..zoo.base import ClipSpec, VideoModel
+from . import first_pass
+from .batch_size import settle_batch
 from .clips import checked, clip_batches, flips, named, quarantine_of, training_clips
 from .common import (
     finish,
@@ -24,92 +36,153 @@ from .common import (
     set_spec,
     set_training,
 )
+from .dry_run import rehearse, stand_in_videos
 from .health import HealthFile
+from .teacher_cache import Caches
+from .teachers import load_source, make_teacher, parse_teachers
 
 
-def load_teacher(given: str) -> Teacher:
-    """A teacher by short name, timm name, or ``NAME=FILE`` with local weights."""
-    from ..zoo.image import class_names, clip_spec_of, load_image_model
-
-    name, _, file = given.partition("=")
-    source = load_image_model(
-        find_teacher(name),
-        weights=file or None,
-        ways=(
-            f"pass a local file with --teacher {name}=FILE",
-            "--teacher imagenet-lite, which needs no hub",
-        ),
-    )
-    if source.num_classes < 2:
-        raise UsageError(f"teacher '{name}' has no classifier", "use one with class logits")
-    spec = clip_spec_of(source.model, frames=1, stride=1, size=None)
-    say(f"teacher {name}: {source.arch}, weights from {source.weights}")
-    return Teacher(name, source.model, spec.mean, spec.std, class_names(source))
-
-
-def check_teachers(teachers: list[str]) -> None:
-    """Refuse two teachers of one name, and weight files that are not there."""
-    names = [given.partition("=")[0] for given in teachers]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two teachers are called '{name}'", "name each once")
-    for given in teachers:
-        _, equals, file = given.partition("=")
-        if equals and not Path(file).is_file():
-            raise UsageError(f"no such weights file: {file}", "check the path in --teacher")
-
-
-def execute(config: DistillConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+def execute(
+    config: DistillConfig, *, resume: bool, overwrite: bool, dry_run: bool = False
+) -> dict[str, Any]:
     """See `vidinit.distill`."""
-    data, train, settings = config.data, config.train, config.distill
-    if data.train is None:
-        raise UsageError("no videos", "pass --videos DIR (searched through) or a list of files")
-    check_teachers(settings.teachers)
+    data, train = config.data, config.train
+    _check(config, dry_run)
     if (done := finished_result(config.out, resume)) is not None:
         return done
-    if data.mixup or data.cutmix:
-        raise UsageError(
-            "data.mixup and data.cutmix mix labels, and distillation has none",
-            "leave them at 0",
-        )
-    found = unlabelled_rows(data.train, root=data.root)
+    found = None if data.train is None else unlabelled_rows(data.train, root=data.root)
     accelerator = make_accelerator(config, seed=train.seed)
     resumed = config.out if resume else None
-    clips = from_main(accelerator, lambda: checked(found, data, named(data.train), resumed))
-    teachers = [load_teacher(given) for given in settings.teachers]
-    student = open_model(config.model, init_from=config.init_from)
-    set_training(student, train)
-    spec = set_spec(student, data)
-    if settings.picks > spec.frames:
-        raise UsageError(
-            f"distill.picks={settings.picks} is more than the clip's {spec.frames} frames",
-            "lower it, or raise data.frames",
-        )
-    run = open_run(config, "distill", accelerator, resume=resume, overwrite=overwrite)
+    clips = (
+        stand_in_videos()
+        if found is None
+        else from_main(accelerator, lambda: checked(found, data, named(data.train), resumed))
+    )
+    student, teachers = _networks(config, accelerator, pretrained=not dry_run)
+    spec = student.spec
     quarantine = quarantine_of(clips.rows, clips.known)
-    health = HealthFile(run, [clips.health], [quarantine], resumed=resume)
     dataset = training_clips(
         clips.rows,
         spec,
         data,
         seed=train.seed,
         flip=flips(data.flip, clips.rows, "videos"),
-        teacher_frames=settings.picks,
+        teachers=_frames(config, spec, teachers),
     )
-    task = DistillTask(student, teachers, temperature=settings.temperature)
+    task = DistillTask(student, teachers)
     task.move_teachers(accelerator.device)
-
-    job = Job(
-        title="distill",
-        task=task,
-        **clip_batches(dataset, config, accelerator, quarantine),
-        on_device=OnDevice(spec.mean, spec.std),
-        save_model=saver(
-            student,
-            run,
-            {"step": "distill", "videos": data.train, "teachers": settings.teachers},
-        ),
+    first_pass.begin(teachers)
+    on_device = OnDevice(spec.mean, spec.std)
+    settle_batch(config, accelerator, task, dataset, on_device, quarantine, resume=resume)
+    run = open_run(
+        config, "distill", accelerator, resume=resume, overwrite=overwrite, dry_run=dry_run
     )
-    result = fit(job, train, run, accelerator, resume=resume)
+    health = HealthFile(run, [clips.health], [quarantine], resumed=resume)
+    step = {"step": "distill", "videos": data.train, "teachers": config.distill.teachers}
+
+    def job(dataset: ClipDataset, prepared: Callable[[Iterable[Any]], Iterable[Any]]) -> Job:
+        return Job(
+            title="distill",
+            task=task,
+            on_device=on_device,
+            save_model=saver(student, run, step),
+            **clip_batches(dataset, config, accelerator, quarantine, prepared),
+        )
+
+    if dry_run:
+        count = None if found is None else len(clips.rows)
+        return rehearse(job(dataset, iter), config, run, accelerator, clips=count)
+    with closing(Caches.open(teachers, clips.rows, config, spec.frames)) as caches:
+        dataset = replace(dataset, teachers=_frames(config, spec, teachers, caches))
+        whole = job(dataset, caches.looked_up)
+        accelerator.register_save_state_pre_hook(lambda *_: caches.flush())
+        pictures = _first_pass(whole, teachers, config, run, accelerator)
+        result = fit(whole, train, run, accelerator, resume=resume)
     title = f"distill {config.model}"
-    return finish(run, result, len(clips.rows), config, accelerator, health, title)
+    return finish(
+        run, result, len(clips.rows), config, accelerator, health, title, sections=pictures
+    )
+
+
+def _check(config: DistillConfig, dry_run: bool) -> None:
+    if config.data.train is None and not dry_run:
+        raise UsageError("no videos", "pass --videos DIR (searched through) or a list of files")
+    parse_teachers(config.distill)
+    if config.data.mixup or config.data.cutmix:
+        raise UsageError(
+            "data.mixup and data.cutmix mix labels, and distillation has none",
+            "leave them at 0",
+        )
+
+
+def _networks(
+    config: DistillConfig, accelerator: Any, *, pretrained: bool
+) -> tuple[VideoModel, list[Teacher]]:
+    """The student, and the teachers, those with class logits first: one of these has its head.
+
+    Their order is by name and random weights are drawn in that order, so the order in which
+    teachers were given does not matter.
+    """
+    section, device = config.distill, accelerator.device
+    settings = parse_teachers(section)
+    sources = [load_source(one, pretrained=pretrained) for one in settings]
+    if not all(source.pretrained for source in sources):
+        say("a dry run needs no teacher's weights: random weights where no file is given")
+    student = open_model(config.model, init_from=config.init_from)
+    set_training(student, config.train)
+    spec = set_spec(student, config.data)
+    teachers = [
+        make_teacher(one, source, section, spec, device)
+        for one, source in zip(settings, sources, strict=True)
+    ]
+    confident = section.keep is not None or section.max_entropy is not None
+    if confident and all(first_pass.of_features(teacher) for teacher in teachers):
+        raise UsageError(
+            "distill.keep and distill.max_entropy are for teachers with class logits",
+            "leave them out, or add such a teacher",
+        )
+    beside = (
+        "beside the student, on a stream of their own (CUDA)"
+        if device.type == "cuda"
+        else "before the student, one after the other: there is no GPU"
+    )
+    say(f"the teachers work {beside}")
+    return student, sorted(teachers, key=lambda one: (first_pass.of_features(one), one.name))
+
+
+def _frames(
+    config: DistillConfig, spec: ClipSpec, teachers: list[Teacher], caches: Caches | None = None
+) -> TeacherFrames:
+    """What the data set has to hold for the teachers; a view that several share is there once."""
+    picks = Picks.parse(config.distill.picks)
+    if picks.kind in ("random", "uniform") and picks.count > spec.frames:
+        raise UsageError(
+            f"distill.picks={config.distill.picks} is more than the clip's {spec.frames} frames",
+            "lower it, or raise data.frames",
+        )
+    views = dict.fromkeys(teacher.view for teacher in teachers if teacher.view is not None)
+    return TeacherFrames(picks, tuple(views), () if caches is None else caches.known())
+
+
+def _first_pass(
+    job: Job, teachers: list[Teacher], config: DistillConfig, run: RunFolder, accelerator: Any
+) -> list[Section]:
+    """Estimate what objectives need, or read it where the run began with it; and its picture."""
+    needing = [teacher for teacher in teachers if first_pass.needs_first_pass(teacher)]
+    if not needing:
+        return []
+    task = job.task
+    assert isinstance(task, DistillTask)
+
+    def look() -> dict[str, Any]:
+        ready = (
+            job.on_device(to_device(batch, accelerator.device), 0, place)
+            for place, batch in enumerate(b for group in job.steps(0, 0) for b in group)
+        )
+        return first_pass.look(task, needing, ready, config.distill.estimate_on)
+
+    found = from_main(accelerator, lambda: first_pass.read(run) or look())
+    first_pass.apply(needing, found)
+    first_pass.write(run, found)
+    picture = first_pass.section(needing, found)
+    return [] if picture is None else [picture]

@@ -15,7 +15,7 @@ from ..checkpoint import label_kind_of, load, load_pair, model_folder
 from ..config import EvaluateConfig
 from ..data.rows import Rows, align
 from ..data.sources import labelled_rows
-from ..engine.fit import make_accelerator
+from ..engine.accelerators import make_accelerator, warn_of_slow_precision
 from ..engine.run_folder import RunFolder
 from ..engine.scoring import Scores, score, wilson
 from ..engine.together import from_main
@@ -28,6 +28,7 @@ from ..zoo.build import create_model
 from .clips import checked_whole, named, quarantine_of, reading, scoring
 from .common import open_run, set_spec
 from .health import HealthFile
+from .zero_shot import compared, relabelled
 
 
 def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]] | None:
@@ -39,11 +40,12 @@ def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]]
     for folder in (Path(model_ref), Path(model_ref).parent):
         file = folder / "split.json"
         if file.is_file():
-            split = json.loads(file.read_text(encoding="utf-8"))
-            if split["data"] == [str(Path(place).resolve()) for place in places]:
-                count = len(split["val"])
-                say(f"scoring the {count} clips that the run validated on in {named(data)}")
-                return {(path, start, end) for path, start, end in split["val"]}
+            found = json.loads(file.read_text(encoding="utf-8"))
+            for split in found.get("sources", [found]):  # of a co-training there are several
+                if split["data"] == [str(Path(place).resolve()) for place in places]:
+                    count = len(split["val"])
+                    say(f"scoring the {count} clips that the run validated on in {named(data)}")
+                    return {(path, start, end) for path, start, end in split["val"]}
     return None
 
 
@@ -71,31 +73,37 @@ class Scored:
         classifier: from clips to logits, or to the logits of verb and noun.
         model: the video model in it, or itself.
         rows: what it is scored on.
+        classes: names of the logits, of the verbs' where there are two.
     """
 
     classifier: nn.Module
     model: VideoModel
     rows: Rows
+    classes: list[str]
 
 
-def open_scored(config: EvaluateConfig, rows: Rows) -> Scored:
+def open_scored(config: EvaluateConfig, rows: Rows, accelerator: Any) -> Scored:
     """The model, and the rows with labels in the order of its classes.
 
     Raises:
         UsageError: the model gives another kind of label than the data has.
     """
     classes, where = list(rows.classes or ()), named(config.data.val or config.data.train)
+    if config.zero_shot:
+        classifier = compared(config, classes, accelerator)
+        return Scored(classifier, classifier.model, rows, classes)
     if model_folder(config.model) is None:
         say(f"{config.model}: a zoo name, so its weights are random")
         model = create_model(config.model, num_classes=len(classes))
         if rows.kind != "single":
             raise UsageError(f"{where} has several labels a clip", "score a model trained on such")
         model.classes = classes
-        return Scored(model.eval(), model, rows)
+        return Scored(model.eval(), model, rows, classes)
     if config.head is None and label_kind_of(config.model) == "pair":
         pair = load_pair(config.model)
-        rows = align(rows, pair.model.classes or (), where=where, nouns=pair.nouns)
-        return Scored(pair, pair.model, rows)
+        verbs = pair.model.classes or []
+        rows = align(rows, verbs, where=where, nouns=pair.nouns)
+        return Scored(pair, pair.model, rows, verbs)
     model = load(config.model, head=config.head)
     if rows.kind != model.label_kind:
         raise UsageError(
@@ -108,18 +116,21 @@ def open_scored(config: EvaluateConfig, rows: Rows) -> Scored:
                 f"the data has {len(classes)} classes, the model {model.num_classes} unnamed ones",
                 "fine-tune the model on this data first",
             )
-        return Scored(model, model, rows)
-    return Scored(model, model, align(rows, model.classes, where=where))
+        return Scored(model, model, rows, [str(i) for i in range(model.num_classes)])
+    return Scored(model, model, align(rows, model.classes, where=where), model.classes)
 
 
 def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
     """See `vidinit.evaluate`."""
     rows = with_messages(lambda: rows_to_score(config))
+    if config.zero_shot:
+        rows = relabelled(rows, config)
     accelerator = make_accelerator(config, seed=config.seed)
     what = named(config.data.val or config.data.train)
     found = from_main(accelerator, lambda: checked_whole(rows, config.data, what))
-    scored = open_scored(config, found.rows)
+    scored = open_scored(config, found.rows, accelerator)
     model, rows = scored.model, scored.rows
+    warn_of_slow_precision(model, accelerator)
     spec = set_spec(model, config.data)
     run = open_run(config, "eval", accelerator, resume=False, overwrite=overwrite)
     quarantine = quarantine_of(rows, found.known)
@@ -130,7 +141,7 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
         rows,
         spec,
         accelerator,
-        num_classes=model.num_classes,
+        num_classes=len(scored.classes),
         clips=config.eval.clips,
         crops=config.eval.crops,
         **scoring(config.data, accelerator, quarantine),
@@ -168,8 +179,7 @@ def write_results(
     out: dict[str, Any],
 ) -> None:
     """result.json, predictions.csv and report.html of an evaluation."""
-    classes = scored.model.classes or [str(i) for i in range(scored.model.num_classes)]
-    text = io.StringIO()
+    classes, text = scored.classes, io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["path", "label", "prediction", "probability"])
     predictions = scores.predictions(classes, scored.rows.nouns or ())

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import load, model_folder
 from ..engine import checkpoint_folders as folders
-from ..engine.resume import newest
 from ..errors import UsageError
 from ..report.progress import say
 
@@ -40,7 +39,7 @@ def initial_folder(ref: str) -> Path:
     if path.name in ("last", "best") and path.parent.is_dir():
         path = folders.pointed(path.parent, path.name) or path
     elif (path / "checkpoints").is_dir():
-        path = newest(path / "checkpoints") or path
+        path = folders.newest(path / "checkpoints") or path
     if not path.is_dir():
         raise UsageError(
             f"--init-from {ref} does not exist", "name a model, run or checkpoint folder"

@@ -13,7 +13,9 @@ from ..engine.run_folder import default_out
 from ..engine.trackers import check_trackers
 from ..errors import UsageError
 from ..processes import in_group
+from ..text.towers import is_image_tower
 from .initial import check_initial
+from .text_head import check_text
 
 _EXECUTE = {
     "cotrain": "cotrain",
@@ -30,6 +32,7 @@ def run(
     processes: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Run a configured command; names and paths are checked before anything heavy is imported.
 
@@ -39,6 +42,7 @@ def run(
         processes: how many to start on this machine; 1 inside a group that was launched already.
         resume: go on in the same folder.
         overwrite: replace an earlier run's folder.
+        dry_run: of a training: take one step and write nothing.
 
     Raises:
         VidinitError: with the exit code of the kind of failure.
@@ -47,12 +51,18 @@ def run(
         raise UsageError(f"--processes must be at least 1, not {processes}")
     if resume and config.out is None:
         raise UsageError("--resume needs the run's folder", "pass --out DIR")
+    if resume and dry_run:
+        raise UsageError("--dry-run starts anew and --resume does not", "pass one of them")
+    if command == "eval" and config.data.batch_size == "auto":
+        raise UsageError("data.batch_size=auto is for training", "set a number of clips")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other", "pass one of them")
     init_from = getattr(config, "init_from", None)
     if init_from is not None:
         check_initial(init_from, config.model)
-    if init_from != config.model:
+    check_text(config, embeds=not dry_run or config.data.train is not None)
+    zero_shot = getattr(config, "zero_shot", False)
+    if init_from != config.model and not (zero_shot and is_image_tower(config.model)):
         model_folder(config.model)
     if config.out is None:
         config.out = str(default_out(command, config.model))
@@ -67,16 +77,24 @@ def run(
         require_reader(config.data.reader)
     check_trackers(getattr(getattr(config, "train", None), "trackers", []))
     if processes > 1 and not in_group():
-        return launch.launch(command, config, processes, resume=resume, overwrite=overwrite)
-    return execute(command, config, resume=resume, overwrite=overwrite)
+        return launch.launch(
+            command, config, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
+        )
+    return execute(command, config, resume=resume, overwrite=overwrite, dry_run=dry_run)
 
 
 def execute(
-    command: str, config: RunConfig, *, resume: bool = False, overwrite: bool = False
+    command: str,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Run a configured command in this process, alone or as one of a group."""
     module = importlib.import_module(f"{__package__}.{_EXECUTE[command]}")
-    return dict(module.execute(config, resume=resume, overwrite=overwrite))
+    only_training = {"dry_run": True} if dry_run else {}
+    return dict(module.execute(config, resume=resume, overwrite=overwrite, **only_training))
 
 
 def _paths(config: RunConfig) -> list[str]:

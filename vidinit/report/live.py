@@ -71,8 +71,14 @@ class Live:
         self.recent = Recent()
         self.due = self.began
         self._last: Epoch | None = None
+        self._open = False  # the last epoch is not in the sums yet
         self._pauses: list[float] = []
         self._sums = _Sums()
+        self._before: Mapping[str, float] = {}
+
+    def go_on(self, spent: Mapping[str, float]) -> None:
+        """Count on from what a run had `spent` that is taken up again."""
+        self._before = spent
 
     def epoch(self, number: int, start: int = 0) -> Epoch:
         """An epoch to be entered.
@@ -83,7 +89,7 @@ class Live:
         """
         if self._last is not None:
             self._pauses.append(perf_counter() - self._last.ended)
-        self._last = Epoch(self, number, start)
+        self._last, self._open = Epoch(self, number, start), True
         return self._last
 
     def rates(self) -> dict[str, float]:
@@ -96,7 +102,7 @@ class Live:
             for data, 0 to 1: the others wait for that one. ``clips_per_second`` of all processes.
             Empty for an epoch without a step.
         """
-        last = self._last
+        last, self._open = self._last, False
         if last is None or last.done == last.start:
             return {}
         seconds = max(last.ended - last.began, 1e-9)
@@ -109,20 +115,39 @@ class Live:
         share = min(waited / seconds, 1.0)  # another process's time may be a little longer
         return {"data_wait": share, "clips_per_second": last.clips / seconds}
 
+    def spent(self) -> dict[str, float]:
+        """What the run has taken so far, at any moment, with what `go_on` was given.
+
+        Returns:
+            ``seconds`` with evaluation and everything else, of which ``training`` were in epochs,
+            and of these ``waited`` for data; ``clips`` that were trained on.
+        """
+        now, sums, last = perf_counter(), self._sums, self._last
+        spent = {
+            "seconds": now - self.began,
+            "training": sums.seconds,
+            "waited": sums.waited,
+            "clips": sums.clips,
+        }
+        if self._open and last is not None:
+            spent["training"] += now - last.began
+            spent["waited"] += last.timer.seconds
+            spent["clips"] += last.clips
+        return {name: value + self._before.get(name, 0) for name, value in spent.items()}
+
     def totals(self) -> dict[str, float]:
-        """The whole run since `Live` was made, from the epochs that `rates` was called for.
+        """The whole run, from its first start.
 
         Returns:
             ``seconds``, with evaluation and everything else; ``data_wait`` and
             ``clips_per_second`` of the time in epochs, see `rates`.
         """
-        seconds = perf_counter() - self.began
-        sums = self._sums
-        inside = max(sums.seconds, 1e-9)
+        spent = self.spent()
+        inside = max(spent["training"], 1e-9)
         return {
-            "seconds": seconds,
-            "data_wait": min(sums.waited / inside, 1.0),
-            "clips_per_second": sums.clips / inside,
+            "seconds": spent["seconds"],
+            "data_wait": min(spent["waited"] / inside, 1.0),
+            "clips_per_second": spent["clips"] / inside,
         }
 
     def judge(self, steps: int, waited: float, seconds: float) -> None:

@@ -236,6 +236,62 @@ def bars(
         return _svg(figure, f"{xlabel}: {shown}")
 
 
+def tradeoff(
+    points: Mapping[str, tuple[float, float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> str:
+    """What is gained for what it costs; a line joins those that nothing else beats at both.
+
+    Args:
+        points: name to (cost above 0, gain).
+        xlabel: what the cost is, with its unit. Its axis is logarithmic where costs are 10 times
+            apart.
+        ylabel: what the gain is.
+        intervals: name to (low, high) of the gain, drawn over the points that have one.
+
+    Returns:
+        An <svg> element.
+
+    Raises:
+        ValueError: when there is no point, or one that is not finite or costs nothing.
+    """
+    if not points or not all(0 < x < math.inf and math.isfinite(y) for x, y in points.values()):
+        raise ValueError(f"trade-offs need finite points of positive cost, got {dict(points)}")
+    best = frontier(points)
+    with _figure(6.2, 3.4) as figure:
+        axes = figure.subplots()
+        axes.grid(True)
+        line = [points[name] for name in best]
+        axes.plot(*zip(*line, strict=True), color=COLORS[0], linewidth=1.2, zorder=1)
+        for name, (x, y) in points.items():
+            color = COLORS[0] if name in best else COLORS[5]
+            if intervals is not None and name in intervals:
+                axes.plot([x, x], intervals[name], color=color, linewidth=0.8, marker="_")
+            axes.plot(x, y, color=color, marker="o", markersize=5, zorder=2)
+            axes.annotate(
+                _short(name), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8
+            )
+        costs = [x for x, _ in points.values()]
+        if max(costs) >= 10 * min(costs):
+            axes.set_xscale("log")
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.margins(0.12)
+        shown = ", ".join(f"{name} {y:.3g} for {x:.3g}" for name, (x, y) in points.items())
+        return _svg(figure, f"{ylabel} over {xlabel}: {shown}; not beaten: {', '.join(best)}")
+
+
+def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of the points (cost, gain) than which none costs less and gains as much, by cost."""
+    best: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not best or points[name][1] > points[best[-1]][1]:
+            best.append(name)
+    return best
+
+
 def film_strip(frames: np.ndarray, *, height: int = 72) -> str:
     """Frames side by side, as an <img> that carries its JPEG with it.
 
@@ -260,4 +316,41 @@ def film_strip(frames: np.ndarray, *, height: int = 72) -> str:
     return (
         f'<img class="film" width="{width}" height="{height}" alt="{count} frames of a clip"'
         f' src="data:image/jpeg;base64,{data}">'
+    )
+
+
+def strips(filters: np.ndarray, *, label: str, patch: int = 28) -> str:
+    """Kernels over time, four strips of patches in a row, as an <img> that carries its PNG with it.
+
+    Args:
+        filters: uint8 RGB (N, T, h, w, 3): N strips of T patches.
+        label: describes the picture to a screen reader.
+        patch: about the side of a patch in pixels; none is made smaller than it is.
+
+    Raises:
+        ValueError: for other shapes or types.
+    """
+    from PIL import Image
+
+    if filters.ndim != 5 or filters.shape[-1] != 3 or filters.dtype != np.uint8 or not filters.size:
+        raise ValueError(f"expected uint8 (N, T, h, w, 3), got {filters.dtype} {filters.shape}")
+    count, taps, tall, wide = filters.shape[:4]
+    zoom = max(1, round(patch / max(tall, wide)))
+    columns, gap = min(4, count), 1
+    rows = -(-count // columns)
+    height, width = zoom * tall + 4 * gap, taps * (zoom * wide + gap) + 8 * gap
+    canvas = np.zeros((rows * height, columns * width, 4), dtype=np.uint8)  # gaps let the page in
+    for index, strip in enumerate(filters.repeat(zoom, axis=2).repeat(zoom, axis=3)):
+        top, left = index // columns * height, index % columns * width
+        for tap in strip:
+            cell = canvas[top : top + zoom * tall, left : left + zoom * wide]
+            cell[..., :3], cell[..., 3] = tap, 255
+            left += zoom * wide + gap
+    buffer = io.BytesIO()
+    Image.fromarray(canvas).save(buffer, format="PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<img class="film" width="{canvas.shape[1]}" height="{canvas.shape[0]}"'
+        f' alt="{escape(label)}" style="image-rendering: pixelated"'
+        f' src="data:image/png;base64,{data}">'
     )

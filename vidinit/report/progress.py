@@ -34,10 +34,11 @@ class ProgressBar:
 
     Args:
         title: what is done, before the bar.
+        noun: what is counted.
     """
 
-    def __init__(self, title: str) -> None:
-        self.title, self.last_line = title, time.perf_counter()
+    def __init__(self, title: str, noun: str = "files") -> None:
+        self.title, self.noun, self.last_line = title, noun, time.perf_counter()
         self.bar: Progress | None = None
         self.task: TaskID | None = None
 
@@ -66,9 +67,9 @@ class ProgressBar:
             self.bar.stop()
 
     def update(self, done: int, total: int) -> None:
-        """So many files of so many are done."""
+        """So many of so many are done."""
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=done, total=total)
         elif time.perf_counter() - self.last_line > 15:
             self.last_line = time.perf_counter()
-            say(f"{self.title}: {done} of {total} files")
+            say(f"{self.title}: {done} of {total} {self.noun}")

@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 
+# Of a dry run's result, and how they are called.
+_COUNTS = {"params": "parameters", "trained": "trained", "head": "in heads"}
+
 
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds: ``1:02:03``."""
@@ -25,19 +28,26 @@ def peak_lr(lr: float, lr_batch: int | None, clips: int) -> float:
 
 
 def describe_batch(
-    batch_size: int, processes: int, accumulate: int, lr: float, lr_batch: int | None
+    batch_size: int,
+    processes: int,
+    accumulate: int,
+    lr: float,
+    lr_batch: int | None,
+    *,
+    key: str = "data.batch_size",
 ) -> str:
     """One line: the clips of a step and the peak learning rate, and where both come from.
 
     Args:
-        batch_size: clips per process and batch, ``data.batch_size``.
+        batch_size: clips per process and batch.
         processes: of the run, on all machines.
         accumulate: batches of a step, ``train.accumulate``.
         lr: ``train.lr``.
         lr_batch: ``train.lr_batch``.
+        key: of the setting that is ``batch_size``.
     """
     clips = batch_size * processes * accumulate
-    parts = [f"data.batch_size={batch_size}"]
+    parts = [f"{key}={batch_size}"]
     if processes > 1:
         parts.append(f"{processes} processes")
     if accumulate > 1:
@@ -102,6 +112,37 @@ def _done(result: Mapping[str, Any]) -> str:
         line += f" in {duration(result['seconds'])}: {result['clips_per_second']:.1f} clips/s"
         line += f", {result['data_wait']:.0%} of the time waiting for data"
     return line
+
+
+def dry_run_summary(result: Mapping[str, Any]) -> list[str]:
+    """What a dry run found, as lines.
+
+    Args:
+        result: see `recipes.dry_run.rehearse`.
+    """
+    counts = ", ".join(f"{result[k]:,} {text}" for k, text in _COUNTS.items())
+    shapes = ", ".join(
+        f"{name} ({', '.join(map(str, shape))})" for name, shape in result["shapes"].items()
+    )
+    lines = [f"{result['model']}: {counts}", f"{result['batch']} clips a batch: {shapes}"]
+    if result["memory_mb"] is None:
+        lines.append("memory: not estimated, as the weights are sharded")
+    else:
+        parts = dict(result["memory_mb"])
+        whole = parts.pop("total")
+        shown = ", ".join(f"{name} {size:.0f}" for name, size in parts.items())
+        lines.append(f"memory on the device, about: {whole:.0f} MB ({shown})")
+    if result["steps_per_epoch"] is None:
+        lines.append("steps: as many as the data makes, which was not given")
+    else:
+        steps, epochs = result["steps_per_epoch"], result["epochs"]
+        lines.append(
+            f"{result['clips']} clips: {steps} steps an epoch, {steps * epochs} in {epochs} epochs"
+        )
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in result["losses"].items())
+    rate = f"{result['seconds']:.2f} s, {result['clips_per_second']:.1f} clips/s"
+    lines += [f"first step: {losses}; {rate}", "dry run: nothing was written"]
+    return lines
 
 
 def next_command(out: str, config: Mapping[str, Any]) -> str:

@@ -38,6 +38,30 @@ def targets(label: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
     return hot * (1 - smoothing) + smoothing / num_classes
 
 
+def classification_loss(
+    logits: Tensor, batch: dict[str, Any], *, binary: bool, label_smoothing: float
+) -> Tensor:
+    """The loss of a batch with one head.
+
+    Args:
+        logits: (B, C).
+        batch: its ``target``, where clips were mixed, else its ``label``; see `ClassifyTask`.
+        binary: a binary cross-entropy of each class, not one over the classes.
+        label_smoothing: share of the target spread over all classes.
+
+    Returns:
+        A scalar, float32.
+    """
+    target = batch.get("target")
+    if binary:
+        if target is None:
+            target = targets(batch["label"], logits.shape[1], label_smoothing)
+        return F.binary_cross_entropy_with_logits(logits.float(), target)
+    if target is not None:
+        return F.cross_entropy(logits.float(), target)
+    return F.cross_entropy(logits.float(), batch["label"], label_smoothing=label_smoothing)
+
+
 class ClassifyTask(Task):
     """Losses of a batch's clips and labels, by the kind of the labels.
 
@@ -107,14 +131,10 @@ class ClassifyTask(Task):
                 VERB: self._cross_entropy(logits[VERB], verb),
                 NOUN: self._cross_entropy(logits[NOUN], noun),
             }
-        target = batch.get("target")
-        if self.binary:
-            if target is None:
-                target = targets(batch["label"], logits.shape[1], self.label_smoothing)
-            return {"loss": F.binary_cross_entropy_with_logits(logits.float(), target)}
-        if target is not None:
-            return {"loss": F.cross_entropy(logits.float(), target)}
-        return {"loss": self._cross_entropy(logits, batch["label"])}
+        loss = classification_loss(
+            logits, batch, binary=self.binary, label_smoothing=self.label_smoothing
+        )
+        return {"loss": loss}
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)

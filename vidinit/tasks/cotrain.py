@@ -1,108 +1,144 @@
-"""Co-training: one trunk, a head per source, images as clips of one frame (CoVeR-style).
+"""Co-training: one trunk, several sources, images as clips of one frame (CoVeR-style).
 
 Zhang et al., "Co-training Transformer with Videos and Images Improves Action Recognition", 2021.
-Every step takes one batch of one source (`use_one`); over an epoch each source gets an exact number
-of steps, in an order that is a function of (seed, epoch) and the same on all processes.
+With p_k the share of source k, h_k its head and f the trunk, the objective is
+
+    L = sum over k of w_k * E_k [ CE( h_k( f(x) ), y ) ].
+
+A step takes a batch of one source, drawn with share p_k (`use_one`; then w_k stands for it), or one
+of every source at once (`use_all`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.views import SCHEDULE, rng
+from ..data.label_spaces import LabelSpaces
 from ..zoo.base import VideoModel
 from .heads import Heads
+from .norms import NormPolicy, SourceStatistics, hold_norms, unmoved_statistics
 from .task import Task
 
-
-def step_counts(shares: Sequence[float], steps: int) -> list[int]:
-    """Whole numbers of steps in proportion to the shares, summing to ``steps``.
-
-    Largest remainders are rounded up, so each count is within one of its exact share.
-    """
-    total = float(sum(shares))
-    exact = [share / total * steps for share in shares]
-    counts = [int(value) for value in exact]
-    by_rest = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
-    for i in by_rest[: steps - sum(counts)]:
-        counts[i] += 1
-    return counts
-
-
-def schedule(counts: Sequence[int], *, seed: int, epoch: int) -> np.ndarray:
-    """Which source each step of an epoch takes: int64 (steps,), each source exactly its count."""
-    order = np.repeat(np.arange(len(counts)), counts)
-    return rng(seed, epoch, 0, stream=SCHEDULE).permutation(order)
-
-
-@contextlib.contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch norms normalize with the batch's statistics but do not move their running ones.
-
-    Image batches have other statistics than clips; running averages over both are wrong for both.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(norm, norm.momentum) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in kept:
-            norm.momentum = momentum
+PARTS = "parts"
+"""The key of a batch that has a batch of every source in it, by source."""
 
 
 class CotrainTask(Task):
-    """Cross-entropy of one source's batch on that source's head.
+    """Cross-entropy of each source's batch on that source's head.
 
     Args:
-        model: its trunk is shared; its head becomes the primary source's.
-        classes: class names by source, the primary one first.
-        image_sources: whose batches do not move the batch norms' running statistics.
-        label_smoothing: share of the target spread over all classes of the source.
+        model: its trunk is shared; its head becomes the first source's.
+        spaces: the heads, and which of their outputs are whose classes.
+        image_sources: whose clips are of one frame.
+        label_smoothing: share of the target spread over all classes of the head.
+        weights: w_k of `use_all`, by source; 1 where it is missing.
+        norms: of batch norms. ``video_only_stats``: image batches are normalized with their own
+            statistics and do not move the running ones; ``separate``: each source has running ones;
+            ``frozen``: nobody moves them, and all are normalized with them.
     """
 
     def __init__(
         self,
         model: VideoModel,
-        classes: dict[str, list[str]],
+        spaces: LabelSpaces,
         *,
         image_sources: set[str],
         label_smoothing: float = 0.0,
+        weights: Mapping[str, float] | None = None,
+        norms: NormPolicy = "video_only_stats",
     ) -> None:
         super().__init__(model)
-        self.classes = classes
+        self.spaces = spaces
         self.image_sources = image_sources
         self.label_smoothing = label_smoothing
-        self.heads = Heads(model, {name: len(labels) for name, labels in classes.items()})
-        model.classes = next(iter(classes.values()))
+        self.weights = dict(weights or {})
+        self.norms = norms
+        sources = list(spaces.head)
+        self.heads = Heads(model, {name: len(labels) for name, labels in spaces.classes.items()})
+        self.statistics = SourceStatistics(model, sources[1:] if norms == "separate" else ())
+        model.classes = next(iter(spaces.classes.values()))
+
+    def train(self, mode: bool = True) -> CotrainTask:
+        """Train mode, but for frozen norms."""
+        super().train(mode)
+        if self.norms == "frozen":
+            hold_norms(self.model)
+        return self
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The loss of a batch with ``clip``, ``label`` and ``source``, under the source's name."""
+        """Losses by source.
+
+        Args:
+            batch: of one source, with ``clip``, ``label`` (``target`` where it was mixed) and
+                ``source``; or with a batch of every source under `PARTS`, whose losses are
+                weighted. That is one call: data-parallel training sees all of a step at once.
+        """
+        if PARTS in batch:
+            return {
+                source: self._loss(part) * self.weights.get(source, 1.0)
+                for source, part in batch[PARTS].items()
+            }
+        return {batch["source"]: self._loss(batch)}
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
         source = batch["source"]
-        still = source in self.image_sources
-        with frozen_statistics(self.model) if still else contextlib.nullcontext():
+        with self.statistics_of(source):
             embedding = self.model.embed(batch["clip"])
-        logits = self.heads.logits(self.model, embedding, source)
-        loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=self.label_smoothing)
-        return {source: loss}
+        head = self.spaces.head[source]
+        logits = self.heads.logits(self.model, embedding, head).float()
+        outputs = torch.tensor(self.spaces.outputs[source], device=logits.device)
+        if "target" not in batch:
+            return F.cross_entropy(
+                logits, outputs[batch["label"]], label_smoothing=self.label_smoothing
+            )
+        target = batch["target"]
+        if not self.spaces.is_whole(source):
+            target = target.new_zeros(logits.shape).index_add_(1, outputs, target)
+        return F.cross_entropy(logits, target)
+
+    @contextlib.contextmanager
+    def statistics_of(self, source: str) -> Any:
+        """Inside, batch norms do what the policy says of a batch of this source."""
+        with contextlib.ExitStack() as stack:
+            if self.norms == "separate":
+                stack.enter_context(self.statistics.of(source))
+            elif source in self.image_sources:
+                stack.enter_context(unmoved_statistics(self.model))
+            yield
 
     def classifier(self, source: str) -> nn.Module:
-        """From clips to the logits of one source."""
-        return _OneHead(self, source)
+        """From clips to the logits of one source's own classes, in their order."""
+        return _OneSource(self, source)
+
+    def card(self) -> dict[str, Any]:
+        """What `checkpoint.save_model` has to be given beside the model."""
+        spaces = self.spaces
+        return {
+            "heads": self.heads.by_name(list(spaces.classes)),
+            "statistics": self.statistics.saved(),
+            "head_classes": spaces.names,
+            "merged": {
+                source: {"head": head, "outputs": spaces.outputs[source]}
+                for source, head in spaces.head.items()
+                if head != source
+            },
+        }
 
 
-class _OneHead(nn.Module):
+class _OneSource(nn.Module):
     def __init__(self, task: CotrainTask, source: str) -> None:
         super().__init__()
         self.task, self.source = task, source
 
     def forward(self, clip: Tensor) -> Tensor:
-        model = self.task.model
-        return self.task.heads.logits(model, model.embed(clip), self.source)
+        task, spaces = self.task, self.task.spaces
+        with task.statistics_of(self.source):
+            embedding = task.model.embed(clip)
+        logits = task.heads.logits(task.model, embedding, spaces.head[self.source])
+        return logits if spaces.is_whole(self.source) else logits[:, spaces.outputs[self.source]]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ..zoo.base import VideoModel
 from ..zoo.freezing import hold_frozen_norms
+
+
+class Rates(NamedTuple):
+    """Peak learning rate and weight decay of a parameter; None for those of the configuration."""
+
+    lr: float | None = None
+    weight_decay: float | None = None
 
 
 class Task(nn.Module, ABC):
@@ -34,6 +41,10 @@ class Task(nn.Module, ABC):
         hold_frozen_norms(self)
         return self
 
+    def beside(self) -> list[nn.Module]:
+        """Frozen networks on the device that are no part of the task, teachers for instance."""
+        return []
+
     def head_parameters(self) -> set[str]:
         """Names of the parameters of all heads."""
         return {
@@ -41,6 +52,18 @@ class Task(nn.Module, ABC):
             for name, _ in self.named_parameters()
             if name.startswith(("model.head.", "heads."))
         }
+
+    def classifiers(self) -> dict[str, nn.Module]:
+        """The modules that return logits, by name; the model's own head has none."""
+        heads = {name.rpartition(".")[0] for name in self.head_parameters()}
+        return {
+            "" if name == "model.head" else name.rpartition(".")[2]: self.get_submodule(name)
+            for name in sorted(heads)
+        }
+
+    def own_rates(self) -> dict[str, Rates]:
+        """What the configuration says of single parameters, by name."""
+        return {}
 
     def temporal_parameters(self) -> set[str]:
         """Names of the parameters of temporal kernels."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .folding import FrameCount, fold
+from .folding import FrameCount, clip_mean, fold
 from .temporal import TemporalConv, VolumeConv
 
 if TYPE_CHECKING:
     from ..data.rows import LabelKind
+    from .attentive import AttentivePooler
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,15 @@ class Origin:
     note: str = ""
 
 
-class VideoModel(nn.Module, ABC):
+COMPILED = ("embed", "embed_with_tokens")
+"""Methods of a `VideoModel` that tasks call, one or the other: what is compiled of a trunk."""
+
+
+class VideoModel(nn.Module):
     """A video classifier: `embed` makes a clip descriptor, `head` the logits.
+
+    A family says what its `feature_maps` are and, where its descriptor is not their mean, how they
+    are `pooled` and which tokens they `spread` to.
 
     Attributes:
         name: zoo name or ``<plan>-<timm name>``; `create_model` rebuilds the model from it.
@@ -96,10 +103,14 @@ class VideoModel(nn.Module, ABC):
         classes: class names in the order of the logits, or None.
         label_kind: what the logits are for: ``single``: one class a clip, by softmax; ``multi``:
             any number of classes, by sigmoid; ``pair``: verbs, by softmax, beside a head of nouns.
+        still: what a kernel is on a clip of one frame, an image: its ``center`` tap, as in public
+            implementations, where zeros lie around the clip; or the ``sum`` of its taps, which is
+            what the inner frames of a still clip see.
         lineage: what made the weights what they are, oldest first.
         origins: for every tensor but the head's, where an image network's weights go; empty where
             no image network fits.
         fused: whether the model came from `fuse` and is for inference only.
+        pooler: makes the descriptor of the tokens in place of `pooled`, or None.
     """
 
     def __init__(self, num_features: int, num_classes: int, *, dropout: float = 0.0) -> None:
@@ -113,12 +124,14 @@ class VideoModel(nn.Module, ABC):
         self.reset_head(num_classes)
         self.name = ""
         self.options: dict[str, Any] = {}
-        self.spec = ClipSpec()
+        self._spec = ClipSpec()
         self.classes: list[str] | None = None
         self.label_kind: LabelKind = "single"
+        self.still: Literal["center", "sum"] = "center"
         self.lineage: list[dict[str, Any]] = []
         self.origins: dict[str, Origin] = {}
         self.fused = False
+        self.pooler: AttentivePooler | None = None
 
     def reset_head(self, num_classes: int) -> None:
         """A new linear head, N(0, 0.01) and zero bias; forgets the class names and their kind."""
@@ -130,21 +143,77 @@ class VideoModel(nn.Module, ABC):
         self.classes = None
         self.label_kind = "single"
 
-    @abstractmethod
+    def feature_maps(self, x: Tensor) -> Any:
+        """Folded frames (B*T, 3, H, W), with `self.frames` set, to what `pooled` and `spread` take.
+
+        Most often the last maps, (B*T', C, H', W').
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say what it pools")
+
+    def pooled(self, maps: Any) -> Tensor:
+        """`feature_maps` to descriptors (B, C): here their mean over space and time."""
+        return clip_mean(maps, self.frames.value)
+
+    def spread(self, maps: Any, clips: int) -> Tensor:
+        """`feature_maps` of ``clips`` clips to tokens (B, N, C), frame by frame, row by row."""
+        return maps.permute(0, 2, 3, 1).reshape(clips, -1, maps.shape[1])
+
     def embed_frames(self, x: Tensor) -> Tensor:
         """Folded frames (B*T, 3, H, W), with `self.frames` set, to descriptors (B, C)."""
+        return self.pooled(self.feature_maps(x))
 
     def embed(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalized clips to (B, C) descriptors, pooled over space and time."""
+        if self.pooler is not None:
+            return self.pooler(self.tokens(clip))
+        return self.embed_frames(self._folded(clip))
+
+    def tokens(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalized clips to (B, N, C): what descriptors are pooled from.
+
+        One token per place of the last maps, N = T' * H' * W', with C = ``num_features``. Where
+        the descriptor is their plain mean, that is ``tokens(clip).mean(1)``.
+        """
+        return self.spread(self.feature_maps(self._folded(clip)), clip.shape[0])
+
+    def embed_with_tokens(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """`embed` and `tokens` of clips in one pass through the trunk."""
+        maps = self.feature_maps(self._folded(clip))
+        tokens = self.spread(maps, clip.shape[0])
+        return (self.pooled(maps) if self.pooler is None else self.pooler(tokens)), tokens
+
+    def _folded(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) to (B*T, 3, H, W); sets the frame count."""
         if clip.dim() != 5 or clip.shape[1] != self.in_channels:
             want = f"(B, {self.in_channels}, T, H, W)"
             raise ValueError(f"expected clips {want}, got {tuple(clip.shape)}")
         self.frames.value = clip.shape[2]
-        return self.embed_frames(fold(clip))
+        self.frames.still = clip.shape[2] == 1 and self.still == "sum"
+        return fold(clip)
 
     def forward(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalized clips to logits (B, num_classes)."""
         return self.head(self.dropout(self.embed(clip)))
+
+    @property
+    def spec(self) -> ClipSpec:
+        """How clips are cut and normalized. Setting it makes the model take such clips."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: ClipSpec) -> None:
+        self.fit_clip(spec)
+        self._spec = spec
+
+    def fit_clip(self, spec: ClipSpec) -> None:
+        """Resize what has a value for each frame or place of a clip; most families have nothing.
+
+        Called whenever `spec` is set. New parameters take the place of the old ones, so set it
+        before an optimizer is made.
+
+        Raises:
+            UsageError: for clips the model cannot take.
+        """
 
     def temporal_parameters(self) -> set[str]:
         """Names of the parameters of kernels that look across time, and of their norms."""

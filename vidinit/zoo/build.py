@@ -12,29 +12,35 @@ from torch import nn
 
 from ..errors import UsageError, suggest
 from .base import VideoModel, to_channels_last
+from .dist import DistModel, dist
 from .image import build_image_model, clip_spec_of, timm_module
 from .inflate import inflate
 from .names import ALIASES, ZOO, Entry, find_entry
 from .temporal import VolumeConv
+from .timesformer import timesformer
 
 PLAN_OPTIONS = {
     "c2d": ("pool",),
+    "dist": ("gamma", "pools", "dim", "temporal_dim", "blocks", "projection", "tower_precision"),
     "i3d": ("cut", "gating", "time_padding", "bottleneck", "pool"),
     "s3d": ("cut", "gating", "time_padding"),
     "sts": ("cut", "gating", "time_padding", "sts", "aligned"),
     "tsm": ("cut",),
+    "timesformer": ("cut", "attention", "resizing", "image_time"),
 }
-"""Which arguments of `inflate` each plan knows."""
+"""Which arguments of `inflate`, or of its own builder, each plan knows."""
+
+CLASSES = 400
 
 
 def create_model(
-    name: str, *, num_classes: int = 400, frames: int | None = None, **options: Any
+    name: str, *, num_classes: int | None = None, frames: int | None = None, **options: Any
 ) -> VideoModel:
     """A zoo model with random weights.
 
     Args:
         name: a zoo name (`list_models`) or ``<plan>-<timm name>``.
-        num_classes: size of the head.
+        num_classes: size of the head; default: 400, and none for DiST, which embeds clips then.
         frames: frames of a clip by default; the convolutional models take any number.
         options: arguments of the plan or the family, ``sts=False`` for example, and for every model
             ``in_channels`` (3; 2 for optical flow).
@@ -53,7 +59,10 @@ def create_model(
     if entry.builder is None:
         assert entry.backbone is not None
         check_backbone(name, entry.backbone)
-        image_model = build_image_model(entry.backbone, num_classes=0)
+        # The classifier of a tower may be its projection into a space of image and text.
+        image_model = build_image_model(entry.backbone, None if entry.plan == "dist" else 0)
+    if num_classes is None:
+        num_classes = 0 if entry.plan == "dist" else CLASSES
     model = assemble(image_model, entry, num_classes=num_classes, name=name, **options)
     if frames is not None:
         model.spec = replace(model.spec, frames=frames)
@@ -79,8 +88,8 @@ def assemble(
     """The model of an entry.
 
     Args:
-        image_model: for plans: a timm CNN without classifier, which becomes the trunk. Unused where
-            the entry has a builder.
+        image_model: for plans: a timm network without classifier, which becomes the trunk (for
+            ``dist`` with it, which becomes the tower). Unused where the entry has a builder.
         entry: from `find_entry` or `find_target`.
         num_classes: size of the head.
         name: the model's name.
@@ -88,28 +97,36 @@ def assemble(
     """
     given = dict(options)
     channels = options.pop("in_channels", 3)
+    check_options(name, entry, options)
+    make = maker_of(entry)
     if entry.builder is not None:
-        build = builder_of(entry)
-        _check_options(name, options, builder_options(build))
-        model: VideoModel = build(num_classes, **{**entry.options, **options})
+        model: VideoModel = make(num_classes, **{**entry.options, **options})
         if entry.size is not None:
             model.spec = replace(
                 model.spec, frames=entry.frames, stride=entry.stride, size=entry.size
             )
     else:
         assert entry.plan is not None and image_model is not None
-        _check_options(name, options, PLAN_OPTIONS[entry.plan])
-        model = inflate(
-            image_model, entry.plan, num_classes=num_classes, **{**entry.options, **options}
-        )
-        model.spec = clip_spec_of(
-            image_model, frames=entry.frames, stride=entry.stride, size=entry.size
-        )
+        if make is inflate:
+            options["plan"] = entry.plan
+        model = make(image_model, num_classes=num_classes, **{**entry.options, **options})
+        if entry.plan != "dist":  # it sees the frames of its tower
+            model.spec = clip_spec_of(
+                image_model, frames=entry.frames, stride=entry.stride, size=entry.size
+            )
     model.name = name
     model.options = given
     if channels != 3:
         set_input_channels(model, channels)
     return model
+
+
+def maker_of(entry: Entry) -> Callable[..., VideoModel]:
+    """The function whose keywords are the options of an entry."""
+    if entry.builder is not None:
+        return builder_of(entry)
+    own: dict[str | None, Callable[..., VideoModel]] = {"dist": dist, "timesformer": timesformer}
+    return own.get(entry.plan, inflate)
 
 
 def builder_of(entry: Entry) -> Callable[..., VideoModel]:
@@ -139,6 +156,8 @@ def set_input_channels(model: VideoModel, channels: int) -> None:
     """
     if channels < 1:
         raise UsageError(f"in_channels must be at least 1, not {channels}")
+    if isinstance(model, DistModel):
+        raise UsageError(f"in_channels={channels}: a frozen tower sees RGB only", "leave it out")
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if not isinstance(module, (nn.Conv2d, VolumeConv)) or weight is None:
@@ -155,8 +174,15 @@ def set_input_channels(model: VideoModel, channels: int) -> None:
     model.options["in_channels"] = channels
 
 
-def _check_options(name: str, options: dict[str, Any], allowed: Iterable[str]) -> None:
-    allowed = list(allowed)
+def check_options(name: str, entry: Entry, options: Iterable[str]) -> None:
+    """Raise UsageError, with a suggestion, for options that an entry's model does not know."""
+    if entry.builder is not None:
+        allowed = builder_options(builder_of(entry))
+    else:
+        assert entry.plan is not None
+        allowed = list(PLAN_OPTIONS[entry.plan])
+        if entry.plan == "dist":  # it has no cuts
+            options = [*entry.options, *options]
     for option in options:
         if option not in allowed:
             has = f"its options are {', '.join(allowed)}" if allowed else "it has none"

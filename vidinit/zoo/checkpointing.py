@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from .base import VideoModel
 
 
+_MARKS = ("is_block", "drop_path", "drop_path1")
+
+
 def set_grad_checkpointing(model: VideoModel, on: bool = True) -> None:
     """Keep no activations inside the blocks of a model for the backward pass: compute them again.
 
@@ -61,12 +64,12 @@ def set_grad_checkpointing(model: VideoModel, on: bool = True) -> None:
 def checkpoint_units(model: VideoModel) -> list[nn.Module]:
     """The modules that are run again as a whole.
 
-    The outermost modules with the attribute ``is_block`` (the zoo's own blocks) or ``drop_path``
-    (timm's residual blocks); in a network with neither, the outermost modules of the trunk that
-    hold convolutions and are more than plain containers.
+    The outermost modules with the attribute ``is_block`` (the zoo's own blocks), ``drop_path`` or
+    ``drop_path1`` (timm's residual blocks); in a network with none of them, the outermost modules
+    of the trunk that hold convolutions and are more than plain containers.
     """
     trunk = getattr(model, "trunk", model)
-    marked = _outermost(trunk, lambda m: hasattr(m, "is_block") or hasattr(m, "drop_path"))
+    marked = _outermost(trunk, lambda m: any(hasattr(m, mark) for mark in _MARKS))
     return marked or _outermost(trunk, _is_composed)
 
 
@@ -131,10 +134,10 @@ class _Recomputation:
 
     def __init__(self, block: nn.Module, counts: list[FrameCount]) -> None:
         self.block, self.counts = block, counts
-        self.frames = [count.value for count in counts]
+        self.frames = [(count.value, count.still) for count in counts]
 
     def __enter__(self) -> None:
-        self.found = [count.value for count in self.counts]
+        self.found = [(count.value, count.still) for count in self.counts]
         self.set_frames(self.frames)
         # Copies rather than none: the backward pass keeps as many tensors as it did before.
         self.buffers = [
@@ -152,7 +155,7 @@ class _Recomputation:
             buffers[key] = buffer
         self.set_frames(self.found)
 
-    def set_frames(self, values: list[int]) -> None:
+    def set_frames(self, values: list[tuple[int, bool]]) -> None:
         """Put a value into every frame count."""
-        for count, value in zip(self.counts, values, strict=True):
-            count.value = value
+        for count, (value, still) in zip(self.counts, values, strict=True):
+            count.value, count.still = value, still

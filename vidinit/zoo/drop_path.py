@@ -66,7 +66,10 @@ def set_drop_path(model: VideoModel, rate: float) -> None:
     if rate == 0.0:
         return
     trunk = getattr(model, "trunk", None)
-    found = _as_timm(model, trunk, rate) if isinstance(trunk, nn.Module) else _by_layer(model, rate)
+    if isinstance(trunk, nn.Module) and not any(hasattr(m, "is_block") for m in trunk.modules()):
+        found = _as_timm(model, trunk, rate)
+    else:
+        found = _by_layer(model, rate)
     if not found:
         raise UsageError(
             f"train.drop_path={rate}: {model.name or type(model).__name__} has no residual "

@@ -30,12 +30,17 @@ class FrameCount:
 
     `torch.compile` makes a graph per clip length: with a symbolic T, the shapes behind strides in
     time grow into formulas that it cannot compare in reasonable time.
+
+    Attributes:
+        still: the clip is one frame that stands for a clip which does not move: kernels are summed
+            over time, as such a clip's inner frames see them, and nothing is shifted.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "still")
 
     def __init__(self, value: int = 1) -> None:
         self._value = value
+        self.still = False
 
     @property
     def value(self) -> int:

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, for inference.
+"""Neighbors that are linear made one, for inference: batch norms and convolutions, projections.
 
 In eval mode a batch norm is a scale and a shift per channel:
 
@@ -6,7 +6,8 @@ In eval mode a batch norm is a scale and a shift per channel:
 
 which is a convolution with the kernel w * s and the bias (b - mean) * s + bias, where
 s = gain / sqrt(var + eps). That holds for every convolution that is linear in its kernel with one
-bias per output channel: spatial, temporal, volume and STS ones.
+bias per output channel: spatial, temporal, volume and STS ones. The two projections behind
+TimeSformer's attention over time are one matrix, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from .plans import ShiftFirst
 from .temporal import TemporalConv, VolumeConv
+from .vit_blocks import DividedBlock
 
 if TYPE_CHECKING:
     from .base import VideoModel
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 def fuse(model: VideoModel) -> VideoModel:
     """A copy for inference, every batch norm folded into the convolution right before it.
 
-    Weight-standardized convolutions, norms that stand elsewhere or serve several convolutions, and
-    norms without running statistics stay as they are. Kernels are folded in float64.
+    So are the two projections of a `DividedBlock`. Weight-standardized convolutions, norms that
+    stand elsewhere or serve several convolutions, and norms without running statistics stay as they
+    are. Kernels are folded in float64.
 
     Args:
         model: left as it is.
@@ -53,6 +56,8 @@ def fuse(model: VideoModel) -> VideoModel:
         for key, child in module.named_children():
             if child in left:
                 setattr(module, key, left[child])
+        if isinstance(module, DividedBlock):
+            module.join_projections()
     return fused
 
 

@@ -1,18 +1,160 @@
-"""Weights from timm's hub, with one clear error where it cannot be reached."""
+"""What comes from the Hugging Face hub, with one clear error where it cannot be reached.
+
+``hf-hub:USER/NAME`` is a repository, ``hf-hub:USER/NAME@REVISION`` one state of it, and
+``hf-hub:USER/NAME/FILE`` a file in it. Where there is no network, files are taken from the local
+cache of huggingface_hub.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import logging
+import re
 import socket
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import VidinitError
+from ..errors import UsageError, VidinitError
 
 PATIENCE = 5.0  # seconds to wait for the hub's server
+PREFIXES = ("hf-hub:", "hf_hub:")  # timm takes both
+MODEL_FILES = ("model.yaml", "model.safetensors")
+CHECKPOINTS = ("model.safetensors", "pytorch_model.bin")
+
+_REF = re.compile(
+    r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+)|/(?P<file>[\w./ -]+))?", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class HubRef:
+    """A place on the hub.
+
+    Attributes:
+        repo: ``USER/NAME``.
+        revision: branch, tag or commit; None for the newest state.
+        file: path in the repository, or None.
+    """
+
+    repo: str
+    revision: str | None = None
+    file: str | None = None
+
+
+def is_hub(ref: object) -> bool:
+    """Whether a model or source is a reference to the hub."""
+    return str(ref).startswith(PREFIXES)
+
+
+def parse_ref(ref: str) -> HubRef:
+    """``hf-hub:USER/NAME``, with ``@REVISION`` or ``/FILE`` behind it, in its parts.
+
+    Raises:
+        UsageError: for another form.
+    """
+    match = _REF.fullmatch(ref.partition(":")[2])
+    if match is None:
+        raise UsageError(f"'{ref}' is no place on the hub", "write hf-hub:USER/NAME")
+    return HubRef(match["repo"], match["revision"], match["file"])
+
+
+def hub_folder(ref: str) -> Path:
+    """The local copy of a model folder on the hub: one commit's model.yaml and model.safetensors.
+
+    Raises:
+        UsageError: for a malformed reference, and a repository that is no model folder.
+        VidinitError: when it cannot be fetched.
+    """
+    place = parse_ref(ref)
+    found = None if place.file else _fetch(place.repo, MODEL_FILES[0], place.revision)
+    # The rest is of the same commit, whatever is pushed meanwhile.
+    rest = found is not None and [
+        _fetch(place.repo, name, found.parent.name) for name in MODEL_FILES[1:]
+    ]
+    if found is None or not rest or None in rest:
+        raise UsageError(
+            f"{ref} is no model folder: it has no {' with '.join(MODEL_FILES)}",
+            "convert takes image networks and video checkpoints of the hub as SOURCE",
+        )
+    return found.parent
+
+
+def hub_checkpoint(ref: str) -> Path | None:
+    """The file of weights meant by a reference; None for an image network of timm's.
+
+    Raises:
+        UsageError: for a malformed reference, and a repository that holds no such file.
+        VidinitError: when it cannot be fetched.
+    """
+    place = parse_ref(ref)
+    if place.file is not None:
+        return _asked(ref, _fetch(place.repo, place.file, place.revision))
+    config = _fetch(place.repo, "config.json", place.revision)
+    if config is not None and "architecture" in _read_json(config):
+        return None
+    if _fetch(place.repo, MODEL_FILES[0], place.revision) is not None:
+        raise UsageError(
+            f"{ref} is a video model already", "give it as MODEL to finetune, eval or export"
+        )
+    found = (_fetch(place.repo, name, place.revision) for name in CHECKPOINTS)
+    return _asked(ref, next((file for file in found if file is not None), None))
+
+
+def _asked(ref: str, file: Path | None) -> Path:
+    if file is None:
+        raise UsageError(
+            f"{ref} has no such weights", "name the file: hf-hub:USER/NAME/checkpoint.pth"
+        )
+    return file
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@functools.cache
+def _fetch(repo: str, name: str, revision: str | None) -> Path | None:
+    """A file of a repository, from the cache or the network; None where it has no such file.
+
+    Asked for once in a process, so that a name means the same weights to all that look at it.
+
+    Raises:
+        VidinitError: when the hub is out of reach, or there is no such repository or revision.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        with quiet_hub():
+            return Path(hf_hub_download(repo, name, revision=revision))
+    except LocalEntryNotFoundError as error:  # not the hub's answer: nobody could be asked
+        raise VidinitError(
+            f"could not get {name} of '{repo}' from the hub: it is out of reach, and the file is "
+            "not in the local cache",
+            "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # hub clients raise many unrelated kinds
+        raise VidinitError(
+            f"could not get '{repo}' from the hub",
+            f"check the name; a private one needs `hf auth login` ({reason_of(error)})",
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What a hub client says, in one line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def reachable(url: str) -> bool:
@@ -61,8 +203,7 @@ def pretrained(timm: Any, name: str, ways: Sequence[str]) -> Any:
         with quiet_hub():
             return timm.create_model(name, pretrained=True)
     except Exception as error:  # hub clients raise many unrelated kinds
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise VidinitError(
             f"could not get the weights of '{name}' from the hub",
-            f"{', or '.join(ways)} (the hub client says: {reason})",
+            f"{', or '.join(ways)} (the hub client says: {reason_of(error)})",
         ) from error

@@ -103,6 +103,7 @@ def load_image_model(
     *,
     weights: str | Path | None = None,
     pretrained: bool = True,
+    headless: bool = False,
     ways: Sequence[str] = CONVERT_WAYS,
 ) -> ImageSource:
     """An image network with weights from a file, a package, or timm's hub.
@@ -111,6 +112,7 @@ def load_image_model(
         name: timm name, with or without a tag (``resnet50.a1_in1k``).
         weights: a local state dict (.pth, .pt, .safetensors) in timm's or torchvision's names.
         pretrained: False keeps random weights.
+        headless: a file without a classifier is a network without one, not a wrong file.
         ways: what to do when the hub is out of reach, for the message.
 
     Raises:
@@ -121,7 +123,7 @@ def load_image_model(
     arch = name.split(".")[0]
     if weights is not None:
         state = strip_prefixes(read_state_dict(Path(weights)))
-        model = _with_classes_of(name, state)
+        model = _with_classes_of(name, state, headless=headless)
         load_exactly(model, state, str(weights))
         return ImageSource(arch, model.eval(), str(weights), True)
     if not pretrained:
@@ -187,11 +189,13 @@ def strip_prefixes(
     return out
 
 
-def _with_classes_of(name: str, state: Mapping[str, Tensor]) -> nn.Module:
+def _with_classes_of(name: str, state: Mapping[str, Tensor], *, headless: bool) -> nn.Module:
     """The architecture with as many classes as the file's classifier has."""
     model = build_image_model(name)
     classifier = ImageSource(name, model, "", True).classifier
     weight = state.get(f"{classifier}.weight")
+    if weight is None and headless and not any(key.startswith(f"{classifier}.") for key in state):
+        return build_image_model(name, num_classes=0)
     if weight is not None and weight.dim() >= 2 and weight.shape[0] != model.num_classes:
         return build_image_model(name, num_classes=int(weight.shape[0]))
     return model

@@ -291,11 +291,15 @@ class Inception3D(VideoModel):
         """The eleven layers that a cut counts, and the head."""
         return numbered(self, [["conv1a"], ["conv2b", "conv2c"], *([name] for name in MIXED)])
 
-    def embed_frames(self, x: Tensor) -> Tensor:
-        """(B*T, 3, H, W) to (B, 1024)."""
+    def feature_maps(self, x: Tensor) -> Tensor:
+        """(B*T, 3, H, W) to (B*T', 1024, H', W')."""
         for name in ORDER:
             x = getattr(self, name)(x)
-        return window_mean(x, self.frames.value, self.window)
+        return x
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """(B*T', 1024, H', W') to (B, 1024)."""
+        return window_mean(maps, self.frames.value, self.window)
 
 
 def window_mean(x: Tensor, frames: int, window: int | None) -> Tensor:

@@ -24,10 +24,31 @@ class InflatedNet(VideoModel):
         super().__init__(num_features, num_classes)
         self.trunk = trunk
 
-    def embed_frames(self, x: Tensor) -> Tensor:
-        """Pooled features per frame, averaged over the frames of each clip."""
-        features = self.trunk(x)
-        return features.view(-1, self.frames.value, self.num_features).mean(dim=1)
+    def feature_maps(self, x: Tensor) -> Tensor:
+        """As timm's network has them: maps, channels first or last, or (B*T', L, C) tokens."""
+        return self.trunk.forward_features(x)  # type: ignore[operator, no-any-return]
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """What timm's network makes of each frame's features, averaged over the clip's frames."""
+        frames: Tensor = self.trunk.forward_head(maps)  # type: ignore[operator]
+        return frames.view(-1, self.frames.value, self.num_features).mean(dim=1)
+
+    def spread(self, maps: Tensor, clips: int) -> Tensor:
+        """Places of the frames' maps; of transformers the patch tokens.
+
+        A class token, and registers, are none of them, even where they are what is pooled. Where
+        timm's network has a layer behind its pooling that changes the width, the tokens are what
+        that makes of each place alone.
+        """
+        if maps.dim() == 3:
+            places = maps[:, getattr(self.trunk, "num_prefix_tokens", 0) :]
+        elif maps.shape[1] == self.trunk.num_features:
+            places = maps.permute(0, 2, 3, 1)
+        else:
+            places = maps
+        if places.shape[-1] != self.num_features:
+            places = self.trunk.forward_head(places.flatten(0, -2)[:, :, None, None])  # type: ignore[operator]
+        return places.reshape(clips, -1, self.num_features)
 
     def layer_ids(self) -> dict[str, int]:
         """As timm numbers the layers of the image network."""

@@ -17,10 +17,12 @@ from ..errors import UsageError, suggest
 
 PLANS: dict[str, str] = {
     "c2d": "no temporal kernels: frames are averaged at the end",
+    "dist": "vision transformers: a frozen image tower, and a network beside it that learns motion",
     "i3d": "every k x k kernel becomes 3 x k x k",
     "s3d": "every k x k kernel is followed by a 3 x 1 x 1 kernel",
     "sts": "3 x 1 x 1 or depthwise 3 x 3 x 3 kernels, half static and half dynamic",
     "tsm": "an eighth of the channels from the next frame, an eighth from the last one",
+    "timesformer": "vision transformers: attention over time, then over space, in each block",
 }
 """Temporal plans, the values of ``--to`` that are applied to the source's own architecture."""
 
@@ -102,6 +104,14 @@ def _slowfast(builder: str, depth: int, alpha: int, fusion: int, frames: int = 3
     )
 
 
+def _dist(tower: str) -> Entry:
+    return Entry(f"vit_{tower}", "dist", frames=16)
+
+
+def _timesformer(size: str, frames: int = 8, stride: int = 32, side: int = 224) -> Entry:
+    return Entry(f"vit_{size}_patch16_224", "timesformer", None, frames, stride, side)
+
+
 def _x3d(version: str, frames: int, stride: int, size: int) -> Entry:
     return Entry(
         builder="x3d:x3d", frames=frames, stride=stride, size=size, options={"version": version}
@@ -151,6 +161,12 @@ ZOO: dict[str, Entry] = {
         builder="csn:sts_csn", frames=32, stride=2, size=224, options={"depth": 50}
     ),
     "sts-x3d-s": Entry(builder="x3d:sts_x3d", frames=13, stride=6, size=160),
+    "dist-b16": _dist("base_patch16_clip_quickgelu_224"),
+    "dist-l14": _dist("large_patch14_clip_quickgelu_224"),
+    "dist-l14-336": _dist("large_patch14_clip_quickgelu_336"),
+    "timesformer-b16": _timesformer("base"),
+    "timesformer-b16-hr": _timesformer("base", 16, 16, 448),
+    "timesformer-l16": _timesformer("large"),
 }
 
 CUTS: dict[str, Entry] = {
@@ -165,12 +181,6 @@ ALIASES: dict[str, str] = {
     "r3d50": "slowonly-r50",
     "sts-r3d50": "sts-slowonly-r50",
 }
-
-TEACHERS: dict[str, str] = {
-    "imagenet": "resnet50",
-    "imagenet-lite": "tf_efficientnet_lite0",
-}
-"""Short names of image teachers and the timm model behind each."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -259,8 +269,3 @@ def find_target(target: str, source: str) -> tuple[str, Entry]:
 
 def _named(name: str) -> Entry | None:
     return ZOO.get(name) or CUTS.get(name)
-
-
-def find_teacher(name: str) -> str:
-    """The timm name behind a teacher's short name; other names are returned as they are."""
-    return TEACHERS.get(name, name)

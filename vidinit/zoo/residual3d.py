@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .base import VideoModel, init_convolutions
 from .drop_path import ClipDropPath
-from .folding import FrameCount, clip_mean
+from .folding import FrameCount
 from .temporal import TemporalConv, VolumeConv
 
 BLOCKS = {
@@ -254,12 +254,12 @@ class ResNet3d(VideoModel):
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         init_convolutions(self)
 
-    def embed_frames(self, x: Tensor) -> Tensor:
-        """(B*T, 3, H, W) to (B, 512), or (B, 2048) with bottlenecks."""
+    def feature_maps(self, x: Tensor) -> Tensor:
+        """(B*T, 3, H, W) to (B*T', C, H', W') with C = 512, or 2048 with bottlenecks."""
         x = self.pool(self.stem(x))
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)
-        return clip_mean(x, self.frames.value)
+        return x
 
 
 def volume_stem(frames: FrameCount, *, eps: float, taps: int = 3) -> nn.Sequential:

@@ -18,7 +18,7 @@ from ..errors import UsageError
 from .base import GRAY, Origin, VideoModel, init_convolutions
 from .depth import numbered
 from .drop_path import ClipDropPath
-from .folding import FrameCount, clip_mean
+from .folding import FrameCount, clip_mean, frames_by_space, time_by_space
 from .names import check_option
 from .residual3d import BLOCKS, BOTTLENECKS
 from .temporal import TemporalConv, VolumeConv
@@ -274,11 +274,11 @@ class SlowFast(VideoModel):
             layers[-1].append(f"lateral.{number}")
         return numbered(self, layers)
 
-    def embed_frames(self, x: Tensor) -> Tensor:
-        """(B*T, 3, H, W) to (B, 2304), the slow pathway's features first."""
+    def feature_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B*T, 3, H, W) to the maps of both pathways, (B*T', 2048, H', W'), (B*T, 256, H', W')."""
         clips = x.unflatten(0, (-1, self.frames.value))
         seen = slow_indices(self.frames.value, self.alpha, self.slow_frames)
-        self.slow.frames.value = len(seen)
+        self.slow.frames.value, self.slow.frames.still = len(seen), self.frames.still
         slow = torch.stack([clips[:, i] for i in seen], dim=1).flatten(0, 1)
         slow = self.slow.stem(slow.contiguous(memory_format=torch.channels_last))
         fast = self.fast.stem(x)
@@ -286,7 +286,24 @@ class SlowFast(VideoModel):
         for lateral, slow_stage, fast_stage in stages:
             slow = slow_stage(torch.cat([slow, lateral(fast)], dim=1))
             fast = fast_stage(fast)
-        return torch.cat([self.slow.pool(slow), self.fast.pool(fast)], dim=1)
+        return slow, fast
+
+    def pooled(self, maps: tuple[Tensor, Tensor]) -> Tensor:
+        """The maps of both pathways to (B, 2304), the slow one's features first."""
+        return torch.cat([self.slow.pool(maps[0]), self.fast.pool(maps[1])], dim=1)
+
+    def spread(self, maps: tuple[Tensor, Tensor], clips: int) -> Tensor:
+        """The maps of both pathways to (B, N, 2304), N = T' * H' * W' of the slow one.
+
+        A token has behind its slow features the mean of the fast frames that fall into its share of
+        the clip.
+        """
+        slow, fast = maps
+        height, width = slow.shape[2:]
+        steps = self.slow.frames.value, height * width
+        shares = F.adaptive_avg_pool2d(time_by_space(fast, self.fast.frames.value), steps)
+        fast = frames_by_space(shares, height, width)
+        return super().spread(torch.cat([slow, fast], dim=1), clips)
 
 
 def _check(depth: int, alpha: int, fusion: int, slow_frames: str) -> None:

@@ -20,6 +20,7 @@ from .folding import (
     FrameCount,
     Pads,
     clip_mean,
+    conv2d_padded,
     conv3d_folded,
     conv_pads,
     depthwise_conv3d,
@@ -100,8 +101,11 @@ class TemporalConv(nn.Conv2d):
         """(B*T, C, H, W) to (B*T', O, H, W)."""
         t = self.frames.value
         if self.sts:
-            out = sts_temporal(x, self.weight, t, replicate=self.time_padding == "replicate")
+            replicate = self.time_padding == "replicate" or self.frames.still
+            out = sts_temporal(x, self.weight, t, replicate=replicate)
             return out if self.bias is None else out + self.bias.view(1, -1, 1, 1)
+        if self.frames.still:
+            return F.conv2d(x, self.weight.sum(2, keepdim=True), self.bias, groups=self.groups)
         x, t, pad = _time_padded(x, t, self.kernel_size[0], self.stride[0], self.time_padding)
         out = F.conv2d(
             time_by_space(x, t), self.weight, self.bias, self.stride, (pad, 0), 1, self.groups
@@ -198,10 +202,12 @@ class VolumeConv(nn.Module):
             else self.pads(h, w)
         )
         if self.sts:
-            replicate = self.time_padding == "replicate"
+            replicate = self.time_padding == "replicate" or self.frames.still
             out = sts_depthwise(
                 x, self.weight, t, space, pads, aligned=self.aligned, replicate=replicate
             )
+        elif self.frames.still:
+            out = conv2d_padded(x, self.weight.sum(2), space, pads, self.groups)
         else:
             x, t, pad = _time_padded(x, t, taps, step, self.time_padding)
             if self.depthwise:
@@ -299,7 +305,7 @@ class VolumePool(nn.Module):
 class TemporalShift(nn.Module):
     """1/8 of the channels come from the next frame, 1/8 from the last one (TSM, ICCV 2019).
 
-    Beyond the ends of the clip there are zeros. No parameters.
+    Beyond the ends of the clip there are zeros; a still one passes as it is. No parameters.
     """
 
     def __init__(self, frames: FrameCount, division: int = 8) -> None:
@@ -309,6 +315,8 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to the same."""
+        if self.frames.still:
+            return x
         clips = x.unflatten(0, (-1, self.frames.value))
         n = x.shape[1] // self.division
         out = clips.clone()

@@ -196,15 +196,18 @@ class X3D(VideoModel):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def features(self, x: Tensor) -> Tensor:
+    def feature_maps(self, x: Tensor) -> Tensor:
         """Folded frames (B*T, 3, H, W) to the last maps (B*T, 432, H/32, W/32)."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return F.relu(self.bn5(self.conv5(x)), inplace=True)
 
-    def embed_frames(self, x: Tensor) -> Tensor:
-        """(B*T, 3, H, W) to (B, 2048)."""
-        mean = clip_mean(self.features(x), self.frames.value)
-        return F.relu(self.fc1(mean), inplace=True)
+    def pooled(self, maps: Tensor) -> Tensor:
+        """(B*T, 432, H, W) to (B, 2048)."""
+        return F.relu(self.fc1(super().pooled(maps)), inplace=True)
+
+    def spread(self, maps: Tensor, clips: int) -> Tensor:
+        """(B*T, 432, H, W) to (B, N, 2048): the descriptor that each place alone would give."""
+        return F.relu(self.fc1(super().spread(maps, clips)), inplace=True)
 
 
 def x3d(

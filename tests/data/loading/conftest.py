@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from data.ten_clips import ten_rows
 
-from vidinit.data.loading import workers
-from vidinit.data.rows import Rows
+from vidinit.data.loading import datasets, workers
+from vidinit.data.rows import Row, Rows
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +39,19 @@ def pids(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     for pid in started:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The frames that are decoded, one list for each call of a reader."""
+    calls: list[list[int]] = []
+    really = datasets.open_row
+
+    def open_row(row: Row, **options: Any) -> Any:
+        reader = really(row, **options)
+        get = reader.get
+        reader.get = lambda indices: (calls.append(list(map(int, indices))), get(indices))[1]
+        return reader
+
+    monkeypatch.setattr(datasets, "open_row", open_row)
+    return calls

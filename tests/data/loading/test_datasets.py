@@ -12,33 +12,18 @@ from data.ten_clips import MUCH, clips, opening, same, unreadable, views
 from PIL import Image
 
 from vidinit.data.loading import datasets
+from vidinit.data.loading.teacher_frames import TeacherFrames
 from vidinit.data.loading.watchdog import Guard
-from vidinit.data.pixels.transforms import eval_crops
+from vidinit.data.pixels.transforms import Augment, eval_crops
 from vidinit.data.readers import open_video
 from vidinit.data.rows import Probe, Row, Rows
-from vidinit.data.views import Sampling, eval_indices
+from vidinit.data.views import Picks, Sampling, eval_indices
 from vidinit.errors import DataError
 
 
 def with_bad(rows: Rows, bad: Path, *positions: int) -> Rows:
     changed = [replace(r, path=str(bad)) if i in positions else r for i, r in enumerate(rows.rows)]
     return rows.of(changed)
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The frames that are decoded, one list for each call of a reader."""
-    calls: list[list[int]] = []
-    really = datasets.open_row
-
-    def open_row(row: Row, **options: Any) -> Any:
-        reader = really(row, **options)
-        get = reader.get
-        reader.get = lambda indices: (calls.append(list(map(int, indices))), get(indices))[1]
-        return reader
-
-    monkeypatch.setattr(datasets, "open_row", open_row)
-    return calls
 
 
 def test_clip_items_are_functions_of_their_key(rows: Rows) -> None:
@@ -69,9 +54,31 @@ def test_the_frames_of_a_clip_are_those_of_its_video(
     ]
 
 
+def test_only_mirrored_clips_have_the_label_of_their_mirror_image(rows: Rows) -> None:
+    other = rows.of([replace(row, label=row.label + 10) for row in rows.rows])
+    usual, never = (Augment(32, scale=(0.9, 1.0), flip=flip) for flip in (True, False))
+    dataset = clips(rows, mirrored=other, repeats=4, augment=usual)
+    still = clips(rows, mirrored=other, repeats=4, augment=never)
+    kinds = set()
+    for key in [(epoch, index) for epoch in range(2) for index in (2, 3)]:
+        item, plain = dataset[key], still[key]
+        assert plain["label"].tolist() == [key[1] % 2] * 4
+        without = clips(rows, repeats=4, augment=usual)[key]
+        assert torch.equal(item["clip"], without["clip"]), "the pixels are those of flip=True"
+        for clip, unturned, label in zip(item["clip"], plain["clip"], item["label"], strict=True):
+            turned = torch.equal(clip, unturned.flip(2))
+            assert turned != torch.equal(clip, unturned)
+            assert int(label) == key[1] % 2 + 10 * turned
+            kinds.add(turned)
+    assert kinds == {True, False}
+
+
 def test_picks_are_sorted_frames_that_leave_the_clip_alone(rows: Rows) -> None:
     options: dict[str, Any] = {"sampling": Sampling(8), "repeats": 2}
-    plain, dataset = clips(rows, **options), clips(rows, teacher_frames=3, **options)
+    plain, dataset = (
+        clips(rows, **options),
+        clips(rows, teachers=TeacherFrames(Picks("random", 3)), **options),
+    )
     seen = set()
     for epoch in range(10):
         item = dataset[epoch, 0]
@@ -81,12 +88,10 @@ def test_picks_are_sorted_frames_that_leave_the_clip_alone(rows: Rows) -> None:
             seen.add(tuple(picks))
         assert torch.equal(item["clip"], plain[epoch, 0]["clip"])
     assert len(seen) > 6
-    with pytest.raises(ValueError, match="teacher_frames"):
-        clips(rows, teacher_frames=5)
 
 
 def test_repeats_are_clips_of_one_decode(rows: Rows, reads: list[list[int]]) -> None:
-    options: dict[str, Any] = {"augment": MUCH, "teacher_frames": 2}
+    options: dict[str, Any] = {"augment": MUCH, "teachers": TeacherFrames(Picks("random", 2))}
     once, often = clips(rows, **options)[3, 9], clips(rows, repeats=4, **options)[3, 9]
     assert len(reads) == 2 and set(reads[0]) < set(reads[1])
     assert reads[1] == sorted(set(reads[1]))

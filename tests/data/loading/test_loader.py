@@ -14,8 +14,9 @@ from data.ten_clips import MUCH, all_same, clips, opening, ten_rows, views
 from vidinit.data.loading import loader as module
 from vidinit.data.loading.datasets import ClipDataset
 from vidinit.data.loading.loader import eval_loader, train_loader
+from vidinit.data.loading.teacher_frames import TeacherFrames
 from vidinit.data.rows import Rows
-from vidinit.data.views import Sampling
+from vidinit.data.views import Picks, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def rows(
 
 
 def training(rows: Rows) -> ClipDataset:
-    return clips(rows, augment=MUCH, repeats=2, teacher_frames=2)
+    return clips(rows, augment=MUCH, repeats=2, teachers=TeacherFrames(Picks("random", 2)))
 
 
 def batches(dataset: ClipDataset, **options: Any) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def noise(frames: int, height: int, width: int) -> np.ndarray:
 
 def train(clip: np.ndarray, index: int, *, size: int = 16, **options: object) -> Tensor:
     options = {"interpolation": "bilinear", **options}
-    return augment_clip(clip, Augment(size, **options), rng(0, 0, index))  # type: ignore[arg-type]
+    return augment_clip(clip, Augment(size, **options), rng(0, 0, index))[0]  # type: ignore[arg-type]
 
 
 def test_clips_stay_bytes_with_channels_last_and_frames_are_treated_alike() -> None:

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from vidinit.data.sources import flippable
 from vidinit.data.sources.classes import read_class_names
 from vidinit.errors import DataError, UsageError
 
@@ -60,19 +59,3 @@ def test_class_names_are_text(tmp_path):
     (tmp_path / "n.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="no text file"):
         read_class_names(str(tmp_path / "n.txt"))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("Pushing something from left to right", "swipe_left", "TurnRight", "Left", "LEFT-hand"),
-        *("move leftwards", "hand_right", "punch (right)", "rightHand"),
-    ],
-)
-def test_left_and_right_forbid_mirroring(name):
-    assert not flippable(["run", name])
-
-
-def test_other_words_do_not():
-    assert flippable(["bright light", "upright", "eating leftovers", "copyright", "Lefty", "drift"])
-    assert flippable([])

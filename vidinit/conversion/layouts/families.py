@@ -6,6 +6,8 @@ names.
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from ...zoo import residual3d, x3d
+from ...zoo.dist import dist
+from ...zoo.names import ZOO
 from ...zoo.slowfast import BLOCKS_50_50
 from .table import Scheme
 
@@ -21,6 +25,8 @@ BOTTLENECKS: dict[tuple[int, ...], int] = {
     residual3d.BLOCKS[depth]: depth for depth in residual3d.BOTTLENECKS
 }
 BASIC: dict[tuple[int, ...], int] = {residual3d.BLOCKS[depth]: depth for depth in residual3d.BASIC}
+VITS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
+"""Plain ViTs by width and number of blocks."""
 X3D_BLOCKS: dict[tuple[int, ...], str] = {x3d.BLOCKS[version]: version for version in ("s", "l")}
 
 
@@ -33,12 +39,14 @@ class Guess:
         options: for `create_model`, whether or not they are the entry's defaults.
         refusal: why the file cannot become a zoo model although it is understood.
         notes: what the keys do not tell, one sentence each.
+        clip: frames and size, where parameters have values for each of them.
     """
 
     target: str
     options: dict[str, Any] = field(default_factory=dict)
     refusal: str = ""
     notes: tuple[str, ...] = ()
+    clip: dict[str, Any] = field(default_factory=dict)
 
 
 class View:
@@ -243,6 +251,70 @@ def _i3d(view: View) -> Guess | None:
     return Guess("i3d", {"padding": "same"})
 
 
+def _timesformer(view: View) -> Guess | None:
+    """Plain ViTs with temporal parts; without any, where the layout says that it is one."""
+    patch, places = view.get("trunk.patch_embed.proj.weight"), view.get("trunk.pos_embed")
+    if patch is None or places is None or patch.dim() != 4:
+        return None
+    time, divided = view.get("time_embed"), view.get("trunk.blocks.0.temporal_fc.weight")
+    is_image = time is None and divided is None
+    if is_image and view.scheme.layout == "timesformer" and not view.asked:
+        return None  # a timm ViT has these names
+    depth = 0
+    while view.get(f"trunk.blocks.{depth}.norm1.weight") is not None:
+        depth += 1
+    width, side = int(patch.shape[0]), int(patch.shape[-1])
+    size = side * math.isqrt(places.shape[1] - 1)
+    clip = {"size": size} if time is None else {"size": size, "frames": int(time.shape[1])}
+    options: dict[str, Any] = {}
+    if divided is None:
+        options["attention"] = "space" if time is None else "joint"
+    kind = VITS.get((width, depth))
+    if kind is None:
+        refusal = f"no plain ViT is {width} wide and has {depth} blocks"
+        return Guess("timesformer-b16", refusal=refusal)
+    target = f"timesformer-{kind[0]}16"
+    if side != 16 or target not in ZOO:
+        target = f"timesformer-vit_{kind}_patch{side}_224"
+    elif kind == "base" and clip == {"size": 448, "frames": 16}:
+        target = "timesformer-b16-hr"
+    note = "the keys do not tell the number of heads: it is the width over 64"
+    return Guess(target, options, notes=(note,), clip=clip)
+
+
+DIST_TOWERS = {(768, 16): "dist-b16", (1024, 14): "dist-l14"}
+"""Names by the tower's width and patch."""
+
+
+def _dist(view: View) -> Guess | None:
+    token, stem = view.get("side.to_space.0.token"), view.get("side.stem.weight")
+    fuse, places = view.get("side.to_space.0.weight"), view.get("tower.vit.pos_embed")
+    patch = view.get("tower.vit.patch_embed.proj.weight")
+    if token is None or stem is None or fuse is None:
+        return None
+    if places is None or patch is None:
+        return Guess("dist-b16", refusal="its tower is not in it: only the side network is")
+    side, gamma = int(patch.shape[-1]), int(fuse.shape[2])
+    size = side * math.isqrt(places.shape[0] - 1)
+    name = DIST_TOWERS.get((int(patch.shape[0]), side), "dist-b16")
+    known = (int(patch.shape[0]), side) in DIST_TOWERS
+    guess = Guess("dist-l14-336" if name == "dist-l14" and size == 336 else name)
+    if not known:
+        guess.refusal = f"the zoo has no tower {patch.shape[0]} wide with patches of {side} pixels"
+    elif stem.shape[-1] != side:
+        guess.refusal = (
+            f"its stem has patches of {stem.shape[-1]} pixels, its tower of {side}: it cannot run"
+        )
+    pools = 0
+    while view.get(f"side.pools.{pools}.pos_embed") is not None:
+        pools += 1
+    found = {"gamma": gamma, "pools": pools, "dim": token.shape[-1], "temporal_dim": len(stem)}
+    defaults = inspect.signature(dist).parameters
+    guess.options = {k: v for k, v in found.items() if v != defaults[k].default}
+    guess.clip = {"frames": gamma * int(token.shape[2]), "size": size}
+    return guess
+
+
 FAMILIES: dict[str, Callable[[View], Guess | None]] = {
     "trunk": _trunk,
     "frames": _frames,
@@ -254,9 +326,11 @@ FAMILIES: dict[str, Callable[[View], Guess | None]] = {
     "x3d": _x3d,
     "s3d": _s3d,
     "i3d": _i3d,
+    "timesformer": _timesformer,
+    "dist": _dist,
 }
 FIRST_KERNELS = (
     *("trunk.conv1.weight", "slow.conv1.weight", "stem.conv_s.weight", "stem.0.weight"),
-    "conv1a.conv.weight",
+    *("conv1a.conv.weight", "trunk.patch_embed.proj.weight", "side.stem.weight"),
 )
 """Our keys of the kernels that read the pixels."""

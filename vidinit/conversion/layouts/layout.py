@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ...zoo.base import VideoModel
-from ...zoo.names import ALIASES, ZOO, check_option, find_entry
-from . import inception, mmaction, pyslowfast, pytorchvideo, torchvision
+from ...zoo.image import timm_module
+from ...zoo.names import ALIASES, ZOO, check_option, find_entry, parse_plan
+from . import dist, inception, mmaction, pyslowfast, pytorchvideo, timesformer, torchvision
 from .families import FAMILIES, FIRST_KERNELS, Guess, View
 from .table import OTHER_FAMILY, Scheme, known_options, option_defaults
 
@@ -22,6 +23,8 @@ SCHEMES: tuple[Scheme, ...] = (
     *pytorchvideo.SCHEMES,
     *pyslowfast.SCHEMES,
     *mmaction.SCHEMES,
+    *timesformer.SCHEMES,
+    *dist.SCHEMES,
 )
 """The tables, in the order `recognize` tries them."""
 
@@ -60,6 +63,7 @@ class Found:
         options: for `create_model`, what layout and shapes imply beyond the entry's defaults.
         refusal: why it cannot become a zoo model although it is understood; empty where it can.
         notes: what its keys do not tell, one sentence each.
+        clip: frames and size, where parameters have values for each of them.
     """
 
     layout: str
@@ -68,6 +72,7 @@ class Found:
     options: dict[str, Any] = field(default_factory=dict)
     refusal: str = ""
     notes: tuple[str, ...] = ()
+    clip: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ def recognize(state: Mapping[str, Tensor], layout: str | None = None) -> Found |
 
 def _found(view: View, guess: Guess) -> Found:
     head = view.get("head.weight")
-    classes = DEFAULT_CLASSES if head is None else int(head.shape[0])
-    if guess.target not in ZOO:
+    headless = 0 if view.scheme.family == "dist" else DEFAULT_CLASSES
+    classes = headless if head is None else int(head.shape[0])
+    if not _exists(guess.target):
         refusal = guess.refusal or f"the zoo has no {guess.target}"
         return Found(view.scheme.layout, guess.target, classes, {}, refusal, guess.notes)
     defaults = option_defaults(guess.target)
@@ -124,13 +130,22 @@ def _found(view: View, guess: Guess) -> Found:
     first = next(value for key in FIRST_KERNELS if (value := view.get(key)) is not None)
     if first.shape[1] != 3:
         options["in_channels"] = int(first.shape[1])
-    return Found(view.scheme.layout, guess.target, classes, options, guess.refusal, guess.notes)
+    return Found(
+        view.scheme.layout, guess.target, classes, options, guess.refusal, guess.notes, guess.clip
+    )
+
+
+def _exists(target: str) -> bool:
+    """Whether a name is the zoo's, or a plan on a network of timm's."""
+    plan = parse_plan(target)
+    return target in ZOO or (plan is not None and bool(timm_module().is_model(plan[1])))
 
 
 def fits(found: Found, target: str) -> str:
     """Why a file cannot become ``target``; empty where it can.
 
-    STS models and their plain twins fit one another's files where their keys are the same.
+    STS models and their plain twins fit one another's files where their keys are the same, and so
+    do TimeSformers: whether their shapes are the same is seen when the file is read.
 
     Raises:
         UsageError: for an unknown target.
@@ -140,7 +155,8 @@ def fits(found: Found, target: str) -> str:
     if found.refusal:
         return found.refusal
     source = found.target
-    if TWINS.get(source, source) == TWINS.get(target, target) or entry == ZOO[source]:
+    same = entry == find_entry(source) or entry.plan == "timesformer" == find_entry(source).plan
+    if same or TWINS.get(source, source) == TWINS.get(target, target):
         if target == "sts-x3d-s" != source and not found.options.get("norm_shortcut"):
             return "its first shortcut has no norm"
         known = known_options(target)
@@ -175,7 +191,8 @@ def read_layout(
 ) -> Imported:
     """Load a public state dict into a model, every tensor of both accounted for.
 
-    The pixel statistics of the model become those of the code base, since its weights want them.
+    The pixel statistics of the model become those of the code base, since its weights want them,
+    and its clips those that the file has parameters for.
 
     Args:
         model: built for ``found``: its number of classes, its options.
@@ -186,6 +203,7 @@ def read_layout(
     Raises:
         UsageError: naming the first tensor that is missing, unexpected or of another shape.
     """
+    model.spec = replace(model.spec, **found.clip)
     scheme = _reader(model, state, found.layout)
     ours = model.state_dict()
     loaded: dict[str, Tensor] = {}
@@ -193,6 +211,9 @@ def read_layout(
     used: set[str] = set()
     wrong: list[str] = []
     for key, tensor in ours.items():
+        if key in scheme.absent:
+            loaded[key] = torch.zeros_like(tensor)
+            continue
         public = str(scheme.public_key(key))
         value = state.get(public)
         if value is None:
@@ -207,7 +228,7 @@ def read_layout(
         used.add(public)
         loaded[key] = scheme.inward(key, value.reshape(tensor.shape))
     rest = [key for key in state if key not in used]
-    leftovers = [key for key in rest if key in scheme.leftovers]
+    leftovers = [key for key in rest if scheme.is_leftover(key)]
     unexpected = [key for key in rest if key not in leftovers]
     if not allow_partial:
         _check_whole(scheme, wrong, missing, unexpected)
@@ -275,6 +296,8 @@ def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
     keys = sorted(state, key=lambda key: key.startswith("head.") != scheme.head_first)
     written: dict[str, Tensor] = {}
     for key in keys:
+        if key in scheme.absent:
+            continue
         value = scheme.outward(key, state[key]).reshape(_public_shape(scheme, model, key))
         written[str(scheme.public_key(key))] = value.contiguous(
             memory_format=torch.contiguous_format

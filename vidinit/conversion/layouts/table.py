@@ -57,6 +57,7 @@ class Scheme:
         fast_first: the head of SlowFast reads [fast, slow] there, ours [slow, fast].
         head_first: the classifier comes first in the file.
         leftovers: public keys with no place in our models, of which that is known.
+        absent: our keys with no public name: zero there, or no part of the network.
     """
 
     layout: str
@@ -73,10 +74,16 @@ class Scheme:
     fast_first: bool = False
     head_first: bool = False
     leftovers: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    def is_leftover(self, key: str) -> bool:
+        """Whether a public key is known to have no place in our models."""
+        return key in self.leftovers
 
     def names_all(self, model: VideoModel) -> bool:
         """Whether every tensor of the model has a public name."""
-        return all(self.public_key(key) is not None for key in model.state_dict())
+        keys = (key for key in model.state_dict() if key not in self.absent)
+        return all(self.public_key(key) is not None for key in keys)
 
     def refusal(self, model: VideoModel) -> str:
         """Why the code base cannot hold this model; empty where it can."""

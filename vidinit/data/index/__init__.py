@@ -16,7 +16,7 @@ from .cache import ProbeCache, Stamp, file_key, stamp_of
 from .health import Health
 from .pool import run_in_pool
 
-__all__ = ["Health", "UnreadableError", "check", "probe_file", "quarantine"]
+__all__ = ["Health", "UnreadableError", "check", "probe_file", "quarantine", "recall"]
 
 _AT_A_TIME = 500  # files that are looked up in one go
 
@@ -79,6 +79,26 @@ def check(
                 store.add(outcome.item, findings.stamps.pop(outcome.item), result)
                 findings.settle({outcome.item: result})
     return _judged(findings.health(), max_bad)
+
+
+def recall(rows: Rows) -> tuple[Rows, dict[int, str]]:
+    """What can be known of files without opening any: what earlier checks found, what is not there.
+
+    Returns:
+        The rows, those that are known to be readable with their probe, and why others cannot be
+        read, by their index.
+    """
+    findings = _Findings(rows, None)
+    with ProbeCache() as store:
+        for _ in _unknown(findings, store):
+            pass  # it stays unknown
+    known = [findings.results.get(file_key(row.path)) for row in rows.rows]
+    probed = (
+        replace(row, probe=result) if isinstance(result, Probe) else row
+        for row, result in zip(rows.rows, known, strict=True)
+    )
+    reasons = {index: result for index, result in enumerate(known) if isinstance(result, str)}
+    return rows.of(tuple(probed)), reasons
 
 
 def quarantine(path: str, reason: str) -> None:

@@ -20,6 +20,7 @@ from ..pixels.transforms import Augment, Interpolation, augment_clip, eval_crops
 from ..readers import Reader, VideoReadError, open_row
 from ..rows import Row, Rows
 from ..views import CLIP, SUBSTITUTE, Sampling, eval_indices, rng, train_indices
+from .teacher_frames import TeacherFrames
 from .watchdog import Guard
 
 # How many files may fail for one sample before the data, not a file, is at fault.
@@ -33,8 +34,7 @@ class ClipDataset:
     An item holds R = ``repeats`` clips of one video, from one decode: ``clip`` uint8
     (R, T, size, size, 3), ``label`` (R, ...) (see `labels`) and ``index`` int64 (R,) of the row
     that is shown, ``skipped`` int64 (R,) (how many rows failed in its place, at the first clip, 0
-    at the others), ``bad`` (their paths) and, with ``teacher_frames``, ``picks`` int64
-    (R, teacher_frames): sorted positions in the clip.
+    at the others), ``bad`` (their paths) and, with ``teachers``, what `TeacherFrames.of` gives.
 
     A row that cannot be read is replaced by another, the same one in every run.
 
@@ -44,7 +44,8 @@ class ClipDataset:
         augment: what the frames go through.
         seed: of everything random.
         center: take the clip at the center of its video instead of a random one.
-        teacher_frames: how many frames of a clip a teacher sees; 0 leaves ``picks`` out.
+        teachers: what image teachers see of a clip; None: there are none.
+        mirrored: the same rows with the labels of their mirrored clips; None: labels stay.
         repeats: clips of a video, each with its own frames, crop and augmentation. The first is
             what ``repeats=1`` shows.
         reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
@@ -56,15 +57,13 @@ class ClipDataset:
     augment: Augment
     seed: int = 0
     center: bool = False
-    teacher_frames: int = 0
+    teachers: TeacherFrames | None = None
+    mirrored: Rows | None = None
     repeats: int = 1
     reader: str = "auto"
     decode_side: int | None = None
 
     def __post_init__(self) -> None:
-        frames = self.sampling.frames
-        if not 0 <= self.teacher_frames <= frames:
-            raise ValueError(f"teacher_frames is {self.teacher_frames}, of {frames} frames")
         if self.repeats < 1:
             raise ValueError(f"repeats is {self.repeats}, at least 1 is needed")
 
@@ -86,12 +85,14 @@ class ClipDataset:
             row = self.rows.rows[candidate]
             try:
                 with guard.reading(candidate, row.path):
-                    item = self._clips(row, epoch, index)
+                    item, flipped = self._clips(candidate, epoch, index)
             except VideoReadError as error:
                 bad.append(row.path)
                 reason = error.reason
                 continue
-            label = labels(self.rows, [candidate]).repeat_interleave(self.repeats, dim=0)
+            other = self.rows if self.mirrored is None else self.mirrored
+            shown = [other if flip else self.rows for flip in flipped]
+            label = torch.cat([labels(rows, [candidate]) for rows in shown])
             indices = torch.full((self.repeats,), candidate)
             skipped = torch.tensor([len(bad)] + [0] * (self.repeats - 1))
             return {**item, "label": label, "index": indices, "skipped": skipped, "bad": bad}
@@ -113,30 +114,39 @@ class ClipDataset:
         others = [int(other) for other in order[:_MAX_ATTEMPTS] if other != index]
         yield from others[: _MAX_ATTEMPTS - 1]
 
-    def _clips(self, row: Row, epoch: int, index: int) -> dict[str, Tensor]:
+    def open(self, row: Row) -> Reader:
+        """The video of a row.
+
+        Raises:
+            VideoReadError: it cannot be opened.
+        """
+        return open_row(row, reader=self.reader, short_side=self.decode_side)
+
+    def _clips(
+        self, candidate: int, epoch: int, index: int
+    ) -> tuple[dict[str, Tensor], list[bool]]:
         # The repeat is counted in the upper half of the word that tells streams apart.
         generators = [
             rng(self.seed, epoch, index, stream=CLIP + (repeat << 32))
             for repeat in range(self.repeats)
         ]
-        reader = open_row(row, reader=self.reader, short_side=self.decode_side)
-        indices = [
-            train_indices(reader.num_frames, self.sampling, None if self.center else generator)
-            for generator in generators
-        ]
-        frames, places = _read(reader, np.stack(indices))
-        clips = [
+        reader = self.open(self.rows.rows[candidate])
+        indices = np.stack(
+            [
+                train_indices(reader.num_frames, self.sampling, None if self.center else generator)
+                for generator in generators
+            ]
+        )
+        frames, places = _read(reader, indices)
+        made = [
             augment_clip(_taken(frames, place), self.augment, generator)
             for place, generator in zip(places, generators, strict=True)
         ]
-        item = {"clip": torch.stack(clips)}
-        if self.teacher_frames:
+        item = {"clip": torch.stack([clip for clip, _ in made])}
+        if self.teachers is not None:
             # Drawn last, so that a teacher does not change the clips.
-            picks = [
-                g.choice(len(clips[0]), self.teacher_frames, replace=False) for g in generators
-            ]
-            item["picks"] = torch.from_numpy(np.sort(picks, axis=1).astype(np.int64))
-        return item
+            item |= self.teachers.of(candidate, frames, places, indices, generators)
+        return item, [flip for _, flip in made]
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,22 @@ class EvalDataset:
 
     def _views(self, row: Row) -> Tensor:
         reader = open_row(row, reader=self.reader, short_side=self.decode_side)
-        frames, places = _read(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
+        return self.cut(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
+
+    def cut(self, reader: Reader, indices: np.ndarray) -> Tensor:
+        """Views of some clips of an open video, the crops of the first clip first.
+
+        Args:
+            reader: the video.
+            indices: its frames in each clip, int64 (clips, T).
+
+        Returns:
+            uint8 (clips * crops, T, size, size, 3), all from one decode.
+
+        Raises:
+            VideoReadError: a frame does not decode.
+        """
+        frames, places = _read(reader, indices)
         crops = eval_crops(
             frames,
             size=self.size,

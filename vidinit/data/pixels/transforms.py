@@ -66,7 +66,9 @@ class Augment:
             )
 
 
-def augment_clip(frames: np.ndarray, augment: Augment, generator: np.random.Generator) -> Tensor:
+def augment_clip(
+    frames: np.ndarray, augment: Augment, generator: np.random.Generator
+) -> tuple[Tensor, bool]:
     """One training clip from decoded frames.
 
     In this order: crop, resize (only what was cropped), flip, RandAugment, color jitter,
@@ -78,7 +80,7 @@ def augment_clip(frames: np.ndarray, augment: Augment, generator: np.random.Gene
         generator: the only source of randomness.
 
     Returns:
-        uint8 (T, size, size, 3), contiguous.
+        uint8 (T, size, size, 3), contiguous, and whether it is mirrored.
     """
     if augment.jitter is None:
         box = _random_box(frames.shape[1:3], augment.scale, augment.ratio, generator)
@@ -86,10 +88,10 @@ def augment_clip(frames: np.ndarray, augment: Augment, generator: np.random.Gene
         box = _jittered_box(frames.shape[1:3], augment.size, augment.jitter, generator)
     top, left, height, width = box
     # Drawn even when it is not used, so that ``flip`` changes nothing but the flip.
-    mirrored = generator.random() < 0.5
+    mirrored = bool(generator.random() < 0.5) and augment.flip
     clip = _tensor(frames)[:, top : top + height, left : left + width]
     clip = _resize(clip, augment.size, augment.size, augment.interpolation)
-    if augment.flip and mirrored:
+    if mirrored:
         clip = clip.flip(2)
     clip = clip.contiguous()
     if augment.randaug:
@@ -100,7 +102,7 @@ def augment_clip(frames: np.ndarray, augment: Augment, generator: np.random.Gene
         clip = random_grayscale(clip, augment.grayscale, generator)
     if augment.erasing:
         clip = random_erasing(clip, augment.erasing, generator)
-    return clip
+    return clip, mirrored
 
 
 def eval_crops(

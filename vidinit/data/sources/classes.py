@@ -16,12 +16,6 @@ from .files import read_json, suffix_of, text_lines
 _MOST_IDS = 1_000_000
 _ID_COLUMNS = ("id", "class_id", "label_id", "index")
 _NAME_COLUMNS = ("name", "key", "class_name", "label_name", "class", "label", "category")
-# The words, also inside CamelCase, snake_case and with -ward(s): not "bright", not "leftover".
-_SIDES = re.compile(
-    r"(?<![A-Za-z])(?:[Ll]eft|[Rr]ight)(?:wards?)?(?![a-z])"
-    r"|(?<=[a-z])(?:Left|Right)(?:wards?)?(?![a-z])"
-    r"|(?<![A-Za-z])(?:LEFT|RIGHT)(?![A-Za-z])"
-)
 
 
 @dataclass(frozen=True)
@@ -52,11 +46,6 @@ class Labels:
     classes: tuple[str, ...]
     kind: LabelKind
     values: Mapping[str, int | tuple[int, ...]]
-
-
-def flippable(classes: Iterable[str]) -> bool:
-    """Whether clips may be mirrored: False if the word left or right is in any class name."""
-    return not any(_SIDES.search(name) for name in classes)
 
 
 def read_class_names(file: str) -> ClassList:

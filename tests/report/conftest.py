@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+from report.showing import Clock, Terminal
+
+from vidinit.report import live as live_module
+from vidinit.report import waiting as waiting_module
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(live_module, "perf_counter", clock)
+    monkeypatch.setattr(waiting_module, "perf_counter", clock)
+    return clock
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    return Terminal()

@@ -1,0 +1,39 @@
+"""Typed run configuration: every setting, its default, its range, and what it means.
+
+The text under each field is its help. `vidinit.configure` fills these classes from presets, files,
+overrides and flags.
+"""
+
+from .commands import (
+    COMMANDS,
+    CotrainConfig,
+    DistillConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    RunConfig,
+    TrainRunConfig,
+)
+from .cotrain import CotrainSection, SourceConfig
+from .data import DataConfig
+from .distill import DistillSection
+from .scoring import EvalConfig, TextSection
+from .section import Section
+from .train import TrainConfig
+
+__all__ = [
+    "COMMANDS",
+    "CotrainConfig",
+    "CotrainSection",
+    "DataConfig",
+    "DistillConfig",
+    "DistillSection",
+    "EvalConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "RunConfig",
+    "Section",
+    "SourceConfig",
+    "TextSection",
+    "TrainConfig",
+    "TrainRunConfig",
+]

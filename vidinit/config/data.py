@@ -1,0 +1,91 @@
+"""Settings of data: what is read, and how a clip is cut from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from .section import Section
+
+
+class DataConfig(Section):
+    """What is read, and how a clip is cut from it."""
+
+    train: str | list[str] | None = None
+    """A folder per class, a folder with train/ and val/, a list, tar shards; several are joined."""
+    val: str | list[str] | None = None
+    """Validation data in the same forms; default: val/ beside train/, else a split of train."""
+    val_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of each class held out when there is no validation data."""
+    root: str | None = None
+    """Folder that the paths of a list are relative to; default: the folder of the list."""
+    class_names: str | None = None
+    """File with the class names in order, one a line, or as json or csv with ids."""
+    split: int = Field(1, ge=1)
+    """Which official split of UCF101 and HMDB51."""
+    shots: int | None = Field(None, ge=1)
+    """Train on this many clips of each class, chosen by train.seed; default: on all."""
+    frames: int | None = Field(None, ge=1)
+    """Frames of a clip; default: the model's."""
+    stride: int | None = Field(None, ge=1)
+    """Video frames from one clip frame to the next; default: the model's."""
+    sampling: Literal["dense", "uniform", "all"] | None = None
+    """Neighboring frames, one of each of equal segments (TSN), or all; default: the model's."""
+    short: Literal["loop", "hold"] | None = None
+    """A video shorter than a clip starts again, or its last frame is held; default: the model's."""
+    size: int | None = Field(None, ge=16)
+    """Side of the square crop in pixels; default: the model's."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8
+    """Clips per process and step; auto: in training, the largest batch that fits into memory."""
+    repeats: int = Field(1, ge=1)
+    """Clips that are cut from one video at a time, augmented each on its own."""
+    workers: int | None = Field(None, ge=0)
+    """Decoding processes per training process; default: one less than the cores, 1 to 8."""
+    deadline: float = Field(60.0, gt=0)
+    """Seconds after which a decoder that gives no answer is killed and its file left out."""
+    reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"
+    """What decodes; auto takes the fastest that is exact for the file."""
+    decode_side: int | None = Field(None, ge=16)
+    """Short side of the frames out of the decoder, in pixels; default: as the video is."""
+    start: Literal["random", "center"] = "random"
+    """Where a training clip begins in its video."""
+    min_area: float = Field(0.25, gt=0, le=1)
+    """Smallest share of the frame that a random crop covers; 1 takes the whole frame."""
+    jitter: tuple[int, int] | None = None
+    """Resize the short side to between these pixels and crop; default: crops by area."""
+    crop_pct: float | None = Field(None, gt=0, le=1)
+    """Crop side over short side at test time; default: the model's."""
+    flip: bool | Literal["auto", "swap"] = "auto"
+    """Mirror half of the clips; auto: unless a class has left or right in it; swap: labels, too."""
+    randaug: str = ""
+    """RandAugment in timm's words, as rand-m7-n4-mstd0.5-inc1; empty for none."""
+    color_jitter: float = Field(0.0, ge=0)
+    """Largest change of brightness, contrast and saturation, as a share."""
+    grayscale: float = Field(0.0, ge=0, le=1)
+    """Share of the training clips without color."""
+    erasing: float = Field(0.0, ge=0, le=1)
+    """Share of the training clips of which a box is erased, the same in all frames."""
+    mixup: float = Field(0.0, ge=0)
+    """Alpha of mixup; 0 for none."""
+    cutmix: float = Field(0.0, ge=0)
+    """Alpha of cutmix; 0 for none. With both, each batch gets one of them."""
+    max_bad: float = Field(0.05, ge=0, le=1)
+    """Share of unreadable files above which a run refuses to start: 0.05, or 5%."""
+
+    @property
+    def clips(self) -> int:
+        """`batch_size`, once it is a number."""
+        if self.batch_size == "auto":
+            raise RuntimeError("data.batch_size=auto has not been settled")
+        return self.batch_size
+
+    @field_validator("max_bad", mode="before")
+    @classmethod
+    def _percent(cls, value: object) -> object:
+        if isinstance(value, str) and value.strip().endswith("%"):
+            try:
+                return float(value.strip()[:-1]) / 100
+            except ValueError:
+                return value
+        return value

@@ -1,0 +1,96 @@
+"""Options of plans and families, as `convert` takes them: read and checked before any weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_type_hints
+
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import UsageError
+from ..zoo.build import check_options, create_model, maker_of
+from ..zoo.hub import is_hub
+from ..zoo.names import Entry, find_target, parse_plan
+from ..zoo.torchvision_models import GOOGLENET, is_torchvision
+from .sources import is_file
+
+
+def parse_options(texts: Sequence[str], function: Callable[..., Any]) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as keywords, the values read as YAML.
+
+    Args:
+        texts: of ``--option``.
+        function: that takes them beside keywords of its own, which have flags and are refused.
+
+    Raises:
+        UsageError: for a text of another form, and a key that stands twice.
+    """
+    own = inspect.signature(function).parameters
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key.isidentifier():
+            raise UsageError(f"--option {text} is no option", "write --option KEY=VALUE")
+        if key in own:
+            flag = f"--{key.replace('_', '-')}"
+            raise UsageError(f"--option {text}: {key} is none of a plan", f"{flag} sets it")
+        if key in found:
+            raise UsageError(f"--option {key} is given twice", "give it once")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(
+                f"--option {text} cannot be read", "quote the value for YAML"
+            ) from error
+    return found
+
+
+def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with values of the types they are for, and known to some model that is meant.
+
+    Where SOURCE tells its architecture, the model is built without memory, so that its own checks
+    are made, too.
+
+    Args:
+        source: SOURCE of the conversion; a file tells its architecture only when it is read.
+        to: its target.
+        options: by name.
+
+    Raises:
+        UsageError: unknown options, with a suggestion, wrong values, and an unknown target.
+    """
+    told = not (is_file(source) or is_hub(source) or is_torchvision(source))
+    parsed = parse_plan(to)
+    archs = [source.split(".")[0]] if told else [parsed[1] if parsed else "", GOOGLENET]
+    problems = []
+    for arch in archs:
+        name, entry = find_target(to, arch)
+        try:
+            checked = _typed(name, entry, options)
+        except UsageError as error:
+            problems.append(error)
+            continue
+        if told and options:
+            with torch.device("meta"):
+                create_model(name, num_classes=1, **checked)
+        return checked
+    raise problems[0]
+
+
+def _typed(name: str, entry: Entry, options: Mapping[str, Any]) -> dict[str, Any]:
+    check_options(name, entry, options)
+    hints = get_type_hints(maker_of(entry))
+    return {key: _value(name, key, value, hints[key]) for key, value in options.items()}
+
+
+def _value(name: str, key: str, value: Any, hint: Any) -> Any:
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise UsageError(
+            f"option '{key}' of '{name}' cannot be {value!r}", reason.lower()
+        ) from error

@@ -1,0 +1,115 @@
+"""What image teachers get of a clip: which of its frames, and these frames as they see them.
+
+All of it comes from the decode of the clip itself, however many teachers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..pixels.transforms import Interpolation, eval_crops
+from ..views import Picks
+
+
+class Known(Protocol):
+    """What a teacher said of frames before."""
+
+    def has(self, row: int, numbers: np.ndarray) -> np.ndarray:
+        """Which frames of a row it has seen, bool of the shape of ``numbers``."""
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """How a teacher sees a whole frame: the center crop it was tested on.
+
+    Attributes:
+        size: side of the crop in pixels.
+        crop_pct: side of the crop over the short side it is cut from, in (0, 1].
+        interpolation: how the frame is resized, with antialiasing.
+    """
+
+    size: int
+    crop_pct: float
+    interpolation: Interpolation
+
+    @property
+    def key(self) -> str:
+        """Of its images in a batch."""
+        return f"seen/{self.size}/{self.crop_pct:g}/{self.interpolation}"
+
+
+@dataclass(frozen=True)
+class TeacherFrames:
+    """What the items of a data set hold for teachers.
+
+    Attributes:
+        picks: which frames of a clip.
+        views: crops of whole frames, each once; teachers that see the student's crop need none.
+        known: by the key of a view, what all of its teachers remember; a frame that every one of
+            them knows is left out. A view that is not named here is always complete.
+    """
+
+    picks: Picks
+    views: tuple[FrameView, ...] = ()
+    known: tuple[tuple[str, tuple[Known, ...]], ...] = ()
+
+    def of(
+        self,
+        row: int,
+        frames: np.ndarray,
+        places: np.ndarray,
+        numbers: np.ndarray,
+        generators: Sequence[np.random.Generator],
+    ) -> dict[str, Tensor]:
+        """The teachers' part of an item of R clips.
+
+        Args:
+            row: whose video it is.
+            frames: decoded, uint8 (N, H, W, 3).
+            places: where in ``frames`` the frames of each clip are, (R, T).
+            numbers: which frames of the video these are, (R, T).
+            generators: one for each clip.
+
+        Returns:
+            ``picks``: int64 (R, K), sorted positions in the clips. With views also ``frames``:
+            int64 (R, K), their numbers in the video, and for each view ``<key>``: uint8
+            (R, K, size, size, 3). Of a view in ``known`` that is (M, size, size, 3), and
+            ``<key>/given``, bool (R, K), says which M frames are there.
+        """
+        length = places.shape[1]
+        picks = np.stack([self.picks.of(length, generator) for generator in generators])
+        item = {"picks": torch.from_numpy(picks)}
+        if not self.views:
+            return item
+        wanted = np.take_along_axis(numbers, picks, axis=1)
+        item["frames"] = torch.from_numpy(wanted)
+        shown = np.take_along_axis(places, picks, axis=1)
+        memories = dict(self.known)
+        for view in self.views:
+            if view.key not in memories:
+                item[view.key] = _crops(frames, shown.reshape(-1), view).unflatten(0, shown.shape)
+                continue
+            given = ~np.all([one.has(row, wanted) for one in memories[view.key]], axis=0)
+            item[view.key] = _crops(frames, shown[given], view)
+            item[f"{view.key}/given"] = torch.from_numpy(given)
+        return item
+
+
+def _crops(frames: np.ndarray, places: np.ndarray, view: FrameView) -> Tensor:
+    """uint8 (M, size, size, 3): frames at some places, each cropped once."""
+    if not len(places):
+        return torch.empty(0, view.size, view.size, 3, dtype=torch.uint8)
+    single, order = np.unique(places, return_inverse=True)
+    crops = eval_crops(
+        frames[single],
+        size=view.size,
+        crop_pct=view.crop_pct,
+        interpolation=view.interpolation,
+    )[0]
+    return crops.index_select(0, torch.from_numpy(order.reshape(-1)))

@@ -1,0 +1,96 @@
+"""`vidinit.evaluate`: the keywords are the command's flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import EvaluateConfig
+from ..configure import build
+from .given import Overrides, Places, as_places, as_text, text_or_list
+from .run import run
+from .run_sources import evaluate_sources
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    data: Places | None = None,
+    val: Places | None = None,
+    root: str | Path | None = None,
+    multi_view: bool = False,
+    clips: int | None = None,
+    crops: int | None = None,
+    head: str | None = None,
+    all_sources: bool = False,
+    zero_shot: bool = False,
+    classes: str | Path | Sequence[str] | None = None,
+    templates: str | Sequence[str] | None = None,
+    text_model: str | None = None,
+    text: str | Path | None = None,
+    ensemble: float | None = None,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    overrides: Overrides = (),
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Score a model on labelled videos; each video counts once.
+
+    Args:
+        model: model folder, run folder, or zoo name (random weights); with ``zero_shot`` also
+            timm's name of an image-text model's image tower, whose frames are averaged.
+        data: folder per class (or its val/), or a list. Where a run split the data itself, only
+            the videos it held out are scored.
+        val: the data to score, as it is.
+        root: as for `finetune`.
+        multi_view: 10 clips x 3 crops a video, softmax averaged, unless ``clips`` or ``crops`` say
+            otherwise.
+        clips, crops: views of a video; default 1 x 1.
+        head: which head of a co-trained model.
+        all_sources: score a co-training on all its sources, each with its own head and data.
+        zero_shot: compare videos with text embeddings of the classes in place of a head.
+        classes: file with the class names, or the names; default: the data's. Labels are matched
+            with them by name (`text.names.match`).
+        templates: what the names are put into: ``raw`` (default), ``video``, ``action``, a file,
+            or texts with ``{}``.
+        text_model: text tower (`text.towers.find_tower`); default: the one of the image tower.
+        text: file of text embeddings in place of a text tower.
+        ensemble: share of DiST's image tower in the logits, 0.5 in the paper's code; default 0.
+        seed: of the random weights of a zoo name.
+        precision: default fp32, so that scores are the same on all devices.
+        out, config, overrides, batch_size, device, processes, overwrite: as for `finetune`.
+
+    Returns:
+        ``{top1, top5, mean_class_accuracy, top1_interval, views, clips, crops, videos, missing,
+        out}``; of all sources ``{sources: {name: that}, mean_top1, out}``.
+    """
+    flags = {
+        "model": as_text(model),
+        "out": as_text(out),
+        "device": device,
+        "precision": precision,
+        "data.train": as_places(data),
+        "data.val": as_places(val),
+        "data.root": as_text(root),
+        "data.batch_size": batch_size,
+        "eval.clips": clips if clips is not None else (10 if multi_view else None),
+        "eval.crops": crops if crops is not None else (3 if multi_view else None),
+        "head": head,
+        "zero_shot": zero_shot or None,
+        "classes": text_or_list(classes),
+        "text.templates": text_or_list(templates),
+        "text.model": text_model,
+        "text.file": as_text(text),
+        "ensemble": ensemble,
+        "seed": seed,
+    }
+    built = build(EvaluateConfig, file=config, overrides=overrides, flags=flags)
+    if all_sources:
+        return evaluate_sources(built, processes=processes, overwrite=overwrite)
+    return run("eval", built, processes=processes, overwrite=overwrite)

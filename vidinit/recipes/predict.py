@@ -1,0 +1,163 @@
+"""`vidinit predict`: what is in any number of files, or over the time of a long one."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..checkpoint import check_out, model_folder
+from ..config import EvaluateConfig
+from ..configure import build
+from ..engine.run_folder import default_out
+from ..errors import UsageError
+from ..processes import in_group
+from .inputs import given_files
+
+if TYPE_CHECKING:
+    from ..engine.predict import Prediction
+    from ..tasks.heads import PairModel
+    from ..zoo.base import VideoModel
+    from .given import Overrides
+
+
+def predict(
+    model: VideoModel | PairModel | str | Path,
+    paths: str | Path | Sequence[str | Path],
+    *,
+    topk: int = 5,
+    clips: int | None = None,
+    crops: int | None = None,
+    head: str | None = None,
+    timeline: bool = False,
+    every: float | None = None,
+    features: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    overrides: Overrides = (),
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    tell: Callable[[Prediction], None] | None = None,
+) -> list[Prediction]:
+    """The most probable classes of files, or of the clips of long videos.
+
+    Files are read by other processes while the model computes; one that hangs or ends its process
+    is an unreadable file as any other, and carries its error. The settings, and so the scores, are
+    those of `vidinit.evaluate`: probabilities averaged over the views, each class its own where a
+    clip may have several. Without class names classes are called by their numbers. An image is a
+    video of one frame; ``data.frames=1`` makes it a clip of one frame.
+
+    Args:
+        model: a model, model folder, run folder, or zoo name (random weights).
+        paths: video and image files, folders to be searched through, patterns as ``clips/*.mp4``,
+            and ``-`` for a list of files and folders on stdin, one a line.
+        topk: classes of a file.
+        clips, crops: views of a video; default 1 x 1.
+        head: which head of a co-trained model, or ``verb`` or ``noun``.
+        timeline: predict clips that slide over each video. ``timelines/<file>.jsonl`` in ``out``
+            has a line for each clip, ``timelines/<file>.html`` a picture; the prediction of a file
+            is the mean of its clips. Memory does not grow with the length of a video, but for some
+            bytes a frame.
+        every: of a timeline: seconds from one clip to the next; default: its length, and of models
+            that sample whole videos 2.
+        features: an .npz file to write: ``paths``, ``features`` float32 (N, C), what the head is
+            given, averaged over the views, of the N files that can be read, and ``model``.
+        out: of a timeline: the folder; default runs/predict-<model>-<n>.
+        overwrite: replace ``features``, or an earlier folder.
+        overrides: settings ``data.*`` of `vidinit.configure.build`; those of a clip stay in a
+            model that is given as such.
+        batch_size: clips of a forward pass, about.
+        seed: of the random weights of a zoo name.
+        device: auto, cpu, cuda or mps; a model that is given as such stays where it is.
+        precision: fp32 (default), bf16 or fp16.
+        tell: called with each prediction as soon as it is known, in the order of the files: of a
+            timeline with each clip, and then with the file.
+
+    Returns:
+        A prediction for each file, in their order.
+
+    Raises:
+        UsageError: a wrong value, and contradictions.
+        DataError: there is no file at all.
+        VidinitError: what is to be written cannot be.
+    """
+    _check(topk, timeline, every, features, out, clips)
+    flags = {
+        "model": getattr(model, "name", "") or str(model),
+        "eval.clips": clips,
+        "eval.crops": crops,
+        "head": head,
+        "data.batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+    }
+    config = build(EvaluateConfig, overrides=overrides, flags=flags)
+    if config.data.batch_size == "auto":
+        raise UsageError("data.batch_size=auto is for training", "set a number of clips")
+    if isinstance(model, (str, Path)):
+        config.model = str(model)
+        model_folder(model)
+    elif head is not None or device is not None:
+        raise UsageError(
+            "a model that is loaded has its head and its device", "give its folder instead"
+        )
+    if timeline:
+        config.out = str(default_out("predict", config.model) if out is None else out)
+        check_out(Path(config.out), overwrite=overwrite)
+    if features is not None:
+        features = _writable(Path(features), overwrite)
+    files = given_files([paths] if isinstance(paths, (str, Path)) else paths)
+
+    from .predicting import Answers, open_answers
+
+    answers: Answers = open_answers(model, config, files, topk, tell)
+    if timeline:
+        from .timelines import timelines
+
+        return timelines(answers, every, overwrite=overwrite)
+    return answers.of_files(features)
+
+
+def _check(
+    topk: int,
+    timeline: bool,
+    every: float | None,
+    features: str | Path | None,
+    out: str | Path | None,
+    clips: int | None,
+) -> None:
+    if in_group():
+        raise UsageError("predict works in one process", "start it without a launcher")
+    if topk < 1:
+        raise UsageError(f"topk must be at least 1, not {topk}")
+    if every is not None and not (every > 0 and math.isfinite(every)):
+        raise UsageError(f"every is a time above 0 s, not {every:g}")
+    for name, value in (("--every", every), ("--out", out)):
+        if value is not None and not timeline:
+            raise UsageError(f"{name} is for a timeline", "pass --timeline with it")
+    if timeline and clips not in (None, 1):
+        raise UsageError("a timeline has clips of its own", "leave --clips out; --every sets them")
+    if timeline and features is not None:
+        raise UsageError("--features has one row a file, --timeline many", "pass one of them")
+
+
+def _writable(file: Path, overwrite: bool) -> Path:
+    """The file to write features into.
+
+    Raises:
+        UsageError: it has another suffix, is there already, or its folder is not.
+    """
+    if file.suffix != ".npz":
+        raise UsageError(f"--features {file} is no .npz file", f"name it {file.name}.npz")
+    if file.is_dir() or (file.exists() and not overwrite):
+        raise UsageError(f"--features {file} exists", "name another file, or pass --overwrite")
+    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise UsageError(
+            f"--features {file} cannot be written", f"{file.parent} is no folder to write into"
+        )
+    return file

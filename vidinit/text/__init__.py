@@ -1,0 +1,11 @@
+"""Class names as text: cleaned, put into templates, embedded by a text tower or read from a file.
+
+Nothing here imports torch until embeddings are asked for.
+"""
+
+from .embeddings import text_embeddings
+from .files import save_embeddings
+from .names import clean
+from .templates import TEMPLATES, prompts
+
+__all__ = ["TEMPLATES", "clean", "prompts", "save_embeddings", "text_embeddings"]

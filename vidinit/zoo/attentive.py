@@ -1,0 +1,93 @@
+"""A descriptor by attention: a learned query looks at all tokens of a clip.
+
+The attentive probe of V-JEPA (Bardes et al., "Revisiting Feature Prediction for Learning Visual
+Representations from Video", 2024, section 4) and the pooler of CoCa (Yu et al., 2022, section 3.2):
+with tokens X and a learned query q, block by block,
+
+    q <- q + MHA(LN(q), LN(X)),   q <- q + MLP(LN(q)),
+
+and LN(q) is the descriptor.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UsageError
+
+HEAD_WIDTH = 64  # of a head of attention, about, where their number is not given
+MLP_RATIO = 4
+
+
+class Block(nn.Module):
+    """A query attends to tokens, then passes an MLP, both with a residual.
+
+    Args:
+        width: C.
+        heads: of the attention.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_query, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """(B, 1, C) and (B, N, C) to (B, 1, C)."""
+        q = self.query(self.norm_query(query))
+        k, v = self.key_value(self.norm_tokens(tokens)).chunk(2, dim=-1)
+        split = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        seen = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, 1, C)
+        query = query + self.proj(seen)
+        return query + self.fc2(F.gelu(self.fc1(self.norm_mlp(query))))
+
+
+class AttentivePooler(nn.Module):
+    """From tokens to a descriptor of the same width.
+
+    Args:
+        width: C of the tokens.
+        blocks: how often the query looks; each time it begins with what it has seen before.
+        heads: of the attention, a divisor of C; default: about one per 64 channels.
+
+    Raises:
+        UsageError: when C cannot be shared out among so many heads.
+    """
+
+    def __init__(self, width: int, *, blocks: int = 1, heads: int | None = None) -> None:
+        super().__init__()
+        if heads is None:
+            heads = next(h for h in range(max(1, width // HEAD_WIDTH), 0, -1) if width % h == 0)
+        if width % heads:
+            raise UsageError(
+                f"{width} channels cannot be shared out among {heads} heads of attention",
+                f"take a divisor of {width}",
+            )
+        self.heads = heads
+        self.query_token = nn.Parameter(torch.empty(1, 1, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        nn.init.trunc_normal_(self.query_token, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, C) to (B, C)."""
+        query = self.query_token.expand(tokens.shape[0], -1, -1)
+        for block in self.blocks:
+            query = block(query, tokens)
+        out: Tensor = self.norm(query)
+        return out[:, 0]
+
+    def settings(self) -> dict[str, int]:
+        """Keywords of the constructor that make another one of this form, beside ``width``."""
+        return {"blocks": len(self.blocks), "heads": self.heads}
