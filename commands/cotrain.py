@@ -37,6 +37,7 @@ def cotrain(
         ),
     ] = False,
     val_fraction: opt.ValFraction = None,
+    modality: opt.Modality = None,
     max_bad: opt.MaxBad = None,
     init_from: opt.InitFrom = None,
     preset: opt.Preset = None,

@@ -86,6 +86,13 @@ def prepare(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1 on.")
     ] = None,
+    flow: Annotated[
+        str | None,
+        typer.Option(metavar="dis|raft", help="Write the copies' optical flow beside them, too."),
+    ] = None,
+    flow_bound: Annotated[
+        float, typer.Option(help="Largest motion that is kept, in pixels of the copies.")
+    ] = 20.0,
     workers: Annotated[
         int | None, typer.Option(help="Files at a time; default: one per core.")
     ] = None,
@@ -104,6 +111,7 @@ def prepare(
         vidinit data prepare videos/ videos-256/
         vidinit data prepare videos/ videos-256/ --shard 3/16 --workers 32
         vidinit data prepare train.csv small/ --root videos/ --short-side 128 --fps 15
+        vidinit data prepare videos/ videos-256/ --flow dis
     """
     given = opt.passed_on(locals())
     import vidinit
@@ -115,7 +123,7 @@ def prepare(
         _print_prepared(error.report, as_json=json)
         raise
     _print_prepared(result, as_json=json)
-    if result["failed"]:
+    if result["failed"] or result.get("flow", {}).get("failed"):
         raise typer.Exit(1)
 
 
@@ -123,18 +131,29 @@ def _print_prepared(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         opt.print_json(result)
         return
-    for item in result["failed"][:_FIRST]:
-        typer.echo(_printable(f"left out: {item['path']}: {item['reason']}"))
-    if len(result["failed"]) > _FIRST:
-        typer.echo(f"and {len(result['failed']) - _FIRST} more; --json names all")
+    _print_failed("left out", result["failed"])
     before, after = (result[key] / 1e6 for key in ("bytes_in", "bytes_out"))
     typer.echo(
         f"{result['files']:,} files: {result['done']:,} done, {result['skipped']:,} done before, "
         f"{len(result['failed']):,} failed; {before:,.1f} MB became {after:,.1f} MB"
     )
+    if "flow" in result:
+        flow = result["flow"]
+        _print_failed("without flow", flow["failed"])
+        typer.echo(
+            f"optical flow: {flow['done']:,} done, {flow['skipped']:,} done before, "
+            f"{len(flow['failed']):,} failed; {flow['bytes'] / 1e6:,.1f} MB"
+        )
     typer.echo(_printable(f"copies: {result['out']}"))
     if result["list"] is not None:
         typer.echo(_printable(f"list: {result['list']}"))
+
+
+def _print_failed(title: str, items: list[dict[str, str]]) -> None:
+    for item in items[:_FIRST]:
+        typer.echo(_printable(f"{title}: {item['path']}: {item['reason']}"))
+    if len(items) > _FIRST:
+        typer.echo(f"and {len(items) - _FIRST} more; --json names all")
 
 
 def _print(report: dict[str, Any], *, as_json: bool) -> None:
@@ -149,11 +168,8 @@ def _print(report: dict[str, Any], *, as_json: bool) -> None:
         table.add_row(name, value)
     console = Console(markup=False, highlight=False)
     console.print(table)
-    for title, items in (("cannot be read", report["bad"]), ("ends early", report["outside"])):
-        for item in items[:_FIRST]:
-            typer.echo(_printable(f"{title}: {item['path']}: {item['reason']}"))
-        if len(items) > _FIRST:
-            typer.echo(f"and {len(items) - _FIRST} more; --json names all")
+    _print_failed("cannot be read", report["bad"])
+    _print_failed("ends early", report["outside"])
     if report["bad"]:
         typer.echo("This holds until a file changes; --again probes all of them anew.")
 

@@ -20,6 +20,7 @@ def distill(
         ),
     ] = None,
     root: opt.Root = None,
+    modality: opt.Modality = None,
     max_bad: opt.MaxBad = None,
     teacher: Annotated[
         list[str] | None,

@@ -35,6 +35,7 @@ def finetune(
         int | None,
         typer.Option(help="Train on this many clips of each class.", rich_help_panel=opt.INPUT),
     ] = None,
+    modality: opt.Modality = None,
     max_bad: opt.MaxBad = None,
     val_fraction: opt.ValFraction = None,
     init_from: opt.InitFrom = None,

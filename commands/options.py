@@ -27,6 +27,13 @@ Root = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+Modality = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model sees: rgb, or flow (optical flow); default: as it was trained.",
+        rich_help_panel=INPUT,
+    ),
+]
 MaxBad = Annotated[
     str | None,
     typer.Option(

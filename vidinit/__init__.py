@@ -18,7 +18,8 @@ _PUBLIC = {
     "create_model": "vidinit.zoo.build",
     "distill": "vidinit.recipes.api",
     "evaluate": "vidinit.recipes.evaluation",
-    "export": "vidinit.conversion.export",
+    "export": "vidinit.exports.export",
+    "export_metadata": "vidinit.exports.metadata",
     "finetune": "vidinit.recipes.api",
     "list_models": "vidinit.zoo.names",
     "load": "vidinit.checkpoint",
@@ -50,6 +51,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "export_metadata",
     "finetune",
     "list_models",
     "load",
@@ -74,8 +76,9 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from .checkpoint import load
     from .conversion.convert import convert
-    from .conversion.export import export
     from .errors import VidinitError
+    from .exports.export import export
+    from .exports.metadata import export_metadata
     from .recipes.api import cotrain, distill, finetune
     from .recipes.check import check_data
     from .recipes.evaluation import evaluate

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from .errors import UsageError, VidinitError
+from .zoo.hub import hub_folder, is_hub
 from .zoo.names import find_entry
 
 if TYPE_CHECKING:
@@ -159,9 +160,14 @@ def save_model(
 def model_folder(ref: str | Path) -> Path | None:
     """The model folder meant by a model folder or a run folder; None for a zoo name.
 
+    One on the hub, ``hf-hub:USER/NAME``, is fetched, and the local copy is meant.
+
     Raises:
         UsageError: for a path that is no such folder, and for an unknown zoo name.
+        VidinitError: when the hub does not give it.
     """
+    if is_hub(ref):
+        return hub_folder(str(ref))
     path = Path(ref)
     for folder in (path, path / "model"):
         if (folder / CARD).is_file() and (folder / WEIGHTS).is_file():
@@ -215,7 +221,7 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
     """The model in a model folder or run folder, in eval mode.
 
     Args:
-        folder: a model folder, or a run folder that holds one.
+        folder: a model folder, a run folder that holds one, or ``hf-hub:USER/NAME``.
         head: name of one of several heads (co-training; ``verb`` and ``noun`` of pairs); default:
             the model's own, which is the primary source's, or the verbs'.
 
@@ -239,7 +245,11 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
         if head in card.get("source_clips", {}):
             from .zoo.base import ClipSpec
 
-            model.spec = ClipSpec.from_dict(card["source_clips"][head])
+            clip = ClipSpec.from_dict(card["source_clips"][head])
+            if clip.frames == 1:  # an image, which the model takes as it is
+                model._spec = clip
+            else:
+                model.spec = clip
     return model
 
 

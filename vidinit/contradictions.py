@@ -23,6 +23,8 @@ def contradictions(config: RunConfig) -> Iterator[tuple[tuple[str, ...], str]]:
         return
     train = config.train
     yield from _schedule(train)
+    if config.data.modality == "flow":
+        yield from _flow(config)
     if train.probes:
         yield from _probes(config)
     if train.patience is None:
@@ -60,6 +62,18 @@ def _probes(config: TrainRunConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     if train.optimizer == "lamb":
         text = "train.optimizer=lamb goes by the gradients of all train.probes"
         yield ("train.probes", "train.optimizer"), f"{text}, which must not know of one another"
+
+
+def _flow(config: TrainRunConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Optical flow has no colors, and images have none of it."""
+    for name in config.data.recolored:
+        text = f"data.{name} is for RGB, and data.modality=flow has no colors"
+        yield (f"data.{name}", "data.modality"), text
+    if isinstance(config, CotrainConfig):
+        for source in config.sources:
+            if source.kind == "image":
+                text = f"source '{source.name}' has images, and images have no optical flow"
+                yield ("data.modality", "sources"), text
 
 
 def _schedule(train: TrainConfig) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -1,10 +1,10 @@
-"""Labelled clips and stills rendered offline: shapes that slide over a blurred ground.
+"""Labelled clips and stills rendered offline: shapes on a ground that slides past the camera.
 
 The shapes are the thousand random objects that pybullet ships (`pip install pybullet`, wheels for
-Python 3.10 and 3.11; all on the CPU, no display). In a *motion* set the class is where the shape
-slides, and the shape is any: single frames say nothing, as its place in the middle frame is drawn
-before the class is looked at; a second shape lies still. In an *appearance* set the class is which
-shape it is, and it slides anywhere. Shapes of motion test clips are in no training clip; ground,
+Python 3.10 and 3.11; all on the CPU, no display). In a *motion* set the class is where all of
+it slides, and the shapes are any: single frames say nothing, as the middle frame is drawn before
+the class is looked at. In an *appearance* set the class is which shape it is, and it slides
+anywhere. Shapes of motion test clips are in no training clip; ground,
 colors, angles, sizes and places are new in each clip of all sets.
 """
 
@@ -29,7 +29,8 @@ FRAMES, SIDE = 10, 64
 SHAPES, TRAIN_SHAPES = 1000, 800
 WIDTH = 1.0  # of the picture, in the scene's unit; shapes lie in its plane, seen from above
 SIZE = (0.3, 0.45)  # of a shape
-PACE = (0.02, 0.04)  # of a sliding shape, in a frame
+PACE = (0.04, 0.08)  # of what slides, in a frame
+PATCHES, GRAYS = 5, (80, 176)  # of the ground: colors across the picture, and their range
 NOISE = 6.0  # standard deviation of the grain, in gray levels
 
 Uint8 = NDArray[np.uint8]
@@ -45,7 +46,7 @@ class Scene:
     """A camera above a plane in which shapes lie."""
 
     def __init__(self) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):  # it says when it was built
+        with contextlib.redirect_stderr(io.StringIO()):  # it says when it was built
             import pybullet
             import pybullet_data
         self.bullet = pybullet
@@ -61,21 +62,21 @@ class Scene:
         self.bullet.disconnect(self.world)
 
     def clip(self, shapes: Sequence[int], rng: Rng, *, motion: str = "", frames: int = 1) -> Uint8:
-        """Frames (T, SIDE, SIDE, 3) of the first shape, which slides; the others lie still.
+        """Frames (T, SIDE, SIDE, 3) of shapes on a ground, all sliding past the camera together.
 
         Args:
-            shapes: which of the objects.
+            shapes: which of the objects; the first is nearest to the middle.
             rng: all randomness comes from here.
             motion: one of `MOTIONS`; empty for any direction.
             frames: how many.
         """
-        place, bodies = rng.uniform(-0.17, 0.17, 2), []
+        bodies = []
         for number, shape in enumerate(shapes):
-            at = place if not number else self._aside(place, rng)
+            at = rng.uniform(-0.15, 0.15, 2) if not number else _aside(rng)
             bodies.append((self._load(shape, rng), at, self._turned(rng)))
         light = rng.normal(size=3) * (1, 1, 0) + (0, 0, 1.5)
         angle, pace = rng.uniform(0, 2 * np.pi), rng.uniform(*PACE)
-        ground = _ground(rng)
+        ground = Image.fromarray(rng.integers(*GRAYS, (*2 * [3 * PATCHES], 3), dtype=np.uint8))
         grain = rng.normal(0, NOISE, (frames, SIDE, SIDE, 3))
         # Nothing is drawn from here on: all before is alike for every class.
         step = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}.get(
@@ -83,21 +84,14 @@ class Scene:
         )
         out = []
         for t in range(frames):
-            moved = place + pace * (t - frames // 2) * np.array(step)
-            for number, (body, at, turned) in enumerate(bodies):
-                x, y = moved if not number else at
+            moved = pace * (t - frames // 2) * np.array(step)
+            for body, at, turned in bodies:
+                x, y = at + moved
                 self.bullet.resetBasePositionAndOrientation(body, (x, y, 0), turned)
-            out.append(self._picture(light, ground))
+            out.append(self._picture(light, _window(ground, moved)))
         for body, _, _ in bodies:
             self.bullet.removeBody(body)
         return np.clip(np.stack(out) + grain, 0, 255).astype(np.uint8)
-
-    def _aside(self, place: NDArray[Any], rng: Rng) -> NDArray[Any]:
-        """A place for a shape that does not hide the one at ``place``."""
-        while True:
-            at = rng.uniform(-0.45, 0.45, 2)
-            if np.abs(at - place).max() > 0.3:
-                return at
 
     def _load(self, shape: int, rng: Rng) -> int:
         """A shape of a random size and color."""
@@ -128,10 +122,20 @@ class Scene:
         return np.where(nothing, ground, pixels)
 
 
-def _ground(rng: Rng) -> NDArray[Any]:
-    """A blurred ground of random colors, (SIDE, SIDE, 3)."""
-    coarse = Image.fromarray(rng.integers(80, 176, (5, 5, 3), dtype=np.uint8))
-    return np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.float64)
+def _aside(rng: Rng) -> NDArray[Any]:
+    """A place beside the shape in the middle, in view or about to be."""
+    while True:
+        at = rng.uniform(-0.8, 0.8, 2)
+        if np.abs(at).max() > 0.45:
+            return at
+
+
+def _window(ground: Image.Image, moved: NDArray[Any]) -> NDArray[Any]:
+    """What the camera sees of a blurred ground that has moved so far, (SIDE, SIDE, 3)."""
+    left, top = PATCHES * (1 - moved[0] / WIDTH), PATCHES * (1 + moved[1] / WIDTH)
+    box = (left, top, left + PATCHES, top + PATCHES)
+    seen = ground.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(seen, dtype=np.float64)
 
 
 def motion_set(root: Path, *, train: int, test: int, seed: int) -> Path:
@@ -143,8 +147,8 @@ def motion_set(root: Path, *, train: int, test: int, seed: int) -> Path:
         ):
             for i in range(count):
                 name, rng = MOTIONS[i % len(MOTIONS)], _rng(seed, f"motion {part}", i)
-                two = rng.choice(shapes, 2, replace=False).tolist()
-                clip = scene.clip(two, rng, motion=name, frames=FRAMES)
+                some = rng.choice(shapes, 4, replace=False).tolist()
+                clip = scene.clip(some, rng, motion=name, frames=FRAMES)
                 _write(root / part / name / f"{i:05d}.mp4", clip)
     return root
 
@@ -164,8 +168,8 @@ def unlabelled_set(root: Path, *, clips: int, seed: int) -> Path:
     with _scene() as scene:
         for i in range(clips):
             rng = _rng(seed, "unlabelled", i)
-            two = rng.choice(TRAIN_SHAPES, 2, replace=False).tolist()
-            _write(root / f"{i:05d}.mp4", scene.clip(two, rng, frames=FRAMES))
+            some = rng.choice(TRAIN_SHAPES, 4, replace=False).tolist()
+            _write(root / f"{i:05d}.mp4", scene.clip(some, rng, frames=FRAMES))
     return root
 
 

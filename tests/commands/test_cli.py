@@ -161,13 +161,19 @@ def test_a_teacher_with_local_weights(motion_set, tmp_path):
 
 def test_profile_table_and_json(tmp_path):
     line = ["profile", "c2d-mobilenetv2_050", "r2plus1d-18", "--size", "32", "--seconds", "0.05"]
+    line += ["--frames", "2,4", "--batch-sizes", "1,2"]
     out = tmp_path / "p"
     rows = json.loads(CliRunner().invoke(app, [*line, "--json", "--out", str(out)]).stdout)
     assert json.loads((out / "profile.json").read_text()) == rows
-    assert [row["model"] for row in rows] == ["c2d-mobilenetv2_050", "r2plus1d-18"]
-    assert rows[1]["params"] == 31_505_325
-    result = CliRunner().invoke(app, line, env={"COLUMNS": "120"})
-    assert "GMACs" in result.stdout and "31.51" in result.stdout
+    cells = [(frames, batch) for frames in (2, 4) for batch in (1, 2)]
+    wanted = [(name, *cell) for name in ("c2d-mobilenetv2_050", "r2plus1d-18") for cell in cells]
+    assert [(row["model"], row["frames"], row["batch_size"]) for row in rows] == wanted
+    assert rows[-1]["params"] == 31_505_325
+    result = CliRunner().invoke(app, line[:-4], env={"COLUMNS": "120"})
+    assert "GMACs" in result.stdout and "31.505" in result.stdout
+    assert "papers" in result.stdout, "what is counted is said"
+    wrong = CliRunner().invoke(app, ["profile", "r3d-18", "--frames", "8,many"])
+    assert wrong.exit_code == 2 and "--frames 8,many: not whole numbers" in wrong.stderr
 
 
 def test_a_list_file_is_split_and_scored_on_what_was_held_out(motion_set, tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from predict_support import lively_run
-from support import moving_bar, run_cli, write_video
+from support import moving_bar, write_video
 from typer.testing import CliRunner
 from vidinit.commands import app
 
@@ -43,7 +43,8 @@ def test_the_command_reads_nothing_heavy_before_names_are_checked(tmp_path):
     code = (
         "import sys\nfrom vidinit.commands import app\n"
         "try:\n    app(['predict', 'no-such', 'a.mp4'])\n"
-        "except SystemExit as end:\n    print(end.code, sorted({'torch', 'timm'} & set(sys.modules)))"
+        "except SystemExit as end:\n"
+        "    print(end.code, sorted({'torch', 'timm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "2 []" and "no-such" in done.stderr
@@ -77,7 +78,8 @@ def test_lines_of_json_and_csv_name_what_was_given(run, motion_set, tmp_path, mo
         "error: 1 of 5 files cannot be read; they are named above",
     ]
     rows = list(csv.DictReader(predict(run, *words, "--format", "csv").stdout.splitlines()))
-    assert [row["path"] for row in rows[::2]] == ["./left/0.mp4", *given[1:2], *given[2:4]] or rows
+    twice = [path for path in given for _ in range(1 if path == str(bad) else 2)]
+    assert [row["path"] for row in rows] == twice
     assert rows[0]["rank"] == "1" and rows[1]["rank"] == "2"
     assert float(rows[0]["probability"]) == pytest.approx(
         values[0]["classes"][0]["probability"], rel=1e-6
@@ -133,9 +135,11 @@ def test_what_is_wrong_is_one_line_and_a_code(run, words, code, message, tmp_pat
     monkeypatch.chdir(tmp_path)
     result = predict(run, *words)
     assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
-    assert result.stdout == "" if code > 1 else True
+    if code > 1:
+        assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_nothing_is_said_when_the_reader_of_the_lines_leaves(run, motion_set):
     file = motion_set / "val" / "left" / "0.mp4"
     line = [sys.executable, "-m", "vidinit", "predict", str(run), "-", "--format", "jsonl"]
@@ -226,7 +230,7 @@ def test_two_hours_take_no_more_memory_than_two_minutes(run, tmp_path):
         out = tmp_path / name
         words = ["predict", run, video, "--timeline", "--every", "20", "--out", out]
         own, children, lines = peak_mb(*words, "--format", "jsonl")
-        assert len(lines.splitlines()) == times
+        assert len(lines.splitlines()) == times + 1  # the last one ends with the video
         peaks.append((own, children))
     assert json.loads(lines.splitlines()[-1])["end"] == pytest.approx(7200, abs=0.1)
     grown = np.subtract(peaks[1], peaks[0])
@@ -255,10 +259,3 @@ def _many(run: Path, folder: Path, count: int) -> None:
     values = [json.loads(line) for line in result.stdout.splitlines()]
     assert [value["path"] for value in values] == names and result.exit_code == 1
     assert [i for i, value in enumerate(values) if "error" in value] == [count // 2]
-
-
-@pytest.mark.slow
-def test_a_process_of_its_own(run, motion_set):
-    done = run_cli("predict", run, motion_set / "val" / "left", "--json", "--clips", "2")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["files"] == 3

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 from support import MODEL, SMALL
 
 import vidinit
+from vidinit.config import FinetuneConfig
+from vidinit.engine import resume
+from vidinit.engine.accelerators import make_accelerator
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,6 +26,36 @@ def test_train_and_score(precision, motion_set, tmp_path):
     assert result["steps"] == 3
     scores = vidinit.evaluate(out, data=motion_set, out=tmp_path / "e", **how)
     assert scores["videos"] == 6
+
+
+def test_the_scaler_of_fp16_goes_on_where_it_was(tmp_path):
+    config = FinetuneConfig(model="r3d50", device="cuda", precision="fp16")
+    accelerator = make_accelerator(config)
+    model = torch.nn.Linear(4, 4)
+    model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+    def step(factor: float) -> None:
+        optimizer.zero_grad()
+        accelerator.backward(model(torch.ones(2, 4, device="cuda")).sum() * factor)
+        optimizer.step()
+
+    step(float("inf"))  # an overflow: the scale is halved
+    saved = accelerator.scaler.get_scale()
+    resume.save(accelerator, tmp_path, resume.Progress(step=1))
+    step(float("inf"))
+    assert accelerator.scaler.get_scale() == saved / 2
+    resume.restore(accelerator, tmp_path)
+    assert accelerator.scaler.get_scale() == saved
+
+
+def test_auto_is_bf16_in_training_alone(motion_set, tmp_path):
+    out = tmp_path / "run"
+    vidinit.finetune(MODEL, data=motion_set, out=out, overrides=SMALL, epochs=1, device="cuda")
+    fast = torch.cuda.get_device_capability()[0] >= 8
+    told = yaml.safe_load((out / "config.yaml").read_text())["precision"]
+    assert told == ("bf16" if fast else "fp32")
+    vidinit.evaluate(out, data=motion_set, out=tmp_path / "e", device="cuda")
+    assert yaml.safe_load((tmp_path / "e" / "config.yaml").read_text())["precision"] == "fp32"
 
 
 @pytest.mark.parametrize("name", ["sts-r3d50", "i3d-mobilenetv2_050", "r2plus1d-18", "c2d-r50"])

@@ -46,7 +46,8 @@ def zygote(tmp_path_factory) -> Iterator[Zygote]:
 def lines(motion_set, picture_set) -> dict[str, list[str]]:
     """The command line of each recipe, but for --out."""
     both = ["--data", str(motion_set)]
-    sources = ["--source", f"motion={motion_set},share=0.5", "--images", f"color={picture_set}"]
+    sources = ["--source", f"motion={motion_set},share=0.5"]
+    sources += ["--images", f"color={picture_set},accumulate=1"]
     teachers = ["--videos", str(motion_set), "--teacher", "imagenet-lite", "--student", MODEL]
     return {
         "finetune": ["finetune", MODEL, *EXACT, *MIXED, "--epochs", "4", *both],
@@ -171,11 +172,23 @@ def test_killed_runs_end_with_the_same_bits(recipe, kills, zygote, lines, unbrok
 
 
 @pytest.mark.slow
-def test_two_killed_processes_end_with_the_same_bits(zygote, lines, unbroken, tmp_path):
-    more = ["--processes", "2", "data.workers=1"]
-    reference = unbroken("finetune", *more)
-    at = some_steps(steps_done(reference), 3, seed=5)
-    kill_and_resume(zygote, [*lines["finetune"], *more], tmp_path / "run", at, seed=5)
+@pytest.mark.parametrize(
+    ("recipe", "more"),
+    [
+        ("finetune", []),
+        # Sources alternate, one of them accumulates: 50 steps in all.
+        ("cotrain", ["--epochs", "25", "eval.every=25", "train.save_steps=10"]),
+    ],
+)
+def test_two_killed_processes_end_with_the_same_bits(
+    recipe, more, zygote, lines, unbroken, tmp_path
+):
+    more = ["--processes", "2", "data.workers=1", *more]
+    reference = unbroken(recipe, *more)
+    total = steps_done(reference)
+    assert recipe == "finetune" or total == 50
+    at = some_steps(total, 3, seed=5)
+    kill_and_resume(zygote, [*lines[recipe], *more], tmp_path / "run", at, seed=5)
     assert_same_run(tmp_path / "run", reference)
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,13 @@ from typing import Any
 import pytest
 from launching import ACCELERATE, TORCHRUN, finish, free_port, launch, losses, metrics, start
 from support import SMALL
+from toy import make
 
 import vidinit
+from vidinit import processes
+from vidinit.config import FinetuneConfig
+from vidinit.errors import UsageError
+from vidinit.recipes.common import open_run
 
 # Losses that move and do not blow up small differences, which batches of two clips do to norms.
 MODEL = "tsm-resnet10t"
@@ -83,6 +90,38 @@ def test_two_nodes_are_one_with_two_processes(motion_set, alone, tmp_path):
     told = [out for _, out, _ in ended if out]
     assert len(told) == 1 and json.loads(told[0])["steps"] == 6
     assert_same(out, alone)
+
+
+@pytest.mark.parametrize(
+    ("rank", "local", "first", "waits"),
+    [("0", "0", True, 0), ("0", "0", False, 1), ("1", "1", True, 2), ("8", "0", True, 1)],
+)
+def test_who_may_not_be_the_first_to_fail_waits(rank, local, first, waits, monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    processes.give_way(to_main=first)
+    assert not slept, "alone"
+    for name, value in (("WORLD_SIZE", "16"), ("RANK", rank), ("LOCAL_RANK", local)):
+        monkeypatch.setenv(name, value)
+    processes.give_way(to_main=first)
+    assert [seconds / processes._GRACE for seconds in slept] == [waits] * bool(waits)
+
+
+def test_nodes_without_a_shared_disk_are_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidinit.recipes.common.of_all", lambda accelerator, value: [value, False])
+    config = FinetuneConfig(model=MODEL, out=str(tmp_path / "run"))
+    accelerator, _ = make()
+    with pytest.raises(UsageError, match="process 1 does not see"):
+        open_run(config, "finetune", accelerator, resume=False, overwrite=False)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_says_why():
+    line = [sys.executable, "-m", "vidinit", "finetune", "r3d51", "--data", "."]
+    group = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    ended = subprocess.run(line, env={**os.environ, **group}, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ") and "r3d51" in ended.stderr
 
 
 @pytest.mark.slow

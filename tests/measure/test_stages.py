@@ -57,7 +57,7 @@ class Naps(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first = Nap(0.01)
+        self.first = Nap(0.01, values=10)
         self.others = nn.ModuleList([Nap(0.002), Nap(0.003)])
 
     def forward(self, x):
@@ -69,10 +69,10 @@ class Naps(nn.Module):
 
 
 class Nap(nn.Module):
-    def __init__(self, seconds):
+    def __init__(self, seconds, values=3):
         super().__init__()
         self.seconds = seconds
-        self.weight = nn.Parameter(torch.zeros(3))
+        self.weight = nn.Parameter(torch.zeros(values))
 
     def forward(self, x):
         time.sleep(self.seconds)

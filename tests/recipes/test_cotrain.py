@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import MODEL, SMALL, json_of, run_cli
 
 import vidinit
 from vidinit.config import CotrainConfig, SourceConfig
 from vidinit.data.sources import train_val
+from vidinit.errors import UsageError
 from vidinit.recipes import cotrain
 from vidinit.recipes.clips import checked_split
-from vidinit.recipes.mixing import Mixture, Source, make_source
+from vidinit.recipes.mixing import Mixture
+from vidinit.recipes.source import Source, check_lengths, make_source
 from vidinit.zoo.base import ClipSpec
 
 
@@ -94,6 +98,35 @@ def test_all_sources_at_once_in_each_step(motion_set):
     assert again == [part["index"].tolist() for part in groups[2][0]["parts"].values()]
 
 
+def test_what_a_source_says_of_its_clips_is_its_own(motion_set):
+    """Something-Something is not mirrored where Kinetics is; each has its own augmentation."""
+    plain, config = make(motion_set)
+    own, _ = make(
+        motion_set, flip=True, randaug="rand-m7-n2", erasing=0.25, frames=2, stride=3, repeats=2
+    )
+    assert not plain.dataset.augment.flip and own.dataset.augment.flip
+    assert (plain.dataset.augment.erasing, own.dataset.augment.erasing) == (0.0, 0.25)
+    assert own.dataset.augment.randaug and not plain.dataset.augment.randaug
+    assert (own.spec.frames, own.spec.stride, own.dataset.repeats) == (2, 3, 2)
+    assert (plain.spec.frames, plain.spec.stride, plain.dataset.repeats) == (4, 1, 1)
+    assert config.data.erasing == 0.0, "the run's own settings stay"
+
+
+def test_an_image_is_read_as_a_clip_of_itself(picture_set):
+    config = CotrainConfig(model=MODEL)
+    config.data.batch_size, config.data.workers = 4, 0
+    split = checked_split(*train_val(picture_set, kinds="image"), config.data, "pictures")
+    settings = SourceConfig(
+        name="p", data=str(picture_set), kind="image", min_area=1.0, flip=False, batch_size=3
+    )
+    source = make_source(settings, split, config, ClipSpec(4, 1, 40), 1)
+    ((batch,), *_) = Mixture([source], config).steps(0, 0)
+    assert batch["clip"].shape == (3, 1, 40, 40, 3)
+    for clip, index in zip(batch["clip"], batch["index"].tolist(), strict=True):
+        with Image.open(split.train.rows[index].path) as image:
+            assert np.array_equal(clip[0].numpy(), np.asarray(image.convert("RGB")))
+
+
 @pytest.mark.parametrize(
     ("given", "want"),
     [
@@ -124,3 +157,29 @@ def test_two_processes(motion_set, picture_set, tmp_path):
     line += ["--images", f"color={picture_set}", "--processes", "2", "--batch-size", "2", "--json"]
     result = json_of(run_cli(*line, "--out", tmp_path / "run"))
     assert result["steps"] == 8
+
+
+def test_clips_that_a_model_does_not_take_are_refused_before_training(motion_set):
+    model = vidinit.create_model("dist-vit_tiny_patch16_224", num_classes=2)
+    source, _ = make(motion_set)
+    with pytest.raises(UsageError, match="source 'm' has clips of 4 frames, and dist-"):
+        check_lengths([source], model)
+    check_lengths([source], vidinit.create_model(MODEL))
+
+
+def test_a_transformer_and_its_images(motion_set, picture_set, tmp_path):
+    out = tmp_path / "run"
+    vidinit.cotrain(
+        "timesformer-vit_tiny_patch16_224",
+        sources=[f"motion={motion_set}"],
+        images=[f"color={picture_set},batch_size=2"],
+        overrides=[*SMALL, "train.select=last"],
+        epochs=1,
+        out=out,
+    )
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    told = vidinit.evaluate(out, all_sources=True, overrides=["data.workers=0"], out=tmp_path / "e")
+    for name, own in told["sources"].items():
+        assert own["top1"] == pytest.approx(rows[-1][f"top1_{name}"], abs=1e-5)
+    images = vidinit.load(out, head="color")
+    assert images.spec.frames == 1 and images.time_embed.shape[1] == 4

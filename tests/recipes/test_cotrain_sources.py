@@ -176,3 +176,27 @@ def test_images_alone_train_a_video_model(picture_set, tmp_path):
     model = vidinit.load(out)
     assert model.still == "center"
     assert model(torch.randn(1, 3, 4, 32, 32)).shape == (1, 3), "all keys are a video model's"
+
+
+@pytest.mark.parametrize("schedule", ["use_one", "use_all"])
+def test_a_dry_run_tells_the_plan_that_the_run_follows(schedule, motion_set, picture_set, tmp_path):
+    given = {
+        "sources": [f"a={motion_set},batch_size=3"],
+        "images": [f"color={picture_set},batch_size=4"],
+        "overrides": [*SETTINGS, f"cotrain.schedule={schedule}"],
+        "epochs": 1,
+    }
+    plan = vidinit.cotrain(MODEL, **given, dry_run=True)
+    result = vidinit.cotrain(MODEL, **given, out=tmp_path / "run")
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    for name, told in plan["sources"].items():
+        assert told.pop("seconds_per_step") > 0
+        assert told == result["sources"][name]
+        done = sum(
+            row.get("loss" if schedule == "use_all" else f"loss_{name}") is not None for row in rows
+        )
+        assert done == told["steps_per_epoch"]
+    assert result["steps"] == plan["steps_per_epoch"]
+    assert 0 < plan["epoch_seconds"] < 60

@@ -156,6 +156,42 @@ def test_features_that_do_not_fit_leave_the_earlier_file(run, files, tmp_path, m
     assert place.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_timeline_that_cannot_be_written_or_told(run, files, tmp_path, monkeypatch):
+    def leave(_):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):  # of whoever is told, and no trouble of the disk
+        vidinit.predict(
+            run, files[0], timeline=True, out=tmp_path / "a", overrides=HERE, tell=leave
+        )
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vidinit.recipes.timelines.os.replace", full)
+    with pytest.raises(VidinitError, match="No space left on device"):
+        vidinit.predict(run, files[0], timeline=True, out=tmp_path / "b", overrides=HERE)
+    for name in "ab":
+        assert list((tmp_path / name / "timelines").iterdir()) == []
+
+
+def test_a_timeline_tells_of_bad_files_and_keeps_names_apart(run, files, tmp_path):
+    (tmp_path / "0.mp4").write_bytes(b"")
+    given = [tmp_path / "0.mp4", files[0], files[3], files[0]]
+    told = []
+    found = vidinit.predict(
+        run, given, timeline=True, every=0.2, out=tmp_path / "t", overrides=HERE, tell=told.append
+    )
+    assert [one.error for one in found] == ["the file is empty", None, None, None]
+    assert [Path(one.timeline).name for one in found[1:]] == [
+        "0.mp4.jsonl", "0.mp4-2.jsonl", "0.mp4-3.jsonl"
+    ]  # fmt: skip
+    assert told[0] == found[0] and told[-1] == found[3]
+    clips = [one.start for one in told if one.file == files[3] and one.start is not None]
+    assert clips == pytest.approx([0, 2 / 12, 4 / 12, 6 / 12])  # 10 frames, clips of 4
+    assert found[1].classes == found[3].classes != found[2].classes
+
+
 def test_two_heads_and_several_labels(trained, files, tmp_path):
     model = lively(trained)
     noun = new_head(model, 3)
@@ -163,6 +199,7 @@ def test_two_heads_and_several_labels(trained, files, tmp_path):
     pair = PairModel(model, noun, ["cup", "pan", "lid"])
     checkpoint.save_model(model, tmp_path / "pair", **pair.card())
     (one,) = vidinit.predict(tmp_path / "pair", files[0], topk=3, overrides=HERE)
+    assert vidinit.predict(pair, files[0], topk=3, overrides=HERE) == [one]
     verbs, nouns = dict(one.verbs), dict(one.nouns)
     assert set(verbs) == {"left", "right"} and set(nouns) == {"cup", "pan", "lid"}
     for name, value in one.classes:

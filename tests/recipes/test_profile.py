@@ -19,7 +19,7 @@ from vidinit.recipes.profile import profile
 from vidinit.zoo.build import create_model
 from vidinit.zoo.names import list_models
 
-SMALL = "c2d-tf_efficientnet_lite0"
+SMALL, TINY = "c2d-tf_efficientnet_lite0", "c2d-mobilenetv2_050"
 FAST: dict[str, Any] = {"frames": 2, "size": 64, "seconds": 0.1, "device": "cpu"}
 
 
@@ -138,23 +138,22 @@ def test_a_clip_that_does_not_fit(no_measurement: None, name: str, reason: str) 
 
 
 def test_a_row_for_each_clip_length_and_batch_size() -> None:
-    rows = profile([SMALL], **{**FAST, "frames": [2, 4], "batch_size": [1, 2, 1], "seconds": 0.01})
-    assert [(r["frames"], r["batch_size"]) for r in rows] == [(2, 1), (2, 2), (4, 1), (4, 2)]
+    options = {**FAST, "frames": [2, 4], "batch_size": [1, 4, 1], "seconds": 0.01}
+    rows = profile([TINY], **options, training=True)
+    assert [(r["frames"], r["batch_size"]) for r in rows] == [(2, 1), (2, 4), (4, 1), (4, 4)]
     gmacs = [row["gmacs"] for row in rows]
-    assert gmacs[0] == gmacs[1] and gmacs[2] == pytest.approx(2 * gmacs[0], rel=0.01)
-    assert all(r["clips_per_second"] == pytest.approx(1000 * r["batch_size"] / r["latency_ms"],
-                                                      rel=1e-2) for r in rows)  # fmt: skip
+    assert gmacs[0] == gmacs[1] and gmacs[2] == pytest.approx(2 * gmacs[0], rel=0.05)
+    for row in rows:
+        pace = 1000 * row["batch_size"] / row["latency_ms"]
+        assert row["clips_per_second"] == pytest.approx(pace, rel=1e-2)
 
-
-def test_training_takes_more_memory_the_more_clips_there_are() -> None:
-    rows = profile([SMALL], **{**FAST, "batch_size": [1, 4], "seconds": 0.01}, training=True)
-    one, four = (row["training_memory_mb"] for row in rows)
-    assert set(one) == {
-        "weights", "gradients", "optimizer", "average", "activations", "total"
-    }  # fmt: skip
-    assert one["gradients"] == one["optimizer"] == pytest.approx(4 * 3_883_408 / 2**20, abs=0.1)
+    one, four, longer, _ = (row["training_memory_mb"] for row in rows)
+    parts = {"weights", "gradients", "optimizer", "average", "activations", "total"}
+    assert set(one) == parts
+    assert one["gradients"] == one["optimizer"] == pytest.approx(4 * 1_200_080 / 2**20, abs=0.1)
     assert one["average"] == 0
     assert 2 * one["activations"] < four["activations"] < 4.5 * one["activations"]
+    assert one["activations"] < longer["activations"] < four["activations"]
 
 
 def test_a_batch_that_does_not_fit_leaves_the_others(
@@ -168,12 +167,12 @@ def test_a_batch_that_does_not_fit_leaves_the_others(
         return real(model, clip, **options)
 
     monkeypatch.setattr(measuring, "measure_speed", small_gpu)
-    rows = profile([SMALL], **{**FAST, "batch_size": [4, 1], "seconds": 0.01})
+    rows = profile([TINY], **{**FAST, "batch_size": [4, 1], "seconds": 0.01})
     assert [row["latency_ms"] is None for row in rows] == [True, False]
     assert rows[0]["gmacs"] == rows[1]["gmacs"]
     assert "4 clips of 2 x 64 x 64 do not fit" in capsys.readouterr().err
     with pytest.raises(VidinitError, match="nothing of that fits"):
-        profile([SMALL], **{**FAST, "batch_size": 4})
+        profile([TINY], **{**FAST, "batch_size": 4})
 
 
 # ------------------------------------------------------------------ without running anything
@@ -214,7 +213,7 @@ def test_kernels_of_several_models_in_a_folder(no_measurement: None, tmp_path: P
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_real_clips_show_where_the_time_goes(motion_set: Path, workers: int) -> None:
     options = {**FAST, "size": 32, "seconds": 0.2, "batch_size": [1, 4]}
-    rows = profile([SMALL], **options, data=motion_set, workers=workers)
+    rows = profile([TINY], **options, data=motion_set, workers=workers)
     for row in rows:
         share = row["input"]
         assert sum(share[k] for k in ("waiting", "copying", "model")) == pytest.approx(1, abs=2e-4)

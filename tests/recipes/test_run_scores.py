@@ -75,6 +75,9 @@ def test_what_is_no_score_is_passed(tmp_path: Path) -> None:
     write(tmp_path / "other", ["a list"], {"top1": 1.0})
     write(tmp_path / "text", {"command": "eval", "model": "vit_x", "zero_shot": True}, {"top1": 1})
     evaluated(tmp_path / "gone", "runs/deleted")
+    evaluated(tmp_path / "whole videos", "r3d-18", views="dense")
+    evaluated(tmp_path / "damaged", "r3d-18", top1=None)
+    write(tmp_path / "list", {"command": "finetune", "model": MODEL}, [1])
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / "result.json").write_text("{")
     with pytest.raises(DataError, match="holds no result"):

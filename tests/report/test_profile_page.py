@@ -60,6 +60,8 @@ def test_costs():
     trained, full = sheets([row(training_memory_mb={"total": 12.6}),
                             row(training_memory_mb=None)]), "training MB"  # fmt: skip
     assert column(next(trained), full) == [13, None]
+    (mixed,) = sheets([scored("a", 0.5, 10.0), scored("b", 0.6, 9.0, metric="best"), row("c")])
+    assert column(mixed, "score") == [0.5, 0.6, None]
 
 
 def test_stages_input_and_kernels():
@@ -75,7 +77,7 @@ def test_stages_input_and_kernels():
     found = list(
         sheets([row(stages=stages, input=share, **kernels), row(frames=16, stages=stages)])
     )
-    costs, first, second, inputs, table = found
+    _, first, second, inputs, table = found
     assert (first.title, second.title) == ("Stages of a, 1 x 8x112", "Stages of a, 1 x 16x112")
     assert column(first, "% of GMACs") == [25, 75] and column(first, "% of ms") == [25, 75]
     assert column(inputs, "% waiting for data") == [61.2] and "do this" in inputs.note

@@ -26,6 +26,14 @@ class DataConfig(Section):
     """Which official split of UCF101 and HMDB51."""
     shots: int | None = Field(None, ge=1)
     """Train on this many clips of each class, chosen by train.seed; default: on all."""
+    modality: Literal["rgb", "flow"] | None = None
+    """What the model sees; default: what it was trained on. Teachers see RGB in any case."""
+    flow: Literal["dis", "raft"] | None = None
+    """How optical flow is estimated; default: as for the model before, or dis."""
+    flow_bound: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Largest motion in pixels of the decoded frame; default: as for the model before, or 20."""
+    flow_weights: str | None = None
+    """File with the weights of torchvision's RAFT; default: those of its hub."""
     frames: int | None = Field(None, ge=1)
     """Frames of a clip; default: the model's."""
     stride: int | None = Field(None, ge=1)
@@ -72,6 +80,12 @@ class DataConfig(Section):
     """Alpha of cutmix; 0 for none. With both, each batch gets one of them."""
     max_bad: float = Field(0.05, ge=0, le=1)
     """Share of unreadable files above which a run refuses to start: 0.05, or 5%."""
+
+    @property
+    def recolored(self) -> list[str]:
+        """The augmentations that are on and work on colors, which optical flow has none of."""
+        names = ("randaug", "color_jitter", "grayscale", "erasing")
+        return [name for name in names if getattr(self, name)]
 
     @property
     def clips(self) -> int:

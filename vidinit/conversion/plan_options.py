@@ -69,7 +69,7 @@ def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[st
     for arch in archs:
         name, entry = find_target(to, arch)
         try:
-            checked = _typed(name, entry, options)
+            checked = _typed(name if told else to, entry, options)
         except UsageError as error:
             problems.append(error)
             continue

@@ -91,7 +91,7 @@ def device_of(name: str) -> str:
 def resolve_precision(config: RunConfig, device: str) -> None:
     """Set a ``precision`` of ``auto``: what `accelerate launch` says, else bf16 on fitting GPUs.
 
-    On most CPUs bf16 is emulated and slower than float32, on Apple's GPUs it saves no time.
+    On CPUs chip and kernels decide which is faster, so there, and on Apple's GPUs, one has to ask.
 
     Raises:
         UsageError: fp16 without a GPU, and what is not one of the precisions.

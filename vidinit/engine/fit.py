@@ -55,17 +55,17 @@ def fit(
     return _Loop(job, config, run, accelerator).train(resume=resume)
 
 
-def try_step(job: Job, config: TrainConfig, run: RunFolder, accelerator: Any) -> Trial:
-    """The first step of a training by the code that `fit` repeats; nothing is saved.
+def try_steps(job: Job, config: TrainConfig, run: RunFolder, accelerator: Any) -> list[Trial]:
+    """The steps that a job has in its first epoch, by the code that `fit` repeats; none is saved.
 
     Args:
         job, config, accelerator: as for `fit`.
         run: a folder that is not written.
 
     Raises:
-        VidinitError: when the loss is not a number.
+        VidinitError: when a loss is not a number.
     """
-    return _Loop(job, config, run, accelerator).one_step()
+    return list(_Loop(job, config, run, accelerator).trials())
 
 
 class _Loop:
@@ -124,16 +124,15 @@ class _Loop:
         self.result.progress, self.result.totals = self.progress, self.live.totals()
         return self.result
 
-    def one_step(self) -> Trial:
-        """The first step, see `try_step`."""
+    def trials(self) -> Iterator[Trial]:
+        """See `try_steps`."""
         self.wrapped.train()
         with self.live.epoch(1) as shown:
-            group = next(shown.batches(self.job.steps(0, 0)))
-            began = perf_counter()
-            total = self._step(group, shown)
-            losses = {name: float(value) for name, value in total.items()}  # waits for the device
-            seconds = perf_counter() - began
-        return Trial(losses, seconds, self._clips(group))
+            for group in shown.batches(self.job.steps(0, 0)):
+                began = perf_counter()
+                total = self._step(group, shown)
+                losses = {name: float(value) for name, value in total.items()}  # device is done
+                yield Trial(losses, perf_counter() - began, self._clips(group))
 
     def _restore(self) -> None:
         found = checkpoints.restore(self.accelerator, self.run.checkpoints)

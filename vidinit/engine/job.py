@@ -74,7 +74,7 @@ class FitResult:
 
 @dataclass
 class Trial:
-    """Outcome of `fit.try_step`.
+    """Outcome of a step of `fit.try_steps`.
 
     Attributes:
         losses: mean of each loss term over the batches of the step, on this process.

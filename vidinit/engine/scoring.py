@@ -150,6 +150,7 @@ def views_of(
         interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
         clips=clips,
         crops=crops,
+        flow=spec.flow,
         reader=reader,
         decode_side=decode_side,
     )
@@ -163,7 +164,7 @@ def probabilities_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> Tensor:
         model: from normalized clips to logits, or to logits by head; a `VideoModel` of ``multi``
             labels gives each class a probability of its own (sigmoid), all others share one
             (softmax).
-        views: uint8 (B, V, T, S, S, 3), on the model's device.
+        views: uint8 (B, V, T, S, S, C), on the model's device.
         spec: how the clips are normalized.
 
     Returns:

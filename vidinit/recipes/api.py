@@ -89,6 +89,7 @@ def finetune(
     root: str | Path | None = None,
     source: str | None = None,
     shots: int | None = None,
+    modality: str | None = None,
     max_bad: float | str | None = None,
     val_fraction: float | None = None,
     init_from: str | Path | None = None,
@@ -120,6 +121,8 @@ def finetune(
         source: which source of a co-trained ``model`` to go on with: its head is kept, and its data
             is trained on unless ``data`` names other.
         shots: train on this many clips of each class.
+        modality: what the model sees: ``rgb``, or ``flow``, optical flow; default: what it was
+            trained on. A model of RGB that is to see flow gets kernels for two channels.
         max_bad: share of unreadable files above which nothing starts, as 0.05 or "5%".
         val_fraction: share of each class that the split holds out; default 0.2.
         init_from: model, run or checkpoint folder whose weights ``model`` starts with, as far as
@@ -159,6 +162,7 @@ def finetune(
         "source": source,
         "data.val_fraction": val_fraction,
         "data.shots": shots,
+        "data.modality": modality,
         "data.max_bad": max_bad,
         "train.freeze": one_or_several(freeze),
         "train.probes": [probe] if isinstance(probe, str) else list(probe or ()) or None,
@@ -174,6 +178,7 @@ def distill(
     *,
     videos: Places | None = None,
     root: str | Path | None = None,
+    modality: str | None = None,
     max_bad: float | str | None = None,
     teacher: str | Sequence[str] | None = None,
     picks: int | str | None = None,
@@ -202,6 +207,8 @@ def distill(
         videos: folder searched through, or a list of files; labels are not used; several are
             joined.
         root, max_bad: as for `finetune`.
+        modality: what the student sees, as for `finetune`; teachers see RGB frames of the same
+            decode in any case.
         teacher: one or several of ``NAME[=FILE][,key=value...]``: a short name (`vidinit list
             teachers`) or a timm name, local weights, settings of `teachers.TeacherSettings`.
         picks: frames of a clip that teachers see: "center", "random", "random:K", "uniform:K",
@@ -220,6 +227,7 @@ def distill(
         **_training(student, init_from, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": as_places(videos),
         "data.root": as_text(root),
+        "data.modality": modality,
         "data.max_bad": max_bad,
         "distill.teachers": list(teachers) if teachers else None,
         "distill.picks": picks,
@@ -240,6 +248,7 @@ def cotrain(
     images: Mapping[str, str | Path] | Sequence[str] | None = None,
     merge_labels: bool = False,
     val_fraction: float | None = None,
+    modality: str | None = None,
     max_bad: float | str | None = None,
     init_from: str | Path | None = None,
     out: str | Path | None = None,
@@ -267,6 +276,7 @@ def cotrain(
         merge_labels: video sources that have classes in common share a head; clips that one of them
             validates on, or another one trains on, are left out.
         val_fraction: share of each class held out where a source has no validation data.
+        modality: as for `finetune`; images have no optical flow.
         max_bad: as for `finetune`, for each source.
         init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
             processes, resume, overwrite, dry_run: as for `finetune`.
@@ -279,6 +289,7 @@ def cotrain(
     flags = {
         **_training(model, init_from, out, device, precision, batch_size, epochs, lr, seed),
         "data.val_fraction": val_fraction,
+        "data.modality": modality,
         "data.max_bad": max_bad,
         "sources": listed or None,
         "cotrain.merge_labels": merge_labels or None,

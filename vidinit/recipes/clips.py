@@ -26,6 +26,7 @@ from ..report.progress import ProgressBar, say
 from ..report.summary import describe_batch, input_advice
 from ..zoo.base import ClipSpec
 from .health import recorded
+from .modality import check_flow
 from .noise import NoiseClips, is_noise
 
 
@@ -205,6 +206,7 @@ def training_clips(
     Raises:
         UsageError: settings that do not go together.
     """
+    check_flow(rows, spec, data)
     auto = data.batch_size == "auto"  # and then settled so that it fits these
     if not auto and data.clips % data.repeats:
         raise UsageError(
@@ -238,6 +240,7 @@ def training_clips(
         center=data.start == "center",
         teachers=teachers,
         repeats=data.repeats,
+        flow=spec.flow,
         reader=data.reader,
         decode_side=data.decode_side,
         mirrored=flip if isinstance(flip, Rows) else None,

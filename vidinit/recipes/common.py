@@ -27,6 +27,7 @@ from ..zoo.freezing import freeze
 from ..zoo.names import find_entry
 from .health import HealthFile
 from .initial import initial_folder, initialize
+from .modality import set_modality
 
 # What may differ when a run is resumed: it changes neither the data nor the weights.
 _FREE = frozenset(
@@ -101,13 +102,19 @@ def set_training(model: VideoModel, train: TrainConfig) -> None:
 
 
 def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
-    """The model's clip settings with what the configuration changes; recorded in the model."""
+    """The model's clip settings with what the configuration changes; recorded in the model.
+
+    Raises:
+        UsageError: the model does not see what it is to see; see `modality.set_modality`.
+    """
+    set_modality(model, data)
     changes = {
         key: value
         for key in ("frames", "stride", "sampling", "short", "size", "crop_pct")
         if (value := getattr(data, key)) is not None
     }
-    model.spec = replace(model.spec, **changes)
+    if changes:
+        model.spec = replace(model.spec, **changes)
     return model.spec
 
 

@@ -40,18 +40,18 @@ from .common import (
 )
 from .dry_run import rehearse, stand_in
 from .health import HealthFile
-from .mixing import (
-    Mixture,
+from .mixing import Mixture, parts_of
+from .noise import noise_sources
+from .source import (
     Source,
+    check_lengths,
     check_sources,
     data_of,
     make_source,
-    parts_of,
     source_dataset,
     spaces_of,
     unleaked,
 )
-from .noise import noise_sources
 
 
 def execute(
@@ -89,6 +89,7 @@ def execute(
     if config.data.batch_size == "auto":
         _settle(config, accelerator, task, placed, clips, resume=resume)
     sources = [make_source(s, clips[s.name], config, spec, world) for s in config.sources]
+    check_lengths(sources, model)
     mixed = Mixture(sources, config, rank=rank, world=world)
     mixed.say_plan()
     say(_batch_line(sources[0], config, world))
@@ -141,7 +142,15 @@ def execute(
     )
     videos = sum(len(s.dataset.rows) for s in sources)
     if dry_run:
-        return rehearse(job, config, run, accelerator, clips=None if stands_in else videos)
+        told = rehearse(
+            job,
+            config,
+            run,
+            accelerator,
+            clips=None if stands_in else videos,
+            kinds=mixed.kinds(),
+        )
+        return told if stands_in else {**told, **mixed.timed(told.pop("step_seconds"))}
     result = fit(job, train, run, accelerator, resume=resume)
     title = f"cotrain {config.model}"
     plan = {row.pop("source"): row for row in mixed.plan()}

@@ -161,7 +161,9 @@ def _frames(
             "lower it, or raise data.frames",
         )
     views = dict.fromkeys(teacher.view for teacher in teachers if teacher.view is not None)
-    return TeacherFrames(picks, tuple(views), () if caches is None else caches.known())
+    # Teachers see RGB, whatever the student sees.
+    crops = spec.flow is not None and any(teacher.view is None for teacher in teachers)
+    return TeacherFrames(picks, tuple(views), () if caches is None else caches.known(), crops)
 
 
 def _first_pass(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,8 +14,8 @@ from ..checkpoint import model_folder, read_card
 from ..config import RunConfig, TrainRunConfig
 from ..data.sources.classes import read_class_names
 from ..engine import sharding
-from ..engine.fit import try_step
-from ..engine.job import Job, Trial
+from ..engine.fit import try_steps
+from ..engine.job import Batch, Job, Trial
 from ..engine.run_folder import RunFolder
 from ..errors import VidinitError
 from ..measure.memory import MB, TrainingMemory, free_memory
@@ -62,7 +62,13 @@ def _classes(config: RunConfig) -> list[str]:
 
 
 def rehearse(
-    job: Job, config: TrainRunConfig, run: RunFolder, accelerator: Any, *, clips: int | None
+    job: Job,
+    config: TrainRunConfig,
+    run: RunFolder,
+    accelerator: Any,
+    *,
+    clips: int | None,
+    kinds: Mapping[str, list[Batch]] | None = None,
 ) -> dict[str, Any]:
     """Estimate the memory of a run and take its first step.
 
@@ -72,11 +78,13 @@ def rehearse(
         run: a folder that is not written.
         accelerator: of the run.
         clips: of the training data; None for random clips, which make no epoch.
+        kinds: by name, the batches of a step of each kind, where there are several. They are timed.
 
     Returns:
         ``{model, params, trained, head, batch, shapes, memory_mb, clips, steps_per_epoch, epochs,
-        seconds, clips_per_second, losses}``. ``memory_mb`` is None where weights are sharded, the
-        steps where there is no data.
+        seconds, clips_per_second, losses, step_seconds}``. ``memory_mb`` is None where weights are
+        sharded, the steps where there is no data; ``step_seconds`` is
+        the time of a step of each kind.
 
     Raises:
         VidinitError: the step does not fit into memory.
@@ -92,9 +100,12 @@ def rehearse(
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     # Random clips make no epoch that could be said to take so long.
     steps = 1 if clips is None else job.steps_per_epoch
-    job = replace(job, steps=lambda epoch, start: iter([batches]), steps_per_epoch=steps)
+    kinds = kinds or {}
+    # Each kind twice: in the first step of a kind, kernels are chosen and memory is fetched.
+    groups = [batches, *(group for group in kinds.values() for _ in range(2))]
+    job = replace(job, steps=lambda epoch, start: iter(groups), steps_per_epoch=steps)
     with _shapes(job) as shapes:
-        trial = _first_step(job, config, run, accelerator, memory)
+        trial, *others = _some_steps(job, config, run, accelerator, memory)
     return {
         "model": config.model,
         "params": sum(numbers.values()),
@@ -109,6 +120,9 @@ def rehearse(
         "seconds": trial.seconds,
         "clips_per_second": trial.clips / trial.seconds,
         "losses": trial.losses,
+        "step_seconds": {
+            name: again.seconds for name, again in zip(kinds, others[1::2], strict=True)
+        },
     }
 
 
@@ -122,15 +136,15 @@ def _check_fit(memory: TrainingMemory, clips: int, device: torch.device) -> None
         raise _too_large(memory, clips, f"and {free / MB:.0f} MB are free")
 
 
-def _first_step(
+def _some_steps(
     job: Job,
     config: TrainRunConfig,
     run: RunFolder,
     accelerator: Any,
     memory: TrainingMemory | None,
-) -> Trial:
+) -> list[Trial]:
     try:
-        return try_step(job, config.train, run, accelerator)
+        return try_steps(job, config.train, run, accelerator)
     except torch.cuda.OutOfMemoryError as error:
         raise _too_large(memory, job.clips_per_batch, "and the GPU has not so much") from error
 

@@ -57,13 +57,14 @@ def input_share(
         None.
 
     Raises:
-        UsageError: the model does not see RGB.
+        UsageError: the model sees other channels than clips have.
         DataError: a video cannot be read any more.
     """
     spec = model.spec
-    if model.in_channels != 3:
+    channels = 3 if spec.flow is None else 2
+    if model.in_channels != channels:
         raise UsageError(
-            f"{model.name} sees {model.in_channels} channels, clips of videos have 3",
+            f"{model.name} sees {model.in_channels} channels, its clips have {channels}",
             "leave out --data",
         )
     repeated = rows.of([rows.rows[i % len(rows)] for i in range(max(_CLIPS, 2 * batch_size))])

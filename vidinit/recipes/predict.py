@@ -87,7 +87,7 @@ def predict(
     """
     _check(topk, timeline, every, features, out, clips)
     flags = {
-        "model": getattr(model, "name", "") or str(model),
+        "model": _name(model),
         "eval.clips": clips,
         "eval.crops": crops,
         "head": head,
@@ -100,7 +100,6 @@ def predict(
     if config.data.batch_size == "auto":
         raise UsageError("data.batch_size=auto is for training", "set a number of clips")
     if isinstance(model, (str, Path)):
-        config.model = str(model)
         model_folder(model)
     elif head is not None or device is not None:
         raise UsageError(
@@ -121,6 +120,14 @@ def predict(
 
         return timelines(answers, every, overwrite=overwrite)
     return answers.of_files(features)
+
+
+def _name(model: VideoModel | PairModel | str | Path) -> str:
+    """The model, for messages and records."""
+    if isinstance(model, (str, Path)):
+        return str(model)
+    trunk = getattr(model, "model", model)  # of a pair
+    return str(getattr(trunk, "name", "") or type(trunk).__name__)
 
 
 def _check(

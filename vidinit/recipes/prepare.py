@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..data.copies.encode import Encoding
 from ..data.copies.prepare import prepare
-from ..errors import Interrupted, UsageError
+from ..data.flow.methods import require_method
+from ..data.flow.settings import METHODS, Flow
+from ..errors import Interrupted, UsageError, suggest
 from ..report.notes import with_messages
 from ..report.progress import ProgressBar
 
@@ -19,6 +21,7 @@ _BOUNDS = {
     "gop": (1, 10_000),
     "crf": (1, 51),
     "fps": (0.01, 1000),
+    "flow_bound": (0.1, 1000),
     "workers": (1, 10_000),
     "deadline": (0.1, 1e7),
 }
@@ -34,6 +37,8 @@ def prepare_data(
     fps: float | str = "keep",
     root: str | Path | None = None,
     shard: str | None = None,
+    flow: Literal["dis", "raft"] | None = None,
+    flow_bound: float = 20.0,
     workers: int | None = None,
     deadline: float = 600.0,
 ) -> dict[str, Any]:
@@ -59,10 +64,13 @@ def prepare_data(
         workers: files at a time; default: one per core.
         deadline: seconds for a file of up to 64 MiB, in proportion for larger ones, after which
             its process is killed and the file left out.
+        flow: estimate the optical flow of the copies, by ``dis`` or ``raft``, and write it beside
+            them, in hidden folders: training on flow then reads it there.
+        flow_bound: largest motion that is kept, in pixels of a copy.
 
     Returns:
-        ``{files, done, skipped, failed: [{path, reason}], out, list, bytes_in, bytes_out}``, see
-        `data.prepare.prepare`.
+        ``{files, done, skipped, failed: [{path, reason}], out, list, bytes_in, bytes_out}``, with
+        ``flow`` that too, see `data.copies.prepare.prepare`.
 
     Raises:
         UsageError: a wrong path or value, or ``out`` is not fit.
@@ -71,6 +79,7 @@ def prepare_data(
         Interrupted: by Ctrl-C; what was done until then is kept.
     """
     given = {"short_side": short_side, "gop": gop, "crf": crf, "deadline": deadline}
+    given |= {"flow_bound": flow_bound}
     given |= {} if workers is None else {"workers": workers}
     rate = None if fps == "keep" else _number(fps)
     given |= {} if rate is None else {"fps": rate}
@@ -78,6 +87,7 @@ def prepare_data(
         low, high = _BOUNDS[name]
         if not low <= value <= high:
             raise UsageError(f"{name} is {value:g}", f"it must be from {low:g} to {high:g}")
+    estimated = _flow(flow, flow_bound)
 
     def run() -> dict[str, Any]:
         with ProgressBar("preparing") as bar:
@@ -90,6 +100,7 @@ def prepare_data(
                 workers=workers or os.cpu_count() or 1,
                 deadline=deadline,
                 progress=bar.update,
+                flow=estimated,
             )
 
     try:
@@ -97,6 +108,17 @@ def prepare_data(
     except KeyboardInterrupt:
         hint = "what is done is kept, and another call goes on from there"
         raise Interrupted("interrupted", hint) from None
+
+
+def _flow(method: Literal["dis", "raft"] | None, bound: float) -> Flow | None:
+    if method is None:
+        return None
+    if method not in METHODS:
+        known = f"it must be one of {', '.join(METHODS)}"
+        raise UsageError(f"flow is '{method}'", suggest(method, METHODS) or known)
+    flow = Flow(method, bound)
+    require_method(flow)
+    return flow
 
 
 def _number(fps: float | str) -> float:

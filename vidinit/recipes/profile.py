@@ -18,13 +18,12 @@ from ..report.profile_page import profile_page
 from ..report.progress import say
 from ..zoo.build import check_backbone, create_model
 from ..zoo.names import find_entry, list_models
+from .given import Places, as_places
 from .input_share import clips_of, input_share
 from .run_scores import RunScore, read_scores, score_of
 
 if TYPE_CHECKING:
     from ..zoo.base import VideoModel
-
-Places = str | Path | Sequence[str | Path]
 
 
 def profile(
@@ -243,9 +242,10 @@ def _counted(job: Job, model: VideoModel | None) -> dict[str, Any]:
 
 def _with_data(data: Places, workers: int | None, precision: str, seconds: float) -> Beside:
     """Measures `input_share` on these videos, which are checked at once."""
-    places = [data] if isinstance(data, (str, Path)) else list(data)
-    settings = DataConfig(workers=workers)
-    rows = clips_of([str(place) for place in places], settings)
+    settings, places = DataConfig(workers=workers), as_places(data)
+    if places is None:
+        raise UsageError("no data is named", "pass a folder or a list")
+    rows = clips_of(places, settings)
 
     def beside(model: VideoModel, batch_size: int) -> dict[str, Any]:
         share = input_share(model, rows, settings, batch_size, precision=precision, seconds=seconds)

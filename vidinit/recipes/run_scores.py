@@ -54,7 +54,8 @@ class RunScore:
 def read_scores(root: Path) -> list[RunScore]:
     """The scores of all runs at and below a folder; what is no finished run of a model is passed.
 
-    Zero-shot evaluations are passed, too: their models have no name of their own.
+    Zero-shot evaluations are passed, too, whose models have no name of their own, and those whose
+    number of views is not the same for all videos, which have no one cost.
 
     Raises:
         UsageError: there is no such folder.
@@ -72,34 +73,39 @@ def read_scores(root: Path) -> list[RunScore]:
 
 
 def _read(file: Path) -> RunScore | None:
+    """What a run says; None where it says nothing, or is no run, or its model is gone."""
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
         config = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))
-        command, model = config["command"], config["model"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        if config["command"] in _TRAINED:
+            return _trained(result, file)
+        return _evaluated(result, config, file) if config["command"] == "eval" else None
+    except (UsageError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None
-    try:
-        if command in _TRAINED and result.get("best") is not None:
-            folder = model_folder(file.parent)
-            return RunScore(
-                name_of(file.parent), folder, float(result["best"]), "best", None, 1, file
-            )
-        metric = next((key for key in _METRICS if key in result), None)
-        if command != "eval" or config.get("zero_shot") or metric is None:
-            return None
-        ref = _located(model, file)
-        interval = result.get(f"{metric}_interval")
-        return RunScore(
-            name_of(ref),
-            model_folder(ref),
-            float(result[metric]),
-            metric,
-            None if interval is None else (interval[0], interval[1]),
-            int(result["views"]),
-            file,
-        )
-    except UsageError:  # its model is gone
+
+
+def _trained(result: dict[str, Any], file: Path) -> RunScore | None:
+    if result["best"] is None:
         return None
+    run = file.parent
+    return RunScore(name_of(run), model_folder(run), float(result["best"]), "best", None, 1, file)
+
+
+def _evaluated(result: dict[str, Any], config: dict[str, Any], file: Path) -> RunScore | None:
+    metric = next((key for key in _METRICS if key in result), None)
+    # Of whole videos each has as many views as it is long.
+    if config.get("zero_shot") or metric is None or not isinstance(result["views"], int):
+        return None
+    ref, interval = _located(config["model"], file), result.get(f"{metric}_interval")
+    return RunScore(
+        name=name_of(ref),
+        folder=model_folder(ref),
+        score=float(result[metric]),
+        metric=metric,
+        interval=None if interval is None else (interval[0], interval[1]),
+        views=result["views"],
+        file=file,
+    )
 
 
 def _located(ref: str, file: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,23 +138,29 @@ def _written(
     temporary = folder / f".{name}.new"
     errors: list[str] = []
     count = 0
+    with _saving(lines):
+        stream = temporary.open("w", encoding="utf-8")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            for count, said in enumerate(clips, start=1):
-                if said.values is not None and said.span is not None:
-                    course.add(count - 1, sum(said.span) / 2, said.values)
-                elif said.error is not None and not errors:
-                    errors.append(said.error)
-                stream.write(json.dumps(answers.answer(file, said).as_dict()) + "\n")
-        os.replace(temporary, lines)
+        for count, said in enumerate(clips, start=1):
+            if said.values is not None and said.span is not None:
+                course.add(count - 1, sum(said.span) / 2, said.values)
+            elif said.error is not None and not errors:
+                errors.append(said.error)
+            line = json.dumps(answers.answer(file, said).as_dict())
+            with _saving(lines):
+                stream.write(line + "\n")
+        with _saving(lines):
+            stream.close()
+            os.replace(temporary, lines)
         if course.mean is not None:
-            temporary.write_text(timeline_page(course, answers.heads, title=name), encoding="utf-8")
-            os.replace(temporary, picture)
-    except OSError as error:
+            page = timeline_page(course, answers.heads, title=name)
+            with _saving(picture):
+                temporary.write_text(page, encoding="utf-8")
+                os.replace(temporary, picture)
+    finally:
+        with suppress(OSError):  # what could not be written then cannot be now
+            stream.close()
         temporary.unlink(missing_ok=True)
-        raise VidinitError(
-            f"cannot write {lines} ({error.strerror})", "make room, or name another --out"
-        ) from error
     return answers.told(_whole(answers, file, str(lines), course, count, errors))
 
 
@@ -169,3 +176,14 @@ def _whole(
         return Prediction(file, [], error, timeline=lines)
     best: dict[str, Any] = {**ranked(answers.heads, mean, answers.topk)}
     return Prediction(file, error=error, timeline=lines, **best)
+
+
+@contextmanager
+def _saving(place: Path) -> Iterator[None]:
+    """While entered, what the disk refuses is an error of this file."""
+    try:
+        yield
+    except OSError as error:
+        raise VidinitError(
+            f"cannot write {place} ({error.strerror})", "make room, or name another --out"
+        ) from error

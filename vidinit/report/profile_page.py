@@ -94,10 +94,16 @@ def _costs(rows: Sequence[Row]) -> Sheet:
         columns["training MB"] = [None if m is None else round(m["total"]) for m in memory]
     scored = [row for row in rows if "score" in row]
     if scored:
-        columns[scored[0]["metric"]] = [row.get("score") for row in rows]
+        columns[_metric(scored)] = [row.get("score") for row in rows]
         columns["views"] = [row.get("views") for row in rows]
     cells = [list(row) for row in zip(*columns.values(), strict=True)]
     return Sheet(title, list(columns), cells, COUNTED)
+
+
+def _metric(scored: Sequence[Row]) -> str:
+    """What the scores of rows are, where all are the same."""
+    metrics = {row["metric"] for row in scored}
+    return metrics.pop() if len(metrics) == 1 else "score"
 
 
 def _short(value: float) -> float:
@@ -193,7 +199,7 @@ def _tradeoffs(rows: Sequence[Row]) -> Iterator[Section]:
             plots.tradeoff(
                 points,
                 xlabel=label,
-                ylabel=_METRICS[scored[0]["metric"]],
+                ylabel=_METRICS.get(_metric(scored), "score"),
                 intervals=intervals,
             )
         )

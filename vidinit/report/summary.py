@@ -141,7 +141,15 @@ def dry_run_summary(result: Mapping[str, Any]) -> list[str]:
         )
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result["losses"].items())
     rate = f"{result['seconds']:.2f} s, {result['clips_per_second']:.1f} clips/s"
-    lines += [f"first step: {losses}; {rate}", "dry run: nothing was written"]
+    lines.append(f"first step: {losses}; {rate}")
+    for name, plan in result.get("sources", {}).items():
+        lines.append(
+            f"{name}: {plan['steps_per_epoch']} steps an epoch of {plan['seconds_per_step']:.2f} s"
+            f", {plan['passes_per_epoch']:.2f} passes over its data"
+        )
+    if "epoch_seconds" in result:
+        lines.append(f"an epoch, but for waiting for data: {result['epoch_seconds']:.0f} s")
+    lines.append("dry run: nothing was written")
     return lines
 
 

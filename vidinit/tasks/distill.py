@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..zoo.base import VideoModel
+from ..data.loading.teacher_frames import CROPS
+from ..data.pixels.batch import normalize
+from ..zoo.base import IMAGENET, ClipSpec, VideoModel
 from .heads import Heads
 from .task import Task
 from .teacher import SideStream, Teacher
@@ -43,22 +45,18 @@ class DistillTask(Task):
         """What each teacher says of the picked frames of each clip, averaged: (B, width).
 
         Args:
-            batch: ``clip`` (B, 3, T, H, W), normalized for the student, and what
+            batch: ``clip`` (B, C, T, H, W), normalized for the student, and what
                 `data.loading.teacher_frames.TeacherFrames` and `recipes.teacher_cache` add to it.
         """
-        clip, picks = batch["clip"], batch["picks"]
-        b, k = picks.shape
+        b, k = batch["picks"].shape
         crops = None
         said = {}
         for teacher in self._teachers:
             if teacher.view is not None:
                 found = _of_frames(teacher, batch)
             else:
-                if crops is None:
-                    frames = clip.permute(0, 2, 1, 3, 4)  # (B, T, 3, H, W)
-                    rows = torch.arange(b, device=clip.device)[:, None]
-                    crops = frames[rows, picks].flatten(0, 1)
-                found = teacher.of_crops(crops, self.model.spec)
+                crops = crops or _crops(batch, self.model.spec)
+                found = teacher.of_crops(*crops)
             said[teacher.name] = found.unflatten(0, (b, k)).mean(dim=1)
         return said
 
@@ -83,6 +81,17 @@ class DistillTask(Task):
         """Bring the teachers to the device of the student."""
         for teacher in self._teachers:
             teacher.to(device)
+
+
+def _crops(batch: dict[str, Any], spec: ClipSpec) -> tuple[Tensor, ClipSpec]:
+    """The picked frames as the student sees them, (B * K, 3, H, W), and with which statistics."""
+    if CROPS in batch:  # the student sees something else than RGB
+        images = batch[CROPS].flatten(0, 1)
+        return normalize(images[:, None], IMAGENET.mean, IMAGENET.std)[:, :, 0], IMAGENET
+    clip, picks = batch["clip"], batch["picks"]
+    frames = clip.permute(0, 2, 1, 3, 4)  # (B, T, 3, H, W)
+    rows = torch.arange(len(picks), device=clip.device)[:, None]
+    return frames[rows, picks].flatten(0, 1), spec
 
 
 def _of_frames(teacher: Teacher, batch: dict[str, Any]) -> Tensor:

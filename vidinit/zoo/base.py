@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..data.flow.settings import STILL, Flow
 from .folding import FrameCount, clip_mean, fold
 from .temporal import TemporalConv, VolumeConv
 
@@ -32,6 +33,7 @@ class ClipSpec:
             video; ``all`` of its frames.
         short: what a clip shows past the end of a short video: the start again (``loop``), or its
             last frame (``hold``).
+        flow: which optical flow is seen, in two channels; None: RGB.
     """
 
     frames: int = 8
@@ -43,10 +45,12 @@ class ClipSpec:
     crop_pct: float = 0.875
     sampling: Literal["dense", "uniform", "all"] = "dense"
     short: Literal["loop", "hold"] = "loop"
+    flow: Flow | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, as model.yaml holds them."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain lists and numbers, as model.yaml holds them; ``flow`` only where there is any."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if k != "flow" or v is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
@@ -54,7 +58,8 @@ class ClipSpec:
         plain: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
-        return cls(**plain)
+        flow = plain.pop("flow", None)
+        return cls(**plain, flow=None if flow is None else Flow(**flow))
 
     def for_channels(self, channels: int) -> ClipSpec:
         """The same for other inputs than RGB: each channel gets the mean of RGB's statistics."""
@@ -62,6 +67,11 @@ class ClipSpec:
             return self
         mean, std = sum(self.mean) / 3, sum(self.std) / 3
         return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+    def of_flow(self, flow: Flow) -> ClipSpec:
+        """The same for optical flow: no motion is 0, and the scale is the mean of RGB's."""
+        scale = sum(self.std) / len(self.std)
+        return replace(self, mean=(STILL / 255,) * 2, std=(scale,) * 2, flow=flow)
 
 
 # The pixel statistics that published weights want.
@@ -214,6 +224,10 @@ class VideoModel(nn.Module):
         Raises:
             UsageError: for clips the model cannot take.
         """
+
+    def clip_lengths(self) -> set[int] | None:
+        """How many frames clips may have as the model is; None: any number."""
+        return None
 
     def temporal_parameters(self) -> set[str]:
         """Names of the parameters of kernels that look across time, and of their norms."""

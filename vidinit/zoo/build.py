@@ -166,7 +166,7 @@ def set_input_channels(model: VideoModel, channels: int) -> None:
             continue
         mean = weight.detach().mean(dim=1, keepdim=True) * (3 / channels)
         shape = [1, channels] + [1] * (weight.dim() - 2)
-        module.weight = nn.Parameter(mean.repeat(shape))
+        module.weight = nn.Parameter(mean.repeat(shape), requires_grad=weight.requires_grad)
         if isinstance(module, nn.Conv2d):
             module.in_channels = channels
     model.spec = model.spec.for_channels(channels)

@@ -174,6 +174,10 @@ class DistModel(VideoModel):
 
     # ------------------------------------------------------------------------------------- clips
 
+    def clip_lengths(self) -> set[int] | None:
+        """What the side network has positions for."""
+        return {self.clip_frames}
+
     @property
     def clip_frames(self) -> int:
         """Frames of a clip, gamma * T."""

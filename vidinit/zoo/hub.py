@@ -60,8 +60,25 @@ def parse_ref(ref: str) -> HubRef:
     """
     match = _REF.fullmatch(ref.partition(":")[2])
     if match is None:
-        raise UsageError(f"'{ref}' is no place on the hub", "write hf-hub:USER/NAME")
+        raise UsageError(f"'{ref}' is no repository of the hub", "write hf-hub:USER/NAME")
     return HubRef(match["repo"], match["revision"], match["file"])
+
+
+def repo_name(name: str) -> str:
+    """``USER/NAME`` of a repository to write, with or without ``hf-hub:`` before it.
+
+    Raises:
+        UsageError: for another form.
+    """
+    place = parse_ref(name if is_hub(name) else f"{PREFIXES[0]}{name}")
+    if place.file or place.revision:
+        raise UsageError(f"'{name}' is no repository", "write USER/NAME")
+    return place.repo
+
+
+def forget() -> None:
+    """Ask the hub again: what was found there is no longer so."""
+    _fetch.cache_clear()
 
 
 def hub_folder(ref: str) -> Path:

@@ -61,6 +61,10 @@ class TimeSformer(VideoModel):
         self.trunk = trunk
         self._spec = replace(self._spec, size=info.size[0])
 
+    def clip_lengths(self) -> set[int] | None:
+        """One frame, which is an image, and as many as there are time embeddings."""
+        return None if self.time_embed is None else {1, self.time_embed.shape[1]}
+
     def fit_clip(self, spec: ClipSpec) -> None:
         """Resize the time embedding to the clip's frames, the position embedding to its size."""
         resize_grid(self.trunk, spec.size, self.resizing)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, UsageError, VidinitError
+from ..flow.prepare import prepare_flow
+from ..flow.settings import Flow
 from ..index.pool import run_in_pool
 from ..readers import VideoReadError, archives
 from ..rows import IMAGE_SUFFIXES
@@ -44,6 +46,7 @@ def prepare(
     workers: int = 1,
     deadline: float = 600.0,
     progress: Callable[[int, int], None] | None = None,
+    flow: Flow | None = None,
 ) -> dict[str, Any]:
     """Re-encode all videos of a data set, in the same layout; see `originals` for their names.
 
@@ -61,12 +64,14 @@ def prepare(
         workers: files at a time.
         deadline: seconds for a file of up to 64 MiB, in proportion for larger ones, after which
             its process is killed.
-        progress: called in this thread with (files done, files in all).
+        progress: called in this thread with (files done, files in all), and for the flow again.
+        flow: estimate the optical flow of the copies, too, and write it beside them.
 
     Returns:
         ``{files, done, skipped, failed: [{path, reason}], out, list, bytes_in, bytes_out}``: the
         number of files of this shard, of those made now, and of those that were there; ``list`` is
         the list that was written, or None; the sizes before and after are of all that is there.
+        With ``flow`` also ``flow``, see `flow.prepare.prepare_flow`.
 
     Raises:
         UsageError: a path does not exist, or ``out`` is not fit.
@@ -87,7 +92,11 @@ def prepare(
             raise VidinitError(f"no list can be written to {target}: {error.strerror}") from error
         for seconds, items in run.to_do(encoding, place, deadline):
             run.encode(items, workers, seconds)
-    result = run.result()
+        result = run.result()
+        if flow is not None:
+            result["flow"] = prepare_flow(
+                run.copies(), flow, place, workers=workers, deadline=deadline, progress=progress
+            )
     result |= {"out": str(target), "list": None if listed is None else str(listed)}
     # What a shard cannot read need not be all.
     if shard[1] == 1 and len(run.failed) == len(run.targets):
@@ -174,6 +183,10 @@ class _Run:
         if self.progress is not None:
             finished = len(self.made) + len(self.there) + len(self.failed)
             self.progress(finished, len(self.targets))
+
+    def copies(self) -> list[Path]:
+        """The copies that are there."""
+        return [self.targets[path] for path in self.targets if path in {**self.made, **self.there}]
 
     def result(self) -> dict[str, Any]:
         """The part of `prepare`'s result that is known here."""

@@ -2,12 +2,13 @@
 
 A data set is asked by key, and a key says all there is to know: nothing is drawn from a shared
 generator, so workers, processes and interruptions never change a sample. Pixels stay bytes with
-their channels last.
+their channels last: three of RGB, two of optical flow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
+from ..flow.reader import FlowReader, open_flow
+from ..flow.settings import Flow
 from ..pixels.transforms import Augment, Interpolation, augment_clip, eval_crops
 from ..readers import Reader, VideoReadError, open_row
 from ..rows import Row, Rows
 from ..views import CLIP, SUBSTITUTE, Sampling, eval_indices, rng, train_indices
-from .teacher_frames import TeacherFrames
+from .teacher_frames import CROPS, TeacherFrames
 from .watchdog import Guard
 
 # How many files may fail for one sample before the data, not a file, is at fault.
@@ -32,7 +35,7 @@ class ClipDataset:
     """Training clips by key (epoch, index): random frames, crop and augmentation.
 
     An item holds R = ``repeats`` clips of one video, from one decode: ``clip`` uint8
-    (R, T, size, size, 3), ``label`` (R, ...) (see `labels`) and ``index`` int64 (R,) of the row
+    (R, T, size, size, C), ``label`` (R, ...) (see `labels`) and ``index`` int64 (R,) of the row
     that is shown, ``skipped`` int64 (R,) (how many rows failed in its place, at the first clip, 0
     at the others), ``bad`` (their paths) and, with ``teachers``, what `TeacherFrames.of` gives.
 
@@ -48,6 +51,7 @@ class ClipDataset:
         mirrored: the same rows with the labels of their mirrored clips; None: labels stay.
         repeats: clips of a video, each with its own frames, crop and augmentation. The first is
             what ``repeats=1`` shows.
+        flow: show optical flow (C = 2); teachers see the RGB frames. None: RGB (C = 3).
         reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
     """
 
@@ -60,6 +64,7 @@ class ClipDataset:
     teachers: TeacherFrames | None = None
     mirrored: Rows | None = None
     repeats: int = 1
+    flow: Flow | None = None
     reader: str = "auto"
     decode_side: int | None = None
 
@@ -137,15 +142,26 @@ class ClipDataset:
                 for generator in generators
             ]
         )
-        frames, places = _read(reader, indices)
+        if self.flow is not None:
+            reader = open_flow(self.rows.rows[candidate], reader, self.flow, self.decode_side)
+        frames, shown, places = _read(reader, indices, rgb=self.teachers is not None)
+        # What cuts the flow cuts the teachers' RGB frames again.
+        before = [] if self.flow is None else deepcopy(generators)
         made = [
-            augment_clip(_taken(frames, place), self.augment, generator)
+            augment_clip(_taken(shown, place), self.augment, generator)
             for place, generator in zip(places, generators, strict=True)
         ]
         item = {"clip": torch.stack([clip for clip, _ in made])}
         if self.teachers is not None:
             # Drawn last, so that a teacher does not change the clips.
             item |= self.teachers.of(candidate, frames, places, indices, generators)
+            if self.teachers.crops:
+                picked = np.take_along_axis(places, item["picks"].numpy(), axis=1)
+                crops = [
+                    augment_clip(frames[place], self.augment, generator)[0]
+                    for place, generator in zip(picked, before, strict=True)
+                ]
+                item[CROPS] = torch.stack(crops)
         return item, [flip for _, flip in made]
 
 
@@ -153,7 +169,7 @@ class ClipDataset:
 class EvalDataset:
     """All views of a video by index, without randomness and without substitutes.
 
-    An item holds ``views`` uint8 (clips * crops, T, size, size, 3), the crops of the first clip
+    An item holds ``views`` uint8 (clips * crops, T, size, size, C), the crops of the first clip
     first, all from one decode, ``label`` (see `labels`, without its first dimension), ``index``
     and ``error``: None, or why the file cannot be read, and then ``views`` is zero and must not be
     counted.
@@ -167,6 +183,7 @@ class EvalDataset:
         interpolation: how frames are resized, with antialiasing.
         clips: clips spread over the video.
         crops: 1 (center) or 3 (along the long side) of each clip.
+        flow: show optical flow (C = 2); None: RGB (C = 3).
         reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
     """
 
@@ -178,6 +195,7 @@ class EvalDataset:
     interpolation: Interpolation
     clips: int = 1
     crops: Literal[1, 3] = 1
+    flow: Flow | None = None
     reader: str = "auto"
     decode_side: int | None = None
 
@@ -196,7 +214,7 @@ class EvalDataset:
                 views = self._views(row)
         except VideoReadError as failure:
             error = failure.reason
-            shape = (self.clips * self.crops, self.sampling.frames, self.size, self.size, 3)
+            shape = (self.clips * self.crops, self.sampling.frames, *self.shape)
             views = torch.zeros(shape, dtype=torch.uint8)
         label = labels(self.rows, [index])[0]
         return {"views": views, "label": label, "index": torch.tensor(index), "error": error}
@@ -209,24 +227,38 @@ class EvalDataset:
         }
         return {**batch, "error": [item["error"] for item in items]}
 
-    def _views(self, row: Row) -> Tensor:
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a frame of a view: height, width and channels."""
+        return self.size, self.size, 3 if self.flow is None else 2
+
+    def open(self, row: Row) -> Reader:
+        """What is shown of a row.
+
+        Raises:
+            VideoReadError: it cannot be opened.
+        """
         reader = open_row(row, reader=self.reader, short_side=self.decode_side)
+        return reader if self.flow is None else open_flow(row, reader, self.flow, self.decode_side)
+
+    def _views(self, row: Row) -> Tensor:
+        reader = self.open(row)
         return self.cut(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
 
     def cut(self, reader: Reader, indices: np.ndarray) -> Tensor:
         """Views of some clips of an open video, the crops of the first clip first.
 
         Args:
-            reader: the video.
+            reader: the video, as `open` gives it.
             indices: its frames in each clip, int64 (clips, T).
 
         Returns:
-            uint8 (clips * crops, T, size, size, 3), all from one decode.
+            uint8 (clips * crops, T, size, size, C), all from one decode.
 
         Raises:
             VideoReadError: a frame does not decode.
         """
-        frames, places = _read(reader, indices)
+        _, frames, places = _read(reader, indices)
         crops = eval_crops(
             frames,
             size=self.size,
@@ -234,7 +266,7 @@ class EvalDataset:
             interpolation=self.interpolation,
             crops=self.crops,
         )
-        # (crops, frames of the union, S, S, 3) -> (views, T, S, S, 3), each frame copied once.
+        # (crops, frames of the union, S, S, C) -> (views, T, S, S, C), each frame copied once.
         frame = torch.from_numpy(places)[:, None] + torch.arange(len(crops))[:, None] * len(frames)
         order = frame.flatten()  # of (clips, crops, T)
         return crops.flatten(0, 1).index_select(0, order).unflatten(0, (-1, places.shape[1]))
@@ -260,18 +292,26 @@ def labels(rows: Rows, indices: Sequence[int]) -> Tensor:
     return hot
 
 
-def _read(reader: Reader, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _read(
+    reader: Reader, indices: np.ndarray, *, rgb: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decode each frame once, though clips may share it.
 
     Args:
         reader: an open video.
         indices: of its frames, int64 (clips, T).
+        rgb: whether RGB frames are wanted, whatever is shown.
 
     Returns:
-        The frames, uint8 (frames of the union, H, W, 3), and where in it each index is, (clips, T).
+        The RGB frames, if they are wanted, and what is shown, uint8 (frames of the union, H, W, C),
+        and where in it each index is, (clips, T).
     """
     wanted, places = np.unique(indices, return_inverse=True)
-    return reader.get(wanted), places.reshape(indices.shape)
+    places = places.reshape(indices.shape)
+    if rgb and isinstance(reader, FlowReader):
+        return *reader.both(wanted), places
+    frames = reader.get(wanted)
+    return frames, frames, places
 
 
 def _taken(frames: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -16,6 +16,9 @@ from torch import Tensor
 from ..pixels.transforms import Interpolation, eval_crops
 from ..views import Picks
 
+CROPS = "crops"
+"""In a batch: the picked frames as RGB in the student's crop, uint8 (R, K, size, size, 3)."""
+
 
 class Known(Protocol):
     """What a teacher said of frames before."""
@@ -53,11 +56,14 @@ class TeacherFrames:
         views: crops of whole frames, each once; teachers that see the student's crop need none.
         known: by the key of a view, what all of its teachers remember; a frame that every one of
             them knows is left out. A view that is not named here is always complete.
+        crops: hold `CROPS`, too, which `ClipDataset` cuts: for teachers that see the crop of a
+            student that does not see RGB.
     """
 
     picks: Picks
     views: tuple[FrameView, ...] = ()
     known: tuple[tuple[str, tuple[Known, ...]], ...] = ()
+    crops: bool = False
 
     def of(
         self,

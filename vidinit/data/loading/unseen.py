@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..readers import Reader, VideoReadError, open_row, probe
+from ..readers import Reader, VideoReadError, probe
 from ..rows import Row, Rows
 from ..views import Sampling, eval_indices
 from .datasets import EvalDataset
@@ -80,7 +80,7 @@ class Sliding:
 class TimelineDataset:
     """Neighboring clips of videos by (row, number of the first clip, how many).
 
-    An item holds ``views`` uint8 (clips, crops, T, size, size, 3), ``clip`` int64 (clips,),
+    An item holds ``views`` uint8 (clips, crops, T, size, size, C), ``clip`` int64 (clips,),
     ``start`` and ``end`` float64 (clips,) in seconds, ``index`` of the row, and ``error``, a list:
     None for each clip, or why it cannot be read, and then its views are zero and its times a guess.
 
@@ -112,8 +112,7 @@ class TimelineDataset:
     def load(self, key: tuple[int, int, int], guard: Guard) -> dict[str, Any]:
         """The item of a key; a row that the guard knows of counts as unreadable."""
         row, first, count = key
-        size = self.views.size
-        shape = (count, self.views.crops, len(self._indices(row, first)), size, size, 3)
+        shape = (count, self.views.crops, len(self._indices(row, first)), *self.views.shape)
         views = torch.zeros(shape, dtype=torch.uint8)
         times = self._about(row, range(first, first + count))
         errors: list[str | None] = [None] * count
@@ -158,7 +157,7 @@ class TimelineDataset:
         return np.stack([starts, starts + sliding.window]) / probe.fps
 
     def _cut(self, row: int, clips: range) -> tuple[Tensor, np.ndarray]:
-        """Views (clips, crops, T, size, size, 3) of some clips, and their times (2, clips)."""
+        """Views (clips, crops, T, size, size, C) of some clips, and their times (2, clips)."""
         reader, times = self._reader(row)
         indices = np.stack([self._indices(row, clip) for clip in clips])
         views = self.views.cut(reader, indices).unflatten(0, (len(clips), -1))
@@ -176,8 +175,6 @@ class TimelineDataset:
         """An open video, and when each of its frames is shown."""
         if self._open is None or self._open[0] != row:
             self._open = None  # closed before the next one is opened
-            reader = open_row(
-                self.rows.rows[row], reader=self.views.reader, short_side=self.views.decode_side
-            )
+            reader = self.views.open(self.rows.rows[row])
             self._open = (row, reader, reader.times())
         return self._open[1], self._open[2]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import UsageError
+from ..flow.settings import STILL
 from .augment import RandAugment, color_jitter, random_erasing, random_grayscale
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -75,12 +76,13 @@ def augment_clip(
     grayscale, erasing. What is off draws nothing, so crop and flip depend on nothing after them.
 
     Args:
-        frames: uint8 (T, H, W, 3); not changed.
-        augment: what to do.
+        frames: uint8 (T, H, W, C), RGB or optical flow (C = 2), whose horizontal part changes its
+            sign with a flip; not changed.
+        augment: what to do; of optical flow nothing behind the flip.
         generator: the only source of randomness.
 
     Returns:
-        uint8 (T, size, size, 3), contiguous, and whether it is mirrored.
+        uint8 (T, size, size, C), contiguous, and whether it is mirrored.
     """
     if augment.jitter is None:
         box = _random_box(frames.shape[1:3], augment.scale, augment.ratio, generator)
@@ -93,6 +95,8 @@ def augment_clip(
     clip = _resize(clip, augment.size, augment.size, augment.interpolation)
     if mirrored:
         clip = clip.flip(2)
+        if clip.shape[-1] == 2:
+            clip = negated(clip)
     clip = clip.contiguous()
     if augment.randaug:
         clip = RandAugment.parse(augment.randaug)(clip, generator)
@@ -116,7 +120,7 @@ def eval_crops(
     """The crops a clip is tested on, cut from frames that are resized once.
 
     Args:
-        frames: uint8 (T, H, W, 3); not changed.
+        frames: uint8 (T, H, W, C), RGB or optical flow; not changed.
         size: side of the result in pixels.
         crop_pct: side of a single crop over the short side it is cut from, in (0, 1].
         interpolation: how frames are resized, with antialiasing.
@@ -124,7 +128,7 @@ def eval_crops(
             to ``size`` and takes left, center and right (top, center and bottom of a portrait).
 
     Returns:
-        uint8 (crops, T, size, size, 3). A single crop is a view of the resized frames.
+        uint8 (crops, T, size, size, C). A single crop is a view of the resized frames.
     """
     if crops not in (1, 3):
         raise ValueError(f"crops is 1 or 3, not {crops}")
@@ -180,13 +184,21 @@ def _jittered_box(
     return int(top), int(left), side, side
 
 
+def negated(flow: Tensor) -> Tensor:
+    """Optical flow with its horizontal part reversed: uint8 (..., 2), a copy."""
+    flow = flow.clone()
+    # The byte that a resize may make of overshoot, 0, is beyond the largest motion to the left.
+    flow[..., 0] = (2 * STILL - flow[..., 0].to(torch.int16)).clamp_(max=255).to(torch.uint8)
+    return flow
+
+
 def _tensor(frames: np.ndarray) -> Tensor:
     """The same memory as a tensor, unless it is in another order."""
     return torch.from_numpy(np.ascontiguousarray(frames))
 
 
 def _resize(clip: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
-    """uint8 (T, H, W, 3) to (T, height, width, 3), both channels last in memory."""
+    """uint8 (T, H, W, C) to (T, height, width, C), both channels last in memory."""
     if clip.shape[1:3] == (height, width):
         return clip
     # A view of the same memory with the strides of channels_last, for which torch has fast kernels.

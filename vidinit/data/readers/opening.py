@@ -142,7 +142,7 @@ class Segment:
     def __init__(self, path: str, video: Reader, first: int, stop: int) -> None:
         self.path = path
         self.num_frames = stop - first
-        self._video, self._first = video, first
+        self.first, self._video = first, video
 
     @property
     def fps(self) -> float:
@@ -157,11 +157,11 @@ class Segment:
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """RGB frames at ``indices``, uint8 (T, H, W, 3); see `base.Reader`."""
         wanted = checked(self.path, indices, self.num_frames)
-        return self._video.get([self._first + index for index in wanted])
+        return self._video.get([self.first + index for index in wanted])
 
     def times(self) -> np.ndarray:
         """When each frame is shown, float64 (num_frames,), in seconds from its own first frame."""
-        times = self._video.times()[self._first : self._first + self.num_frames]
+        times = self._video.times()[self.first : self.first + self.num_frames]
         return times - times[0]
 
 

@@ -1,0 +1,1 @@
+"""Models for other programs: weights, graphs that are checked, and the hub."""

@@ -1,0 +1,47 @@
+"""Weights as a file: our own state dict, or the keys and shapes of a public code base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import UsageError
+from .metadata import KEY, as_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..zoo.base import VideoModel
+
+
+def tensors_of(model: VideoModel, layout: str | None) -> dict[str, Tensor]:
+    """The tensors of a model, by its own keys or by those of a layout.
+
+    Raises:
+        UsageError: a layout that has no such model.
+    """
+    if layout is None:
+        state = model.state_dict()
+    else:
+        from ..conversion.layouts.layout import write_layout
+
+        if model.pooler is not None:
+            raise UsageError(
+                "the model pools by attention (it was saved by an attentive probe), which no "
+                "public layout has a place for",
+                "export the model that was probed, or a linear probe's",
+            )
+        state = write_layout(model, layout)
+    return {key: value.detach().contiguous() for key, value in state.items()}
+
+
+def write_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
+    """Write tensors by the suffix of the file; a pickle holds nothing beside them."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save
+
+        path.write_bytes(save(state, metadata={"format": "pt", KEY: as_text(metadata)}))
+    else:
+        torch.save(state, path)
