@@ -16,7 +16,7 @@ from vidinit.commands import app
 
 import vidinit
 
-COMMANDS = ["demo", "convert", "distill", "cotrain", "finetune", "eval", "profile"]
+COMMANDS = ["demo", "convert", "distill", "cotrain", "finetune", "eval", "predict", "profile"]
 
 
 def test_help_and_names_load_nothing_heavy():
@@ -67,7 +67,7 @@ def test_convert_json_and_table(tmp_path):
     assert value["exact"] is True and value["max_difference"] < 1e-4
     keys = {"source", "target", "exact", "max_difference", "params", "gmacs"}
     assert keys | {"copied", "inflated", "initialized"} <= set(value)
-    assert sorted(p.name for p in out.iterdir()) == ["model.safetensors", "model.yaml"]
+    assert {p.name for p in out.iterdir()} == {"model.safetensors", "model.yaml", "report.html"}
     result = CliRunner().invoke(app, [*line, "--overwrite"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.stderr
     for part in ("blocks.3", "middle tap", "3x5x5", "still clip: exact", "multiply-adds"):
@@ -160,16 +160,17 @@ def test_a_teacher_with_local_weights(motion_set, tmp_path):
 
 
 def test_profile_table_and_json(tmp_path):
-    line = ["profile", "c2d-mobilenetv2_050", "r2plus1d-18", "--size", "32", "--seconds", "0.05"]
-    line += ["--frames", "2,4", "--batch-sizes", "1,2"]
+    line = ["profile", "c2d-mobilenetv2_050", "r2plus1d-18", "--size", "32", "--seconds", "0.01"]
+    line += ["--frames", "2", "--batch-sizes", "1,2"]
     out = tmp_path / "p"
     rows = json.loads(CliRunner().invoke(app, [*line, "--json", "--out", str(out)]).stdout)
     assert json.loads((out / "profile.json").read_text()) == rows
-    cells = [(frames, batch) for frames in (2, 4) for batch in (1, 2)]
-    wanted = [(name, *cell) for name in ("c2d-mobilenetv2_050", "r2plus1d-18") for cell in cells]
+    models = ("c2d-mobilenetv2_050", "r2plus1d-18")
+    wanted = [(name, 2, batch) for name in models for batch in (1, 2)]
     assert [(row["model"], row["frames"], row["batch_size"]) for row in rows] == wanted
     assert rows[-1]["params"] == 31_505_325
-    result = CliRunner().invoke(app, line[:-4], env={"COLUMNS": "120"})
+    counted = [*line[:-4], "--count-only"]
+    result = CliRunner().invoke(app, counted, env={"COLUMNS": "120"})
     assert "GMACs" in result.stdout and "31.505" in result.stdout
     assert "papers" in result.stdout, "what is counted is said"
     wrong = CliRunner().invoke(app, ["profile", "r3d-18", "--frames", "8,many"])

@@ -4,7 +4,14 @@ import pytest
 import timm
 
 from vidinit.errors import UsageError
-from vidinit.text.towers import TOWERS, find_tower, is_image_tower, quick_name, tower_of
+from vidinit.text.towers import (
+    TOWERS,
+    activation_note,
+    find_tower,
+    is_image_tower,
+    quick_name,
+    tower_of,
+)
 
 IMAGE_TOWERS = [f"{arch}.{tag}" for arch, (_, tags) in TOWERS.items() for tag in tags]
 
@@ -53,7 +60,8 @@ def test_weights_get_the_activation_they_were_trained_with():
     assert quick_name(quick) == quick
     laion = "vit_base_patch16_clip_224.laion2b"
     assert quick_name(laion) == laion
-    assert quick_name("resnet50") == "resnet50"
+    assert quick_name("resnet50") == "resnet50" and not activation_note("resnet50")
+    assert activation_note("vit_base_patch16_clip_224.openai").endswith(f"{quick} is right")
 
 
 def test_local_weights_are_named_with_their_model(tmp_path):

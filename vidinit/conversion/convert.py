@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from ..checkpoint import check_out, save_model
 from ..errors import UsageError
 from ..measure.flops import count_macs
 from ..measure.speed import pick_device
+from ..report.conversion_page import write_conversion_page
+from ..text.towers import activation_note
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
 from ..zoo.build import assemble, builder_of, builder_options, create_model, set_input_channels
 from ..zoo.hub import hub_checkpoint, is_hub
@@ -122,6 +124,8 @@ def convert(
     if is_hub(source) and weights is None and pretrained:
         source = str(hub_checkpoint(source) or source)
     opened = open_source(source, to, weights=weights, layout=layout, pretrained=pretrained)
+    if source != named:
+        opened.weights = named
     if isinstance(opened, VideoSource):
         report = _from_video(opened, to, allow_partial, options)
     elif (found := find_target(to, opened.arch))[1].plan == "dist":
@@ -139,6 +143,7 @@ def convert(
         report = _from_image(opened, to, inflate, frames, size, place, seed, options)
     report.source = named
     report.out = folder
+    report.notes += [note for note in (activation_note(named),) if note]
     model = report.model
     model.spec = replace(
         model.spec, frames=frames or model.spec.frames, size=size or model.spec.size
@@ -168,7 +173,8 @@ def convert(
         }
     )
     if folder is not None:
-        save_model(model, folder)
+        save_model(model, folder, conversion=[asdict(row) for row in report.rows])
+        write_conversion_page(report, folder)
     return report
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..checkpoint import load, model_folder, name_of, save_model
-from ..config import DataConfig, RunConfig, TrainConfig
+from ..config import COMMANDS, DataConfig, RunConfig, TrainConfig
 from ..engine import checkpoint_folders
 from ..engine import resume as checkpoints
 from ..engine.job import FitResult
@@ -18,6 +18,7 @@ from ..engine.run_folder import RunFolder
 from ..engine.together import from_main, of_all
 from ..errors import UsageError
 from ..report.html import Section
+from ..report.model_parts import model_sections
 from ..report.progress import say
 from ..report.run_report import write_report
 from ..zoo.base import COMPILED, ClipSpec, VideoModel
@@ -163,6 +164,7 @@ def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
             f"{path} is not the configuration of a {config['command']} run",
             "name the folder of the run to resume",
         )
+    before = _with_defaults(before)
     changed = [
         (key, was, now)
         for section, value in config.items()
@@ -175,6 +177,19 @@ def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
             f"{run.root} was started with {key}={was}, now it is {now}",
             "resume with the same configuration, or start anew in another --out",
         )
+
+
+def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """A recorded configuration with what settings are that were not there when it was written."""
+    from pydantic import ValidationError
+
+    command = config["command"]
+    given = {key: value for key, value in config.items() if key != "command"}
+    try:
+        whole = COMMANDS[command].model_validate(given).model_dump(mode="json")
+    except ValidationError:  # what has changed its meaning is told as a difference
+        return config
+    return {"command": command, **whole}
 
 
 def _differences(section: str, was: Any, now: Any) -> list[tuple[str, Any, Any]]:
@@ -226,12 +241,14 @@ def finish(
     accelerator: Any,
     health: HealthFile,
     title: str,
+    model: VideoModel,
     sections: Sequence[Section] = (),
     **more: Any,
 ) -> dict[str, Any]:
     """Write result.json and the report; return what the command prints with ``--json``.
 
-    ``sections`` are further parts of the report, ``more`` of the result.
+    ``model`` is what was trained; ``sections`` are further parts of the report, ``more`` of the
+    result.
     """
     progress = result.progress
     health.gather(accelerator, progress.bad)
@@ -246,6 +263,8 @@ def finish(
         **more,
     }
     run.write_json("result.json", out)
-    write_report(run, title=title, config=config.model_dump(mode="json"), extra=sections)
+    if run.writes:
+        parts = [*sections, *model_sections(run.model, model)]
+        write_report(run, title=title, config=config.model_dump(mode="json"), extra=parts)
     accelerator.wait_for_everyone()
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from ..checkpoint import label_kind_of, load_pair
 from ..config import FinetuneConfig
+from ..data.loading.watchdog import Quarantine
 from ..data.rows import Rows
 from ..data.sources import train_val
 from ..engine.accelerators import make_accelerator
@@ -22,8 +24,10 @@ from ..errors import UsageError
 from ..report.notes import with_messages
 from ..tasks.classify import ClassifyTask
 from ..tasks.probe import ProbeTask
+from ..zoo.base import ClipSpec
 from .batch_size import settle_batch
 from .clips import (
+    CheckedSplit,
     checked_split,
     clip_batches,
     flips,
@@ -60,102 +64,144 @@ def execute(
         raise UsageError("no training data", "pass --data DIR (a folder per class, or a list)")
     if (done := finished_result(config.out, resume)) is not None:
         return done
-    split = None if data.train is None else with_messages(lambda: _split(config))
-    what = named(data.train)
+    given = None if data.train is None else with_messages(lambda: _split(config))
     unused = frozen_tower(config.model) is not None
     accelerator = make_accelerator(config, seed=train.seed, find_unused=unused)
-    resumed = config.out if resume else None
-    clips = (
-        stand_in(config)
-        if split is None
-        else from_main(accelerator, lambda: checked_split(*split, data, what, resumed))
-    )
-    rows, val = clips.train, clips.val
-    if rows.kind == "pair" and (data.mixup or data.cutmix):
-        raise UsageError(
-            "data.mixup and data.cutmix do not mix two labels a clip", "leave them at 0"
-        )
-    classes = list(rows.classes or ())
-    model = open_model(
-        config.model, len(classes), classes, init_from=config.init_from, head=config.source
-    )
-    set_text_head(model, rows, config, accelerator, real=split is not None)
-    set_training(model, train)
-    noun_head = trained_nouns(config.model, rows)
-    spec = set_spec(model, data)
-    dataset = training_clips(rows, spec, data, seed=train.seed, flip=flips(data.flip, rows, what))
-    task: ClassifyTask | ProbeTask
-    if train.probes:
-        task = probe_task(model, rows, train)
-    else:
-        task = ClassifyTask(
-            model,
-            kind=rows.kind,
-            nouns=rows.nouns,
-            noun_head=noun_head,
-            label_smoothing=train.label_smoothing,
-            frozen_trunk=train.freeze == "trunk",
-            loss=train.loss,
-        )
-    on_device = OnDevice(
-        spec.mean,
-        spec.std,
-        mixup=data.mixup,
-        cutmix=data.cutmix,
-        num_classes=len(classes),
-        label_smoothing=train.label_smoothing,
-        seed=train.seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    quarantine = quarantine_of(rows, clips.check.known)
-    val_quarantine = quarantine_of(val or rows.of(()), clips.check.known)
+    split = _readable(config, given, accelerator, resume=resume)
+    rows = split.train
+    task = _task(config, rows, accelerator, real=given is not None)
+    spec, flip = task.model.spec, flips(data.flip, rows, named(data.train))
+    dataset = training_clips(rows, spec, data, seed=train.seed, flip=flip)
+    on_device = _on_device(config, spec, len(rows.classes or ()), accelerator)
+    quarantine = quarantine_of(rows, split.check.known)
+    val_quarantine = quarantine_of(split.val or rows.of(()), split.check.known)
     settle_batch(config, accelerator, task, dataset, on_device, quarantine, resume=resume)
-    taps = open_taps(on_device, model, dataset, config, accelerator, real=not dry_run)
+    taps = open_taps(on_device, task.model, dataset, config, accelerator, real=not dry_run)
     run = open_run(
         config, "finetune", accelerator, resume=resume, overwrite=overwrite, dry_run=dry_run
     )
-    health = HealthFile(run, [clips.check.health], [quarantine, val_quarantine], resumed=resume)
-    if data.train is not None and data.val is None and val is not None:
-        run.write_json("split.json", split_of(data.train, val))
-
-    def evaluate() -> dict[str, float]:
-        assert val is not None
-        options = {
-            "clips": config.eval.clips,
-            "crops": config.eval.crops,
-            **scoring(data, accelerator, val_quarantine),
-        }
-        if isinstance(task, ProbeTask):
-            return score_probes(task, val, spec, accelerator, **options)
-        scores = score(
-            task.classifier(), val, spec, accelerator, num_classes=len(classes), **options
-        )
-        return scores.metrics()
-
+    health = HealthFile(run, [split.check.health], [quarantine, val_quarantine], resumed=resume)
+    if data.train is not None and data.val is None and split.val is not None:
+        run.write_json("split.json", split_of(data.train, split.val))
     step = {"step": "finetune", "data": data.train, "epochs": train.epochs}
-    if isinstance(task, ProbeTask):
-        save_model = probe_saver(task, run, step)
-    else:
-        save_model = saver(model, run, step, task.card)
-
     job = Job(
         title="finetune",
         task=task,
         **clip_batches(dataset, config, accelerator, quarantine),
         on_device=taps,
-        save_model=save_model,
-        evaluate=evaluate if val is not None else None,
+        save_model=(
+            probe_saver(task, run, step)
+            if isinstance(task, ProbeTask)
+            else saver(task.model, run, step, task.card)
+        ),
+        evaluate=_judge(task, split.val, config, accelerator, val_quarantine),
         evaluate_every=config.eval.every,
         watch=WATCH[rows.kind],
     )
     if dry_run:
-        return rehearse(job, config, run, accelerator, clips=None if split is None else len(rows))
+        return rehearse(job, config, run, accelerator, clips=None if given is None else len(rows))
     with closing(taps):
         result = fit(job, train, run, accelerator, resume=resume)
     title = f"finetune {config.model}"
     more = from_main(accelerator, lambda: compared(task, run))
-    return finish(run, result, len(rows), config, accelerator, health, title, **more)
+    return finish(run, result, len(rows), config, accelerator, health, title, model, **more)
+
+
+def _readable(
+    config: FinetuneConfig,
+    given: tuple[Rows, Rows] | None,
+    accelerator: Any,
+    *,
+    resume: bool,
+) -> CheckedSplit:
+    """What can be read of the data; random clips where none is given."""
+    data = config.data
+    if given is None:
+        return stand_in(config)
+    resumed = config.out if resume else None
+    split = from_main(accelerator, lambda: checked_split(*given, data, named(data.train), resumed))
+    if split.train.kind == "pair" and (data.mixup or data.cutmix):
+        raise UsageError(
+            "data.mixup and data.cutmix do not mix two labels a clip", "leave them at 0"
+        )
+    return split
+
+
+def _task(
+    config: FinetuneConfig, rows: Rows, accelerator: Any, *, real: bool
+) -> ClassifyTask | ProbeTask:
+    """The model with a head for the labels, and what is trained of it.
+
+    Args:
+        config: of the run.
+        rows: give the classes and their kind.
+        accelerator: of the run.
+        real: whether the rows are those of real data.
+    """
+    train, classes = config.train, list(rows.classes or ())
+    model = open_model(
+        config.model, len(classes), classes, init_from=config.init_from, head=config.source
+    )
+    set_text_head(model, rows, config, accelerator, real=real)
+    set_training(model, train)
+    noun_head = trained_nouns(config.model, rows)
+    set_spec(model, config.data)
+    if train.probes:
+        return probe_task(model, rows, train)
+    return ClassifyTask(
+        model,
+        kind=rows.kind,
+        nouns=rows.nouns,
+        noun_head=noun_head,
+        label_smoothing=train.label_smoothing,
+        frozen_trunk=train.freeze == "trunk",
+        loss=train.loss,
+    )
+
+
+def _on_device(
+    config: FinetuneConfig, spec: ClipSpec, num_classes: int, accelerator: Any
+) -> OnDevice:
+    """What happens to a batch once it is there."""
+    return OnDevice(
+        spec.mean,
+        spec.std,
+        mixup=config.data.mixup,
+        cutmix=config.data.cutmix,
+        num_classes=num_classes,
+        label_smoothing=config.train.label_smoothing,
+        seed=config.train.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+
+
+def _judge(
+    task: ClassifyTask | ProbeTask,
+    val: Rows | None,
+    config: FinetuneConfig,
+    accelerator: Any,
+    quarantine: Quarantine,
+) -> Callable[[], dict[str, float]] | None:
+    """What scores the task on the validation clips; None where there are none."""
+    if val is None:
+        return None
+    options = {
+        "clips": config.eval.clips,
+        "crops": config.eval.crops,
+        **scoring(config.data, accelerator, quarantine),
+    }
+
+    def judge() -> dict[str, float]:
+        spec, num_classes = task.model.spec, len(val.classes or ())
+        if isinstance(task, ProbeTask):
+            return score_probes(task, val, spec, accelerator, **options)
+        classifier = task.classifier()
+        return score(
+            classifier, val, spec, accelerator, num_classes=num_classes, **options
+        ).metrics()
+
+    return judge
 
 
 def _split(config: FinetuneConfig) -> tuple[Rows, Rows]:

@@ -13,7 +13,7 @@ from ..data.sources.classes import read_class_names
 from ..errors import DataError, UsageError, VidinitError, suggest
 from ..report.progress import say
 from ..text.names import match
-from ..text.towers import is_image_tower, quick_name
+from ..text.towers import activation_note, is_image_tower, quick_name
 from .clips import named
 from .text_head import class_embeddings, own_tower
 
@@ -92,9 +92,8 @@ def _opened(ref: str) -> VideoModel | None:
         return None
     model = load(ref)
     for source in (str(step.get("source")) for step in model.lineage):
-        if quick_name(source) != source:
-            say(f"note: {ref} was made from {source}, which computes with another activation")
-            say(f"      than its weights were trained with; {quick_name(source)} is right")
+        if note := activation_note(source):
+            say(f"note: {ref}: {note}")
     return model
 
 

@@ -137,6 +137,18 @@ def quick_name(image_tower: str) -> str:
     return f"{arch.replace('_clip_', '_clip_quickgelu_')}.{tag}"
 
 
+def activation_note(source: str) -> str:
+    """What is to be said of a tower whose weights were trained with another activation; or nothing.
+
+    timm has some of OpenAI's towers twice, with GELU and with the QuickGELU they were trained with.
+    """
+    right = quick_name(source)
+    if right == source:
+        return ""
+    other = "computes with another activation than its weights were trained with"
+    return f"{source} {other}: {right} is right"
+
+
 def find_tower(name: str) -> TextTower:
     """The text tower behind a name.
 

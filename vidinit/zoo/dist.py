@@ -43,10 +43,13 @@ class TextHead(nn.Module):
         self.register_buffer("logit_scale", torch.tensor(float(logit_scale)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, J) to logits (B, K), within plus and minus the scale."""
+        """(B, J) to logits (B, K), within plus and minus the scale; in float32 at least."""
         embeddings, scale = self.embeddings, self.logit_scale
         assert isinstance(embeddings, Tensor) and isinstance(scale, Tensor)
-        return scale * F.normalize(x, dim=-1) @ embeddings.to(x.dtype).mT
+        # In half precision, steps near a logit of 25 are an eighth.
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
+            return scale * F.normalize(x, dim=-1) @ embeddings.to(x.dtype).mT
 
 
 class Pooling(NamedTuple):
