@@ -9,6 +9,8 @@ import typer
 
 from . import options as opt
 
+REPORT = "Report"
+
 
 def distill(
     overrides: opt.Overrides = None,
@@ -70,6 +72,26 @@ def distill(
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train nothing: show what this distilled run has learned, as report.html.",
+            rich_help_panel=REPORT,
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Labelled videos, for features by class and gains.", rich_help_panel=REPORT
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="[NAME=]FOLDER of another start, or a zoo name; may be repeated.",
+            rich_help_panel=REPORT,
+        ),
+    ] = None,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
@@ -81,9 +103,16 @@ def distill(
         vidinit distill --teacher resnet50=r50.pth --videos list.txt --picks random:2
         vidinit distill --teacher imagenet --teacher dinov2,weight=0.5 --videos ./raw \
             --cache teachers distill.view=frame
+        vidinit distill --report runs/distilled --data videos/ --against runs/start
     """
     given = opt.passed_on(locals(), "overrides")
     import vidinit
 
     result = vidinit.distill(overrides=overrides or (), **given)
-    opt.print_training(result, as_json=json, dry_run=dry_run)
+    if report is None or json:
+        opt.print_training(result, as_json=json, dry_run=dry_run)
+        return
+    from vidinit.report.distinit import lines_of
+
+    for line in lines_of(result):
+        typer.echo(line)

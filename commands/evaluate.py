@@ -11,7 +11,7 @@ from vidinit.processes import is_main_process
 
 from . import options as opt
 
-TEXT = "Zero-shot"
+TEXT, MORE = "Zero-shot", "More than one figure"
 
 # What is printed beside top-1, where the kind of the labels has it.
 SHOWN = (
@@ -24,7 +24,10 @@ SHOWN = (
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder, run folder or zoo name.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Model folder, run folder or zoo name; none with --predictions."),
+    ] = None,
     overrides: opt.Overrides = None,
     data: Annotated[
         list[Path] | None,
@@ -45,6 +48,38 @@ def evaluate(
     ] = None,
     crops: Annotated[
         int | None, typer.Option(help="Crops a clip, 1 or 3.", rich_help_panel=opt.INPUT)
+    ] = None,
+    average: Annotated[
+        str | None,
+        typer.Option(
+            help="Over the views: softmax (probabilities, default) or logits.",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Score by fewer views, too.", rich_help_panel=MORE),
+    ] = False,
+    temporal_test: Annotated[
+        str | None,
+        typer.Option(
+            help="Score changed clips, too: reverse, shuffle, freeze, apart by commas.",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="An evaluation's folder or predictions.npz: score it again without the model.",
+            rich_help_panel=MORE,
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="An evaluation's folder or predictions.npz to compare with, video by video.",
+            rich_help_panel=MORE,
+        ),
     ] = None,
     head: Annotated[
         str | None,
@@ -111,15 +146,19 @@ def evaluate(
 
     Examples:
         vidinit eval runs/finetune-mine-1 --data videos/
-        vidinit eval runs/finetune-mine-1 --data videos/ --multi-view --json
+        vidinit eval runs/finetune-mine-1 --data videos/ --multi-view --curve --json
+        vidinit eval runs/finetune-mine-1 --data videos/ --temporal-test reverse,shuffle,freeze
+        vidinit eval runs/finetune-mine-2 --data videos/ --against runs/eval-finetune-mine-1-1
+        vidinit eval --predictions runs/eval-finetune-mine-1-1 --average logits
         vidinit eval runs/cotrain-r3d50-1 --val ssv2.txt --head ssv2
         vidinit eval runs/cotrain-r3d50-1 --all-sources
         vidinit eval runs/dist --val ucf101/ --zero-shot --classes ucf101.txt --ensemble 0.5
     """
-    given = opt.passed_on(locals(), "overrides")
+    given = opt.passed_on(locals(), "model", "overrides")
     import vidinit
 
-    result = vidinit.evaluate(overrides=overrides or (), **given)
+    name, words = opt.split_model(model, overrides)
+    result = vidinit.evaluate(name, overrides=words, **given)
     if json:
         opt.print_json(result)
     elif is_main_process():
@@ -136,8 +175,33 @@ def _tell(result: dict[str, Any]) -> None:
         + "   ".join(f"{name} {result[key]:.3f}" for key, name in SHOWN if key in result)
     )
     missing = f", {len(result['missing'])} missing" if result["missing"] else ""
+    what = "logits" if result["average"] == "logits" else "probabilities"
     typer.echo(
-        f"{result['videos']} videos, {result['clips']} clips x {result['crops']} crops each, "
-        f"probabilities averaged{missing}"
+        f"{result['videos']} videos of {result['expected']}, {result['clips']} clips x "
+        f"{result['crops']} crops each, {what} averaged{missing}"
     )
+    for point in result.get("curve", ()):
+        typer.echo(f"  {point['clips']} x {point['crops']}: top-1 {point['top1']:.3f}")
+    for test, values in result.get("temporal", {}).items():
+        typer.echo(
+            f"  {test}: top-1 {values['top1']:.3f} ({values['change']['top1']:+.3f}, "
+            f"p = {values['p_value']:.2g})"
+        )
+    if "against" in result:
+        _compare(result["against"])
     typer.echo(f"report: {result['out']}/report.html")
+
+
+def _compare(other: dict[str, Any]) -> None:
+    counts = other["mcnemar"]
+    for name, metric in other["metrics"].items():
+        if name not in ("map", "top1", "mean_class_accuracy"):
+            continue
+        ends = metric["interval"]
+        spread = f" (95 %: {ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
+        typer.echo(f"  {name} {metric['gain']:+.3f}{spread} against {metric['there']:.3f}")
+    typer.echo(
+        f"against {other['model']} on {other['videos']} videos of both: {counts['here']} right "
+        f"only here, {counts['there']} only there, p = {counts['p_value']:.2g} (McNemar); not in "
+        f"both: {other['only_here']} here, {other['only_there']} there"
+    )

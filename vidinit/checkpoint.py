@@ -30,7 +30,7 @@ FORMAT = 1
 OURS = {
     *(WEIGHTS, CARD, "config.yaml", "metrics.jsonl", "data_health.json", "split.json"),
     *("checkpoints", "model", "report.html", "result.json", "predictions.csv", "profile.json"),
-    "first_pass.npz",
+    *("first_pass.npz", "predictions.npz", "analysis.json"),
     "timelines",  # of predict
     "profile.html",
     "sources",  # of an evaluation of all sources

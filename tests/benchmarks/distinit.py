@@ -90,13 +90,11 @@ class Size:
     Attributes:
         train, test: clips of each labelled set.
         unlabelled: clips, each seen once in distillation; a multiple of ``train``.
-        classes: of the appearance set.
     """
 
     train: int
     test: int
     unlabelled: int
-    classes: int
 
     def clips(self, arm: Arm) -> int:
         """That pass through training steps."""
@@ -104,16 +102,14 @@ class Size:
         return len(SETS) * self.train + more
 
 
-FULL = Size(train=480, test=160, unlabelled=480, classes=6)
-QUICK = Size(train=16, test=8, unlabelled=16, classes=2)
+FULL = Size(train=320, test=120, unlabelled=320)
+QUICK = Size(train=24, test=12, unlabelled=24)
 
 
 def make_sets(root: Path, seed: int, size: Size) -> None:
     """Render everything that one seed's arms see."""
     rendered.motion_set(root / "motion", train=size.train, test=size.test, seed=seed)
-    rendered.appearance_set(
-        root / "appearance", classes=size.classes, train=size.train, test=size.test, seed=seed
-    )
+    rendered.appearance_set(root / "appearance", train=size.train, test=size.test, seed=seed)
     rendered.unlabelled_set(root / "unlabelled", clips=size.unlabelled, seed=seed)
 
 
@@ -143,9 +139,9 @@ def _distilled(arm: Arm, start: str | Path, videos: Path, out: Path, seed: int) 
     return out
 
 
-def print_tables(found: dict[str, dict[str, Mean]], size: Size) -> None:
+def print_tables(found: dict[str, dict[str, Mean]]) -> None:
     """Arms, and differences between them."""
-    chance = (1 / len(rendered.MOTIONS), 1 / size.classes)
+    chance = (1 / len(rendered.MOTIONS), 1 / len(rendered.THINGS))
     print(f"\n| arm | motion (chance {chance[0]:.0%}) | appearance (chance {chance[1]:.0%}) |")
     print("|---|---:|---:|")
     for name, means in found.items():
@@ -193,7 +189,7 @@ def main() -> None:
     options = parser.parse_args()
     size, seeds = (QUICK, 1) if options.quick else (FULL, options.seeds)
     with tempfile.TemporaryDirectory() as folder, own_cache(Path(folder)):
-        print_tables(measure(seeds, options.processes, size, Path(folder)), size)
+        print_tables(measure(seeds, options.processes, size, Path(folder)))
 
 
 if __name__ == "__main__":

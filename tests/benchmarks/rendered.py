@@ -1,20 +1,19 @@
-"""Labelled clips and stills rendered offline: shapes on a ground that slides past the camera.
+"""Labelled clips and stills rendered offline: things on a ground that slides past the camera.
 
-The shapes are the thousand random objects that pybullet ships (`pip install pybullet`, wheels for
-Python 3.10 and 3.11; all on the CPU, no display). In a *motion* set the class is where all of
-it slides, and the shapes are any: single frames say nothing, as the middle frame is drawn before
-the class is looked at. In an *appearance* set the class is which shape it is, and it slides
-anywhere. Shapes of motion test clips are in no training clip; ground,
-colors, angles, sizes and places are new in each clip of all sets.
+All is rendered by pybullet on the CPU, without a display, from models that it ships (`pip install
+pybullet`, wheels for Python 3.10 and 3.11). In a *motion* set the class is where everything slides,
+and the things are any of a thousand random shapes: single frames say nothing, as the middle frame
+is drawn before the class is looked at. Shapes of test clips are in no training clip. In an
+*appearance* set the class is which thing lies in the middle, and all slides anywhere; the stills
+of an *image* set show other things. Ground, tints, angles, sizes and places are new in each clip.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,26 @@ from PIL import Image
 from vidinit.demo.footage import write_clip
 
 MOTIONS = ("left", "right", "up", "down")
+THINGS = {
+    "duck": "duck_vhacd.urdf",
+    "football": "soccerball.urdf",
+    "mug": "objects/mug.urdf",
+    "racing car": "racecar/racecar.urdf",
+    "table": "table/table.urdf",
+    "teddy": "teddy_vhacd.urdf",
+}
+OTHER_THINGS = {
+    "bicycle": "bicycle/bike.urdf",
+    "brick": "lego/lego.urdf",
+    "robot on legs": "quadruped/minitaur.urdf",
+    "robot on rollers": "r2d2.urdf",
+    "robot on wheels": "husky/husky.urdf",
+    "tray": "tray/traybox.urdf",
+}
 FRAMES, SIDE = 10, 64
 SHAPES, TRAIN_SHAPES = 1000, 800
-WIDTH = 1.0  # of the picture, in the scene's unit; shapes lie in its plane, seen from above
-SIZE = (0.3, 0.45)  # of a shape
+WIDTH = 1.0  # of the picture, in the scene's unit; things lie in its plane, seen from above
+SIZE = (0.3, 0.5)  # of a thing
 PACE = (0.04, 0.08)  # of what slides, in a frame
 PATCHES, GRAYS = 5, (80, 176)  # of the ground: colors across the picture, and their range
 NOISE = 6.0  # standard deviation of the grain, in gray levels
@@ -46,35 +61,35 @@ class Scene:
     """A camera above a plane in which shapes lie."""
 
     def __init__(self) -> None:
-        with contextlib.redirect_stderr(io.StringIO()):  # it says when it was built
-            import pybullet
-            import pybullet_data
+        import pybullet
+        import pybullet_data
+
         self.bullet = pybullet
-        self.root = Path(pybullet_data.getDataPath()) / "random_urdfs"
+        self.root = Path(pybullet_data.getDataPath())
         self.world = pybullet.connect(pybullet.DIRECT)
         self.view = pybullet.computeViewMatrix((0, 0, 3), (0, 0, 0), (0, 1, 0))
         field = 2 * np.degrees(np.arctan(0.5 * WIDTH / 3))
         self.lens = pybullet.computeProjectionMatrixFOV(field, 1.0, 0.5, 6.0)
-        self.extents: dict[int, float] = {}
+        self.extents: dict[str, float] = {}
 
     def close(self) -> None:
         """Free the simulator."""
         self.bullet.disconnect(self.world)
 
-    def clip(self, shapes: Sequence[int], rng: Rng, *, motion: str = "", frames: int = 1) -> Uint8:
-        """Frames (T, SIDE, SIDE, 3) of shapes on a ground, all sliding past the camera together.
+    def clip(self, files: Sequence[str], rng: Rng, *, motion: str = "", frames: int = 1) -> Uint8:
+        """Frames (T, SIDE, SIDE, 3) of things on a ground, all sliding past the camera together.
 
         Args:
-            shapes: which of the objects; the first is nearest to the middle.
+            files: of the things; the first is nearest to the middle.
             rng: all randomness comes from here.
             motion: one of `MOTIONS`; empty for any direction.
             frames: how many.
         """
         bodies = []
-        for number, shape in enumerate(shapes):
+        for number, file in enumerate(files):
             at = rng.uniform(-0.15, 0.15, 2) if not number else _aside(rng)
-            bodies.append((self._load(shape, rng), at, self._turned(rng)))
-        light = rng.normal(size=3) * (1, 1, 0) + (0, 0, 1.5)
+            bodies.append((*self._placed(file, rng), at))
+        light, tint = rng.normal(size=3) * (1, 1, 0) + (0, 0, 1.5), rng.uniform(0.4, 1.0, 3)
         angle, pace = rng.uniform(0, 2 * np.pi), rng.uniform(*PACE)
         ground = Image.fromarray(rng.integers(*GRAYS, (*2 * [3 * PATCHES], 3), dtype=np.uint8))
         grain = rng.normal(0, NOISE, (frames, SIDE, SIDE, 3))
@@ -85,45 +100,55 @@ class Scene:
         out = []
         for t in range(frames):
             moved = pace * (t - frames // 2) * np.array(step)
-            for body, at, turned in bodies:
-                x, y = at + moved
-                self.bullet.resetBasePositionAndOrientation(body, (x, y, 0), turned)
-            out.append(self._picture(light, _window(ground, moved)))
-        for body, _, _ in bodies:
+            for body, middle, turned, at in bodies:
+                place = (*(at + moved - middle[:2]), -middle[2])
+                self.bullet.resetBasePositionAndOrientation(body, place, turned)
+            out.append(self._picture(light, tint, _window(ground, moved)))
+        for body, *_ in bodies:
             self.bullet.removeBody(body)
         return np.clip(np.stack(out) + grain, 0, 255).astype(np.uint8)
 
-    def _load(self, shape: int, rng: Rng) -> int:
-        """A shape of a random size and color."""
-        file = str(self.root / f"{shape:03d}" / f"{shape:03d}.urdf")
-        if shape not in self.extents:
-            body = self.bullet.loadURDF(file)
-            low, high = self.bullet.getAABB(body)
-            self.extents[shape] = float(max(np.subtract(high, low)))
+    def _placed(self, file: str, rng: Rng) -> tuple[int, NDArray[Any], Any]:
+        """A thing of a random size, turned at random: it, its middle, and the quaternion."""
+        path = str(self.root / file)
+        if file not in self.extents:
+            body = self.bullet.loadURDF(path)
+            low, high = self._box(body)
+            self.extents[file] = float(max(high - low))
             self.bullet.removeBody(body)
-        scale = rng.uniform(*SIZE) / self.extents[shape]
-        body = self.bullet.loadURDF(file, globalScaling=scale)
-        self.bullet.changeVisualShape(body, -1, rgbaColor=(*rng.uniform(0.1, 1.0, 3), 1.0))
-        return int(body)
+        scale = rng.uniform(*SIZE) / self.extents[file]
+        body = self.bullet.loadURDF(path, globalScaling=scale)
+        if file.startswith("random_urdfs"):  # they are white
+            self.bullet.changeVisualShape(body, -1, rgbaColor=(*rng.uniform(0.2, 1.0, 3), 1.0))
+        # Turned about its upright axis, then tilted so that the camera sees its side from above.
+        upright = self.bullet.getQuaternionFromEuler((0, 0, rng.uniform(0, 2 * np.pi)))
+        tilted = self.bullet.getQuaternionFromEuler((rng.uniform(-1.2, -0.6), 0, 0))
+        _, turned = self.bullet.multiplyTransforms((0, 0, 0), tilted, (0, 0, 0), upright)
+        self.bullet.resetBasePositionAndOrientation(body, (0, 0, 0), turned)
+        low, high = self._box(body)
+        return body, (low + high) / 2, turned
 
-    def _turned(self, rng: Rng) -> Any:
-        """A quaternion: any angle in the picture, a little tilt out of it."""
-        tilt = rng.uniform(-0.4, 0.4, 2)
-        return self.bullet.getQuaternionFromEuler((*tilt, rng.uniform(0, 2 * np.pi)))
+    def _box(self, body: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Lowest and highest corner of a thing with all its parts."""
+        parts = range(-1, self.bullet.getNumJoints(body))
+        boxes = np.array([self.bullet.getAABB(body, part) for part in parts])
+        return boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
 
-    def _picture(self, light: NDArray[Any], ground: NDArray[Any]) -> NDArray[Any]:
+    def _picture(
+        self, light: NDArray[Any], tint: NDArray[Any], ground: NDArray[Any]
+    ) -> NDArray[Any]:
         """One frame (SIDE, SIDE, 3), 0 to 255."""
         found = self.bullet.getCameraImage(
             SIDE, SIDE, self.view, self.lens, lightDirection=light.tolist(), shadow=0,
             renderer=self.bullet.ER_TINY_RENDERER,
         )  # fmt: skip
-        pixels = np.reshape(found[2], (SIDE, SIDE, 4))[..., :3].astype(np.float64)
+        pixels = np.reshape(found[2], (SIDE, SIDE, 4))[..., :3] * tint
         nothing = np.reshape(found[4], (SIDE, SIDE, 1)) < 0
         return np.where(nothing, ground, pixels)
 
 
 def _aside(rng: Rng) -> NDArray[Any]:
-    """A place beside the shape in the middle, in view or about to be."""
+    """A place beside what lies in the middle, in view or about to be."""
     while True:
         at = rng.uniform(-0.8, 0.8, 2)
         if np.abs(at).max() > 0.45:
@@ -147,46 +172,50 @@ def motion_set(root: Path, *, train: int, test: int, seed: int) -> Path:
         ):
             for i in range(count):
                 name, rng = MOTIONS[i % len(MOTIONS)], _rng(seed, f"motion {part}", i)
-                some = rng.choice(shapes, 4, replace=False).tolist()
-                clip = scene.clip(some, rng, motion=name, frames=FRAMES)
+                clip = scene.clip(_some(shapes, rng), rng, motion=name, frames=FRAMES)
                 _write(root / part / name / f"{i:05d}.mp4", clip)
     return root
 
 
-def appearance_set(root: Path, *, classes: int, train: int, test: int, seed: int) -> Path:
-    """``root``/train and /val with a folder of mp4 files per shape; ``root``."""
-    return _shapes(root, "appearance", classes, train, test, seed, FRAMES)
+def appearance_set(root: Path, *, train: int, test: int, seed: int) -> Path:
+    """``root``/train and /val with a folder of mp4 files for each of `THINGS`; ``root``."""
+    return _things(root, THINGS, train, test, seed, FRAMES)
 
 
-def image_set(root: Path, *, classes: int, train: int, test: int, seed: int) -> Path:
-    """``root``/train and /val with a folder of png files per shape; ``root``."""
-    return _shapes(root, "images", classes, train, test, seed, 1)
+def image_set(root: Path, *, train: int, test: int, seed: int) -> Path:
+    """``root``/train and /val with a folder of png files for each of `OTHER_THINGS`; ``root``."""
+    return _things(root, OTHER_THINGS, train, test, seed, 1)
 
 
 def unlabelled_set(root: Path, *, clips: int, seed: int) -> Path:
-    """mp4 files of any shapes that slide anywhere; ``root``."""
+    """mp4 files of which half show random shapes and half `THINGS`, sliding anywhere; ``root``."""
+    things = list(THINGS.values())
     with _scene() as scene:
         for i in range(clips):
             rng = _rng(seed, "unlabelled", i)
-            some = rng.choice(TRAIN_SHAPES, 4, replace=False).tolist()
-            _write(root / f"{i:05d}.mp4", scene.clip(some, rng, frames=FRAMES))
+            files = [str(rng.choice(things))] if i % 2 else _some(range(TRAIN_SHAPES), rng)
+            _write(root / f"{i:05d}.mp4", scene.clip(files, rng, frames=FRAMES))
     return root
 
 
-def _shapes(
-    root: Path, kind: str, classes: int, train: int, test: int, seed: int, frames: int
+def _things(
+    root: Path, things: Mapping[str, str], train: int, test: int, seed: int, frames: int
 ) -> Path:
-    """A set of which the class is the shape; sets of one seed and another kind have others."""
-    order = _rng(seed, "shapes", 0).permutation(TRAIN_SHAPES).tolist()
-    mine = order[:classes] if kind == "appearance" else order[-classes:]
+    """A set of which the class is the thing."""
+    names, suffix = list(things), "png" if frames == 1 else "mp4"
     with _scene() as scene:
         for part, count in (("train", train), ("val", test)):
             for i in range(count):
-                shape, rng = mine[i % classes], _rng(seed, f"{kind} {part}", i)
-                clip = scene.clip([shape], rng, frames=frames)
-                suffix = "png" if frames == 1 else "mp4"
-                _write(root / part / f"shape{shape:03d}" / f"{i:05d}.{suffix}", clip)
+                name, rng = names[i % len(names)], _rng(seed, f"{names[0]} {part}", i)
+                clip = scene.clip([things[name]], rng, frames=frames)
+                _write(root / part / name / f"{i:05d}.{suffix}", clip)
     return root
+
+
+def _some(shapes: Sequence[int], rng: Rng) -> list[str]:
+    """Files of four of the random shapes."""
+    picked = rng.choice(shapes, 4, replace=False).tolist()
+    return [f"random_urdfs/{shape:03d}/{shape:03d}.urdf" for shape in picked]
 
 
 def _write(path: Path, clip: Uint8) -> None:

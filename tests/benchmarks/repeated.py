@@ -67,15 +67,15 @@ class Mean:
 
 
 def seconds_per_clip() -> float:
-    """Of a training step of the student on this machine as it is now, on one thread."""
+    """Of a training step of the student on one thread of this machine, were it idle."""
     torch.set_num_threads(1)
     model = vidinit.create_model(STUDENT, num_classes=10).train()
     clip, label = torch.randn(BATCH, 3, FRAMES, SIDE, SIDE), torch.zeros(BATCH, dtype=torch.long)
     times = []
     for _ in range(4):
-        began = time.perf_counter()
+        began = time.process_time()
         F.cross_entropy(model(clip), label).backward()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return statistics.median(times[1:]) / BATCH
 
 
@@ -91,7 +91,8 @@ def say_plan(*, runs: int, trained: int, rendered: int, processes: int) -> None:
     seconds = trained * seconds_per_clip() * BESIDES + rendered * RENDER_SECONDS
     print(
         f"plan: {rendered} clips rendered, {runs} trainings on {trained} clips in all, "
-        f"{processes} processes of one thread: about {seconds / processes / 60:.0f} minutes\n",
+        f"{processes} processes of one thread: about {seconds / processes / 60:.0f} minutes "
+        "if nothing else runs\n",
         flush=True,
     )
 

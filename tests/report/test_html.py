@@ -1,43 +1,13 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
+from report.browsing import Reader
 
-from vidinit.report.html import Section, page, table
+from vidinit.report.html import Section, details, figure, page, table
 
-VOID = {"meta", "img", "br", "link"}
 NASTY = "<script>alert('x')</script> & \"more\""
-
-
-class Reader(HTMLParser):
-    """Checks that tags are closed in order; keeps tags with attributes, and texts by tag."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, list[str]] = {}
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-            self.texts.setdefault(tag, []).append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.texts[self.open[-1]][-1] += data
 
 
 def test_page_is_one_well_formed_file() -> None:
@@ -75,6 +45,27 @@ def test_table_formats_numbers_and_marks_a_row() -> None:
     assert [row.get("class") for row in rows] == [None, None, "highlight", None]
     heads = [attrs for tag, attrs in read.tags if tag == "th"]
     assert [head.get("class") for head in heads] == [None, "number"]
+
+
+def test_columns_with_words_stand_to_the_left_and_paths_may_be_broken() -> None:
+    text = table(["", ""], [["a", 1], ["b", "a/path/of/more/than/a/few/letters.mp4"]])
+    cells = [attrs.get("class") for tag, attrs in Reader(text).tags if tag == "td"]
+    assert cells == [None, None, None, "long"]
+
+
+def test_details_and_figures_escape_their_words() -> None:
+    read = Reader(details(NASTY, "<b>in</b>") + figure("<i>p</i>", f"{NASTY}\nbelow"))
+    assert read.texts["summary"] == [NASTY] and read.texts["b"] == ["in"]
+    assert read.texts["figcaption"] == [f"{NASTY}below"] and ("br", {}) in read.tags
+
+
+def test_many_parts_get_a_list_of_links() -> None:
+    parts = [Section(f"Part {i}", "<p>x</p>") for i in range(5)]
+    read = Reader(page("p", parts))
+    links = [attrs["href"] for tag, attrs in read.tags if tag == "a"]
+    assert [f"#{attrs['id']}" for tag, attrs in read.tags if tag == "section"] == links
+    assert read.texts["a"] == [f"Part {i}" for i in range(5)]
+    assert "nav" not in Reader(page("p", parts[:4])).texts
 
 
 def test_table_without_headers_has_no_head() -> None:

@@ -16,13 +16,17 @@ from vidinit.report import plots
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
 NAMES = ["walk", '$run$ <b> & "jump"', "跳"]
+BINS = [
+    {"low": 0.0, "high": 0.5, "videos": 0, "confidence": None, "accuracy": None},
+    {"low": 0.5, "high": 1.0, "videos": 4, "confidence": 0.8, "accuracy": 0.25},
+]
 MATRIX = np.array([[7, 3, 0], [0, 5, 0], [0, 0, 0]])
 
 
 def parse(svg: str) -> ET.Element:
-    root = ET.fromstring(svg)
-    assert root.tag == f"{SVG}svg"
-    return root
+    box = ET.fromstring(svg)
+    assert box.attrib == {"class": "wide"} and [child.tag for child in box] == [f"{SVG}svg"]
+    return box[0]
 
 
 def texts(svg: str) -> list[str]:
@@ -35,6 +39,7 @@ def all_plots() -> list[str]:
         plots.curves({"a": [(0, 1.0), (1, 0.5)]}, xlabel="step", ylabel="loss"),
         plots.confusion(MATRIX, NAMES),
         plots.bars({"x": 0.4}, xlabel="accuracy", intervals={"x": (0.2, 0.6)}, chance=0.1),
+        plots.reliability(BINS),
     ]
 
 
@@ -63,7 +68,7 @@ def test_text_takes_the_color_of_the_page() -> None:
     for svg in all_plots():
         assert "currentColor" in svg and plots._INK not in svg
     # Only the numbers inside the opaque cells of a confusion matrix have colors of their own.
-    for svg in (all_plots()[0], all_plots()[3]):
+    for svg in (all_plots()[0], *all_plots()[3:]):
         assert "#000000" not in svg and "#ffffff" not in svg
 
 
@@ -133,20 +138,12 @@ def test_bars_show_values_names_and_chance() -> None:
             plots.bars(values, xlabel="accuracy")
 
 
-def test_film_strip_holds_the_frames_in_order() -> None:
-    frames = np.zeros((3, 40, 60, 3), dtype=np.uint8)
-    frames[0, ..., 0] = frames[1, ..., 1] = frames[2, ..., 2] = 255
-    tag = ET.fromstring(plots.film_strip(frames, height=20).replace(">", "/>"))
-    assert (tag.attrib["width"], tag.attrib["height"]) == ("90", "20")
-    head, _, data = tag.attrib["src"].partition(",")
-    assert head == "data:image/jpeg;base64"
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-    assert pixels.shape == (20, 90, 3)
-    assert [int(pixels[10, x].argmax()) for x in (15, 45, 75)] == [0, 1, 2]
-    with pytest.raises(ValueError, match="uint8"):
-        plots.film_strip(frames.astype(np.float32))
-    with pytest.raises(ValueError, match="uint8"):
-        plots.film_strip(frames[0])
+def test_reliability_tells_what_it_shows() -> None:
+    svg = plots.reliability(BINS)
+    assert {"confidence", "share that is right", "videos"} <= set(texts(svg))
+    assert parse(svg).attrib["aria-label"].endswith(": 0.5 to 1: 0.25 of 4")
+    with pytest.raises(ValueError, match="a bin with a video"):
+        plots.reliability(BINS[:1])
 
 
 def test_importing_the_report_does_not_import_matplotlib() -> None:

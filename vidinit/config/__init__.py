@@ -16,7 +16,7 @@ from .commands import (
 from .cotrain import CotrainSection, SourceConfig
 from .data import DataConfig
 from .distill import DistillSection
-from .scoring import EvalConfig, TextSection
+from .scoring import EvalConfig, EvaluateSection, TextSection
 from .section import Section
 from .train import TrainConfig
 
@@ -29,6 +29,7 @@ __all__ = [
     "DistillSection",
     "EvalConfig",
     "EvaluateConfig",
+    "EvaluateSection",
     "FinetuneConfig",
     "RunConfig",
     "Section",

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from .cotrain import CotrainSection, SourceConfig
 from .data import DataConfig
 from .distill import DistillSection
-from .scoring import EvalConfig, TextSection
+from .scoring import EvalConfig, EvaluateSection, TextSection
 from .section import Section
 from .train import TrainConfig
 
@@ -49,7 +49,11 @@ class EvaluateConfig(RunConfig):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     """Of the forward pass; fp32 by default, so that scores are the same on all devices."""
-    eval: EvalConfig = Field(default_factory=EvalConfig)
+    eval: EvaluateSection = Field(default_factory=EvaluateSection)
+    predictions: str | None = None
+    """Saved predictions, or the folder of an evaluation: scored again, and no model runs."""
+    against: str | None = None
+    """Saved predictions, or the folder of an evaluation, to compare with, video by video."""
     head: str | None = None
     """Which head of a co-trained model; default: the primary source's."""
     zero_shot: bool = False
@@ -60,7 +64,7 @@ class EvaluateConfig(RunConfig):
     """Of zero_shot with DiST: share of the image tower in the logits; the paper's code has 0.5."""
     text: TextSection = Field(default_factory=TextSection)
     seed: int = Field(0, ge=0)
-    """Of the random weights of a zoo name."""
+    """Of the random weights of a zoo name, of shuffled frames, and of the bootstrap."""
 
 
 class FinetuneConfig(TrainRunConfig):

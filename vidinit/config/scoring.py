@@ -15,9 +15,26 @@ class EvalConfig(Section):
     every: int = Field(1, ge=0)
     """Epochs between two evaluations while training; 0 for none."""
     clips: int = Field(1, ge=1)
-    """Clips spread over a video; their softmax outputs are averaged."""
+    """Clips spread over a video."""
     crops: Literal[1, 3] = 1
     """Crops of each clip: the center, or left, center and right."""
+    average: Literal["softmax", "logits"] = "softmax"
+    """Over the views of a video: their probabilities, or their logits before the softmax."""
+
+
+class EvaluateSection(EvalConfig):
+    """How `vidinit eval` scores, beside what evaluations while training have."""
+
+    curve: bool = False
+    """Also score by fewer views, from 1 clip x 1 crop on; all come from one pass."""
+    tests: list[Literal["reverse", "shuffle", "freeze"]] = Field(default_factory=list)
+    """Also score clips whose frames are reversed, shuffled, or one frame repeated."""
+    scores: Literal["float32", "float16"] = "float32"
+    """Type of the logits in predictions.npz; all figures are those of what is in the file."""
+    resamples: int = Field(1000, ge=0)
+    """Of the videos, for the bootstrap's intervals; 0 for none."""
+    bins: int = Field(15, ge=1)
+    """Of the confidences, for the calibration error."""
 
 
 class TextSection(Section):

@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import UsageError
-from ..zoo.build import check_options, create_model, maker_of
+from ..zoo.build import check_backbone, check_options, create_model, maker_of
 from ..zoo.hub import is_hub
 from ..zoo.names import Entry, find_target, parse_plan
 from ..zoo.torchvision_models import GOOGLENET, is_torchvision
@@ -63,8 +63,14 @@ def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[st
         UsageError: unknown options, with a suggestion, wrong values, and an unknown target.
     """
     told = not (is_file(source) or is_hub(source) or is_torchvision(source))
-    parsed = parse_plan(to)
-    archs = [source.split(".")[0]] if told else [parsed[1] if parsed else "", GOOGLENET]
+    backbone = (parse_plan(to) or ("", ""))[1]
+    if told:
+        archs = [source.split(".")[0]]
+    elif backbone:
+        check_backbone(to, backbone)
+        archs = [backbone]
+    else:
+        archs = ["", GOOGLENET]
     problems = []
     for arch in archs:
         name, entry = find_target(to, arch)

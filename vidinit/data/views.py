@@ -15,7 +15,7 @@ from ..errors import UsageError
 
 # Uses of randomness that must not share a stream.
 CLIP, ORDER, SUBSTITUTE, SPLIT, MIX = range(5)
-SCHEDULE, SHOTS = 101, 102
+SCHEDULE, SHOTS, SHUFFLE, BOOTSTRAP = 101, 102, 103, 104
 
 
 def rng(seed: int, epoch: int, index: int, *, stream: int = CLIP) -> np.random.Generator:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..data.readers import open_video
 from ..engine.run_folder import RunFolder
-from ..engine.scoring import confusion_of
-from ..report import plots
+from ..engine.scores import confusion_of
+from ..report import pictures, plots
 from ..report.html import Section, page, table
 from .footage import CLASSES
 
@@ -97,5 +97,7 @@ def clip_pictures(folder: Path) -> str:
         first = sorted((folder / name).glob("*.mp4"))[0]
         reader = open_video(first)
         frames = reader.get(np.arange(reader.num_frames))
-        rows.append(f"<figure><figcaption>{name}</figcaption>{plots.film_strip(frames)}</figure>")
+        rows.append(
+            f"<figure><figcaption>{name}</figcaption>{pictures.film_strip(frames)}</figure>"
+        )
     return "\n".join(rows)

@@ -23,12 +23,12 @@ def single_label(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """
     if not len(labels):
         return {"top1": 0.0, "top5": 0.0, "mean_class_accuracy": 0.0}
-    ranks = _ranks(scores)
-    hit = ranks[:, 0] == labels
+    order = ranks(scores)
+    hit = order[:, 0] == labels
     per_class = [float(hit[labels == c].mean()) for c in np.unique(labels)]
     return {
         "top1": float(hit.mean()),
-        "top5": float((ranks[:, :5] == labels[:, None]).any(axis=1).mean()),
+        "top5": float((order[:, :5] == labels[:, None]).any(axis=1).mean()),
         "mean_class_accuracy": float(np.mean(per_class)),
     }
 
@@ -48,7 +48,7 @@ def multi_label(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         return {"map": 0.0, "top1": 0.0, "top5": 0.0}
     precisions = [average_precision(scores[:, c], labels[:, c]) for c in occurring]
     labelled = labels.any(axis=1)
-    hits = np.take_along_axis(labels[labelled], _ranks(scores[labelled])[:, :5], axis=1)
+    hits = np.take_along_axis(labels[labelled], ranks(scores[labelled])[:, :5], axis=1)
     return {
         "map": float(np.mean(precisions)),
         "top1": float(hits[:, 0].mean()),
@@ -90,12 +90,7 @@ def pair_label(verbs: np.ndarray, nouns: np.ndarray, labels: np.ndarray) -> dict
     if not len(labels):
         hits = {name: np.zeros((1, 5), dtype=bool) for name in names}
     else:
-        ranked = best_actions(verbs, nouns, 5)[0]
-        hits = {
-            "action": (ranked == labels[:, None]).all(axis=2),
-            "verb": _ranks(verbs)[:, :5] == labels[:, :1],
-            "noun": _ranks(nouns)[:, :5] == labels[:, 1:],
-        }
+        hits = action_hits(verbs, nouns, labels)
     top1 = {name: float(hit[:, 0].mean()) for name, hit in hits.items()}
     top5 = {name: float(hit.any(axis=1).mean()) for name, hit in hits.items()}
     return {
@@ -103,6 +98,23 @@ def pair_label(verbs: np.ndarray, nouns: np.ndarray, labels: np.ndarray) -> dict
         "top5": top5["action"],
         **{f"top1_{name}": value for name, value in top1.items()},
         **{f"top5_{name}": value for name, value in top5.items()},
+    }
+
+
+def action_hits(verbs: np.ndarray, nouns: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Whether the k-th best ``action``, ``verb`` and ``noun`` is the right one.
+
+    Args:
+        verbs, nouns, labels: as for `pair_label`.
+
+    Returns:
+        bool (videos, 5) by name; fewer columns where there are fewer.
+    """
+    best = best_actions(verbs, nouns, 5)[0]
+    return {
+        "action": (best == labels[:, None]).all(axis=2),
+        "verb": ranks(verbs)[:, :5] == labels[:, :1],
+        "noun": ranks(nouns)[:, :5] == labels[:, 1:],
     }
 
 
@@ -118,11 +130,11 @@ def best_actions(verbs: np.ndarray, nouns: np.ndarray, k: int) -> tuple[np.ndarr
         (verb, noun) ids, int64 (videos, k, 2), and probabilities, float64 (videos, k), best first.
     """
     # An action among the best k has a verb and a noun among the best k.
-    v, n = _ranks(verbs)[:, :k], _ranks(nouns)[:, :k]
+    v, n = ranks(verbs)[:, :k], ranks(nouns)[:, :k]
     of_verb = np.take_along_axis(verbs, v, axis=1)
     of_noun = np.take_along_axis(nouns, n, axis=1)
     products = (of_verb[:, :, None] * of_noun[:, None, :]).reshape(len(verbs), -1)
-    best = _ranks(products)[:, :k]
+    best = ranks(products)[:, :k]
     ids = np.stack(
         [
             np.take_along_axis(v, best // n.shape[1], axis=1),
@@ -133,6 +145,6 @@ def best_actions(verbs: np.ndarray, nouns: np.ndarray, k: int) -> tuple[np.ndarr
     return ids, np.take_along_axis(products, best, axis=1)
 
 
-def _ranks(scores: np.ndarray) -> np.ndarray:
+def ranks(scores: np.ndarray) -> np.ndarray:
     """Class ids from the most to the least likely, (videos, classes)."""
     return np.argsort(-scores, axis=1, kind="stable")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..checkpoint import check_out
-from ..errors import UsageError
+from ..errors import UsageError, VidinitError
 from .trackers import Trackers
 
 
@@ -65,11 +65,23 @@ class RunFolder:
         return run
 
     def write(self, name: str, text: str) -> None:
-        """Write a small file under a temporary name, then rename it."""
-        if self.writes:
-            temporary = self.root / f".{name}.new"
+        """Write a small file under a temporary name, then rename it.
+
+        Raises:
+            VidinitError: the disk does not take it; what was there before is still there.
+        """
+        if not self.writes:
+            return
+        temporary = self.root / f".{name}.new"
+        try:
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, self.root / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise VidinitError(
+                f"cannot write {self.root / name} ({error.strerror})",
+                "make room, or name another --out",
+            ) from error
 
     def write_json(self, name: str, value: Any) -> None:
         """`write` of indented JSON."""

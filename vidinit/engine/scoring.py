@@ -1,12 +1,10 @@
-"""Scores of videos, shared out among processes, and what they say of a model."""
+"""Videos shared out among processes, read, and shown to a model."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,121 +13,19 @@ from torch import Tensor, nn
 from ..data.loading.datasets import EvalDataset
 from ..data.loading.loader import eval_loader
 from ..data.pixels.batch import normalize
-from ..data.rows import LabelKind, Rows
+from ..data.rows import Rows
 from ..data.views import Sampling
 from ..zoo.base import ClipSpec
-from .metrics import best_actions, multi_label, pair_label, single_label
+from .scores import Average, Scores, averaged, labels_of
+from .temporal_tests import changed
 from .together import of_all
 
 if TYPE_CHECKING:
     from ..data.loading.watchdog import Quarantine
 
-_NO_NUMBER = "the model's scores of it are not numbers"
+T = TypeVar("T")
 
-
-@dataclass
-class Scores:
-    """Probabilities per video, averaged over its views.
-
-    Attributes:
-        probabilities: float64 (videos, classes), in the order of the rows; NaN where missing. Of a
-            ``pair`` they are the verbs'.
-        labels: int64 (videos,), -1 for none; of ``multi`` bool (videos, classes); of a ``pair``
-            int64 (videos, 2).
-        missing: (path, reason) of videos that have no scores; they are not counted.
-        kind: of the labels.
-        nouns: the second probabilities of a ``pair``, float64 (videos, nouns).
-    """
-
-    probabilities: np.ndarray
-    labels: np.ndarray
-    missing: list[tuple[str, str]]
-    kind: LabelKind = "single"
-    nouns: np.ndarray | None = None
-
-    @property
-    def readable(self) -> np.ndarray:
-        """Which videos have scores: bool (videos,)."""
-        return ~np.isnan(self.probabilities).any(axis=1)
-
-    def metrics(self) -> dict[str, float]:
-        """Fractions of the videos that have scores, 0 to 1; all of them have ``top1`` and ``top5``.
-
-        ``single``: also mean_class_accuracy. ``multi``: ``map``, and top1 and top5 are hit@1 and
-        hit@5. ``pair``: top1 and top5 are the action's, also by themselves (``top1_action``,
-        ``top1_verb``, ``top1_noun``, and ``top5_``). See `metrics`.
-        """
-        keep = self.readable
-        scores, labels = self.probabilities[keep], self.labels[keep]
-        if self.kind == "multi":
-            return multi_label(scores, labels)
-        if self.nouns is not None:
-            return pair_label(scores, self.nouns[keep], labels)
-        return single_label(scores, labels)
-
-    def confusion(self) -> np.ndarray:
-        """Counts, int64 (true class, predicted class); of the verbs of a ``pair``.
-
-        Raises:
-            ValueError: for ``multi``, where one class is not taken for another.
-        """
-        if self.kind == "multi":
-            raise ValueError("there is no confusion of several classes a video")
-        classes = self.probabilities.shape[1]
-        matrix = np.zeros((classes, classes), dtype=np.int64)
-        keep = self.readable
-        labels = self.labels[keep] if self.nouns is None else self.labels[keep, 0]
-        np.add.at(matrix, (labels, self.probabilities[keep].argmax(axis=1)), 1)
-        return matrix
-
-    def predictions(
-        self, classes: Sequence[str], nouns: Sequence[str] = ()
-    ) -> Iterator[tuple[str, str, str]]:
-        """(label, prediction, probability) of each video as predictions.csv has them.
-
-        The prediction is the most probable class; of a ``pair`` the most probable action, as its
-        verb, a space and its noun. Several labels of a video stand in one cell, apart by ``|``.
-        What is not known is empty.
-        """
-        for i, ok in enumerate(self.readable):
-            label = self._label(i, classes, nouns)
-            if not ok:
-                yield label, "", ""
-            elif self.nouns is None:
-                best = int(self.probabilities[i].argmax())
-                yield label, classes[best], f"{self.probabilities[i, best]:.6f}"
-            else:
-                ids, product = best_actions(self.probabilities[i : i + 1], self.nouns[i : i + 1], 1)
-                verb, noun = map(int, ids[0, 0])
-                yield label, f"{classes[verb]} {nouns[noun]}", f"{product[0, 0]:.6f}"
-
-    def _label(self, video: int, classes: Sequence[str], nouns: Sequence[str]) -> str:
-        if self.kind == "multi":
-            return "|".join(classes[i] for i in np.flatnonzero(self.labels[video]).tolist())
-        first, *second = np.atleast_1d(self.labels[video]).tolist()
-        if first < 0:
-            return ""
-        return f"{classes[first]} {nouns[second[0]]}" if second else classes[first]
-
-
-def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:
-    """Counts (true class, predicted class) from an evaluation folder's predictions.csv."""
-    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["prediction"]:
-                matrix[classes.index(row["label"]), classes.index(row["prediction"])] += 1
-    return matrix
-
-
-def wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a fraction measured on ``count`` videos (Wilson's score interval)."""
-    if count == 0:
-        return 0.0, 1.0
-    spread = z * np.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    center = rate + z**2 / (2 * count)
-    scale = 1 + z**2 / count
-    return float((center - spread) / scale), float((center + spread) / scale)
+NO_NUMBER = "the model's scores of it are not numbers"
 
 
 def views_of(
@@ -157,26 +53,39 @@ def views_of(
 
 
 @torch.no_grad()
-def probabilities_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> Tensor:
-    """What a model in eval mode says of videos, averaged over their views.
+def logits_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> tuple[Tensor, list[int]]:
+    """What a model in eval mode says of each view.
 
     Args:
-        model: from normalized clips to logits, or to logits by head; a `VideoModel` of ``multi``
-            labels gives each class a probability of its own (sigmoid), all others share one
-            (softmax).
+        model: from normalized clips to logits, or to logits by head.
         views: uint8 (B, V, T, S, S, C), on the model's device.
         spec: how the clips are normalized.
 
     Returns:
-        float64 (B, classes), the heads' classes one after the other.
+        float32 (B, V, K), the heads' logits one after the other, and how many each head has.
     """
     outputs = model(normalize(views.flatten(0, 1), spec.mean, spec.std))
-    heads = outputs.values() if isinstance(outputs, dict) else [outputs]
-    if getattr(model, "label_kind", "single") == "multi":
-        each = [logits.double().sigmoid() for logits in heads]
-    else:
-        each = [logits.double().softmax(dim=1) for logits in heads]
-    return torch.cat(each, dim=1).unflatten(0, views.shape[:2]).mean(dim=1)
+    heads = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    logits = torch.cat([head.float() for head in heads], dim=1)
+    return logits.unflatten(0, views.shape[:2]), [head.shape[1] for head in heads]
+
+
+def probabilities_of(
+    model: nn.Module, views: Tensor, spec: ClipSpec, *, average: Average = "softmax"
+) -> Tensor:
+    """What a model in eval mode says of videos, averaged over their views.
+
+    Args:
+        model, views, spec: as for `logits_of`; a `VideoModel` of ``multi`` labels gives each class
+            a probability of its own.
+        average: see `scores.averaged`.
+
+    Returns:
+        float64 (B, K), the heads' classes one after the other, on the CPU.
+    """
+    logits, sizes = logits_of(model, views, spec)
+    kind = getattr(model, "label_kind", "single")
+    return torch.from_numpy(averaged(logits.cpu().numpy(), sizes, kind=kind, average=average))
 
 
 def score(
@@ -234,6 +143,90 @@ def said_of(
     spec: ClipSpec,
     accelerator: Any,
     *,
+    average: Average = "softmax",
+    **options: Any,
+) -> list[tuple[int, np.ndarray | str]]:
+    """What a model says of every video, once, whatever the number of processes.
+
+    Args:
+        model: as `probabilities_of` takes it.
+        rows, spec, accelerator: as for `each_video`.
+        average: see `scores.averaged`.
+        options: as for `each_video`.
+
+    Returns:
+        (row, its probabilities, float64, or why it has none), the same on all processes.
+    """
+
+    def told(views: Tensor, _: Sequence[int]) -> list[np.ndarray]:
+        return list(probabilities_of(model, views, spec, average=average).numpy())
+
+    return each_video(model, rows, spec, accelerator, told, **options)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a model said of a video.
+
+    Attributes:
+        logits: of its views, (V, K), the crops of the first clip first.
+        changed: probabilities, float64 (K,), by the name of a temporal test.
+    """
+
+    logits: np.ndarray
+    changed: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def heard_of(
+    model: nn.Module,
+    rows: Rows,
+    spec: ClipSpec,
+    accelerator: Any,
+    *,
+    tests: Sequence[str] = (),
+    seed: int = 0,
+    average: Average = "softmax",
+    dtype: str = "float32",
+    **options: Any,
+) -> list[tuple[int, Heard | str]]:
+    """What a model says of all views of every video, once, whatever the number of processes.
+
+    Args:
+        model: as `probabilities_of` takes it.
+        rows, spec, accelerator: as for `each_video`.
+        tests: of `temporal_tests.TESTS`; their clips come from the same decode.
+        seed: of what they draw.
+        average: of the tests' probabilities, see `scores.averaged`.
+        dtype: of the logits, float32 or float16.
+        options: as for `each_video`.
+
+    Returns:
+        (row, what was said of it, or why nothing), the same on all processes.
+    """
+
+    def told(views: Tensor, indices: Sequence[int]) -> list[Heard]:
+        logits = logits_of(model, views, spec)[0].cpu().numpy().astype(dtype)
+        tested = {
+            test: probabilities_of(
+                model, changed(views, test, indices, seed), spec, average=average
+            ).numpy()
+            for test in tests
+        }
+        return [
+            Heard(logits[place].copy(), {test: values[place] for test, values in tested.items()})
+            for place in range(len(indices))
+        ]
+
+    return each_video(model, rows, spec, accelerator, told, **options)
+
+
+def each_video(
+    model: nn.Module,
+    rows: Rows,
+    spec: ClipSpec,
+    accelerator: Any,
+    told: Callable[[Tensor, Sequence[int]], list[T]],
+    *,
     clips: int = 1,
     crops: Literal[1, 3] = 1,
     batch_size: int = 8,
@@ -242,15 +235,17 @@ def said_of(
     reader: str = "auto",
     decode_side: int | None = None,
     quarantine: Quarantine | None = None,
-) -> list[tuple[int, np.ndarray | str]]:
-    """What a model says of every video, once, whatever the number of processes.
+) -> list[tuple[int, T | str]]:
+    """Ask something about every video once, whatever the number of processes.
 
     Args:
-        model: as `probabilities_of` takes it.
+        model: in eval mode while it is asked.
         rows: videos.
         spec: how clips are cut and normalized.
         accelerator: gives the device, the precision and the processes.
-        clips, crops: views of a video; its probabilities are averaged over them.
+        told: from views, uint8 (B, V, T, S, S, C) on the device, and the B rows they are of, to
+            what is to be known of each.
+        clips, crops: views of a video.
         batch_size: clips of one forward pass, about.
         workers: decoding processes.
         deadline: seconds after which a decoder that gives no answer is killed.
@@ -259,13 +254,14 @@ def said_of(
         quarantine: files that are not to be tried, and where those are noted that hang or crash.
 
     Returns:
-        (row, its probabilities, float64, or why it has none), the same on all processes.
+        (row, what was told of it, or why it cannot be read), the same on all processes.
     """
     dataset = views_of(rows, spec, clips=clips, crops=crops, reader=reader, decode_side=decode_side)
+    # Videos of which all frames are taken have different lengths and fit in no batch.
+    videos = 1 if spec.sampling == "all" else max(1, batch_size // (clips * crops))
     loader = eval_loader(
         dataset,
-        # Videos of which all frames are taken have different lengths and fit in no batch.
-        batch_size=1 if spec.sampling == "all" else max(1, batch_size // (clips * crops)),
+        batch_size=videos,
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -274,14 +270,19 @@ def said_of(
     )
     was_training = model.training
     model.eval()
-    mine: list[tuple[int, np.ndarray | str]] = []
+    mine: list[tuple[int, T | str]] = []
     for batch in loader:
+        views, indices = batch["views"], batch["index"].tolist()
+        # A kernel may round differently for another number of clips: with batches of one size the
+        # number of processes, which decides how many the last one has, changes nothing.
+        short = min(videos, len(rows)) - len(indices)
+        if short:
+            views = torch.cat([views, views[-1:].expand(short, *views.shape[1:])])
+            indices += indices[-1:] * short
         with accelerator.autocast():
-            values = probabilities_of(model, batch["views"].to(accelerator.device), spec)
-        for index, error, found in zip(
-            batch["index"].tolist(), batch["error"], values.cpu().numpy(), strict=True
-        ):
-            mine.append((index, found if error is None else error))
+            values = told(views.to(accelerator.device), indices)
+        for index, error, value in zip(indices, batch["error"], values, strict=False):
+            mine.append((index, value if error is None else error))
     model.train(was_training)
     return [item for part in of_all(accelerator, mine) for item in part]
 
@@ -296,27 +297,14 @@ def _scores(
     for index, result in sorted(found, key=lambda item: item[0]):
         numbers = result if isinstance(result, str) else result[start : start + width]
         if isinstance(numbers, str) or not np.isfinite(numbers).all():
-            reason = numbers if isinstance(numbers, str) else _NO_NUMBER
+            reason = numbers if isinstance(numbers, str) else NO_NUMBER
             missing.append((rows.rows[index].path, reason))
         else:
             values[index] = numbers
     return Scores(
         values[:, :num_classes],
-        _labels(rows, num_classes),
+        labels_of(rows, num_classes),
         missing,
         rows.kind,
         values[:, num_classes:] if rows.kind == "pair" else None,
     )
-
-
-def _labels(rows: Rows, num_classes: int) -> np.ndarray:
-    """The labels of rows as `Scores` has them."""
-    if rows.kind == "single":
-        return np.array([-1 if r.label is None else r.label for r in rows.rows], dtype=np.int64)
-    if rows.kind == "pair":
-        pairs = [(-1, -1) if row.label is None else row.label for row in rows.rows]
-        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    hot = np.zeros((len(rows), num_classes), dtype=bool)
-    for video, row in enumerate(rows.rows):
-        hot[video, list(row.label or ())] = True  # type: ignore[arg-type]
-    return hot

@@ -248,7 +248,7 @@ def filters_picture(models: Mapping[str, VideoModel]) -> str:
     Raises:
         UsageError: when no model has a temporal kernel.
     """
-    from ..report.plots import strips
+    from ..report.pictures import strips
 
     found = {name: first_filters(model) for name, model in models.items()}
     if not any(found.values()):

@@ -14,6 +14,7 @@ from ..config import CotrainConfig, DistillConfig, FinetuneConfig
 from ..configure import Resolved, dumped, resolve
 from ..errors import UsageError
 from ..report.progress import say
+from .distill_report import distill_report, refuse_report, refuse_training
 from .given import (
     Overrides,
     Places,
@@ -199,6 +200,9 @@ def distill(
     resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
+    report: str | Path | None = None,
+    data: Places | None = None,
+    against: Places | None = None,
 ) -> dict[str, Any]:
     """Teach a video model from frozen image models on unlabelled videos (DistInit, ICCV 2019).
 
@@ -218,10 +222,46 @@ def distill(
             (``distill.view=frame``).
         init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
             processes, resume, overwrite, dry_run: as for `finetune`.
+        report: a run that was distilled, to be looked at; nothing is trained. See
+            `distill_report.distill_report`, also for what is returned then.
+        data, against: of ``report``: labelled videos, and the models beside it.
 
     Returns:
         ``{out, steps, best, videos, skipped}``; ``best`` is None, nothing is validated.
     """
+    if report is not None:
+        refuse_training(
+            student=student,
+            videos=videos,
+            modality=modality,
+            max_bad=max_bad,
+            teacher=teacher,
+            picks=picks,
+            keep=keep,
+            cache=cache,
+            init_from=init_from,
+            preset=preset,
+            config=config,
+            epochs=epochs,
+            lr=lr,
+            processes=processes,
+            resume=resume,
+            dry_run=dry_run,
+        )
+        return distill_report(
+            report,
+            data=data,
+            root=root,
+            against=against,
+            out=out,
+            overwrite=overwrite,
+            overrides=overrides,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            precision=precision,
+        )
+    refuse_report(data=data, against=against)
     teachers = [teacher] if isinstance(teacher, str) else teacher
     flags = {
         **_training(student, init_from, out, device, precision, batch_size, epochs, lr, seed),

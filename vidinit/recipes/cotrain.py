@@ -154,7 +154,7 @@ def execute(
     result = fit(job, train, run, accelerator, resume=resume)
     title = f"cotrain {config.model}"
     plan = {row.pop("source"): row for row in mixed.plan()}
-    return finish(run, result, videos, config, accelerator, health, title, sources=plan)
+    return finish(run, result, videos, config, accelerator, health, title, model, sources=plan)
 
 
 def _leaves_unused(config: CotrainConfig) -> bool:

@@ -100,7 +100,7 @@ def execute(
         result = fit(whole, train, run, accelerator, resume=resume)
     title = f"distill {config.model}"
     return finish(
-        run, result, len(clips.rows), config, accelerator, health, title, sections=pictures
+        run, result, len(clips.rows), config, accelerator, health, title, student, pictures
     )
 
 

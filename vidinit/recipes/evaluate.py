@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from dataclasses import dataclass
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ..checkpoint import label_kind_of, load, load_pair, model_folder
@@ -16,18 +17,21 @@ from ..config import EvaluateConfig
 from ..data.rows import Rows, align
 from ..data.sources import labelled_rows
 from ..engine.accelerators import make_accelerator, warn_of_slow_precision
+from ..engine.predictions import Predictions
 from ..engine.run_folder import RunFolder
-from ..engine.scoring import Scores, score, wilson
+from ..engine.scores import Scores
+from ..engine.scoring import NO_NUMBER, Heard, heard_of
 from ..engine.together import from_main
 from ..errors import UsageError
 from ..report.notes import with_messages
 from ..report.progress import say
-from ..report.run_report import write_report
-from ..zoo.base import VideoModel
+from ..zoo.base import ClipSpec, VideoModel
 from ..zoo.build import create_model
 from .clips import checked_whole, named, quarantine_of, reading, scoring
 from .common import open_run, set_spec
 from .health import HealthFile
+from .replacing import is_there, replaced
+from .results import Evaluated, comparison_of, summary, write_results
 from .zero_shot import compared, relabelled
 
 
@@ -129,70 +133,94 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
     what = named(config.data.val or config.data.train)
     found = from_main(accelerator, lambda: checked_whole(rows, config.data, what))
     scored = open_scored(config, found.rows, accelerator)
-    model, rows = scored.model, scored.rows
-    warn_of_slow_precision(model, accelerator)
-    spec = set_spec(model, config.data)
-    run = open_run(config, "eval", accelerator, resume=False, overwrite=overwrite)
-    quarantine = quarantine_of(rows, found.known)
-    health = HealthFile(run, [found.health], [quarantine])
+    warn_of_slow_precision(scored.model, accelerator)
+    spec = set_spec(scored.model, config.data)
+    _check_tests(config, spec)
+    config.out = from_main(accelerator, lambda: config.out)
+
+    def opened() -> RunFolder:
+        return open_run(config, "eval", accelerator, resume=False, overwrite=False)
+
+    # An earlier evaluation is replaced when the new one is done. An absent folder is taken at once.
+    late = overwrite and from_main(accelerator, lambda: is_there(str(config.out)))
+    early = None if late else opened()
+    quarantine = quarantine_of(scored.rows, found.known)
+    health = HealthFile(early, [found.health], [quarantine]) if early else None
     scored.classifier.to(accelerator.device)
-    scores = score(
+    heard = heard_of(
         scored.classifier,
-        rows,
+        scored.rows,
         spec,
         accelerator,
-        num_classes=len(scored.classes),
+        tests=config.eval.tests,
+        seed=config.seed,
+        average=config.eval.average,
+        dtype=config.eval.scores,
         clips=config.eval.clips,
         crops=config.eval.crops,
         **scoring(config.data, accelerator, quarantine),
     )
-    health.gather(accelerator)
-    out = summary(scores, config)
-    out["out"] = str(run.root)
-    if accelerator.is_main_process:
-        write_results(run, config, scored, scores, out)
-    accelerator.wait_for_everyone()
+    evaluated = _evaluated(config, scored, heard)
+    out = summary(evaluated, config)
+    out["out"] = str(config.out)
+    main = accelerator.is_main_process
+    with nullcontext(early) if early else replaced(str(config.out), opened, moves=main) as run:
+        (health or HealthFile(run, [found.health], [quarantine])).gather(accelerator)
+        if main:
+            write_results(run, config, evaluated, out)
+        accelerator.wait_for_everyone()
     return out
 
 
-def summary(scores: Scores, config: EvaluateConfig) -> dict[str, Any]:
-    """What ``--json`` prints: fractions, views, videos counted, videos missing."""
-    metrics = {key: round(value, 6) for key, value in scores.metrics().items()}
-    counted = int(scores.readable.sum())
-    low, high = wilson(metrics["top1"], counted)
-    return {
-        **metrics,
-        "top1_interval": [round(low, 6), round(high, 6)],
-        "views": config.eval.clips * config.eval.crops,
-        "clips": config.eval.clips,
-        "crops": config.eval.crops,
-        "videos": counted,
-        "missing": [path for path, _ in scores.missing],
-    }
+def _check_tests(config: EvaluateConfig, spec: ClipSpec) -> None:
+    if config.eval.tests and spec.flow is not None:
+        raise UsageError(
+            "the flow of frames in another order is not their flow in another order",
+            "temporal tests are for models that see RGB",
+        )
 
 
-def write_results(
-    run: RunFolder,
-    config: EvaluateConfig,
-    scored: Scored,
-    scores: Scores,
-    out: dict[str, Any],
-) -> None:
-    """result.json, predictions.csv and report.html of an evaluation."""
-    classes, text = scored.classes, io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["path", "label", "prediction", "probability"])
-    predictions = scores.predictions(classes, scored.rows.nouns or ())
-    for row, told in zip(scored.rows.rows, predictions, strict=True):
-        writer.writerow([row.path, *told])
-    run.write("predictions.csv", text.getvalue())
-    run.write_json("result.json", out)
-    # A larger matrix cannot be read in a report.
-    shown = len(classes) <= 60 and scores.kind == "single"
-    write_report(
-        run,
-        title=f"eval {config.model}",
-        config=config.model_dump(mode="json"),
-        confusion=scores.confusion() if shown else None,
-        classes=classes if shown else None,
+def _evaluated(
+    config: EvaluateConfig, scored: Scored, heard: list[tuple[int, Heard | str]]
+) -> Evaluated:
+    """What was heard, in the order of the rows."""
+    rows = replace(scored.rows, classes=tuple(scored.classes))
+    width = len(scored.classes) + len(rows.nouns or ())
+    views = np.zeros(len(rows), dtype=np.int64)
+    logits, reasons, undecoded = [], {}, 0
+    tests = {test: np.full((len(rows), width), np.nan) for test in config.eval.tests}
+    for index, said in sorted(heard, key=lambda item: item[0]):
+        if isinstance(said, str):
+            reasons[index] = said
+            undecoded += 1
+        elif not np.isfinite(said.logits).all():
+            reasons[index] = NO_NUMBER
+        else:
+            views[index] = len(said.logits)
+            logits.append(said.logits)
+            for test, probabilities in said.changed.items():
+                tests[test][index] = probabilities
+    predictions = Predictions(
+        rows,
+        np.concatenate(logits) if logits else np.zeros((0, width), config.eval.scores),
+        views,
+        reasons,
+        undecoded,
+        crops=config.eval.crops,
+        layout=f"{config.eval.clips}x{config.eval.crops}",
+        average=config.eval.average,
+        model=config.model,
+        data=named(config.data.val or config.data.train),
+        folder=os.getcwd(),
     )
+    scores = predictions.scores()
+    changed = {test: _scores(scores, values) for test, values in tests.items()}
+    against = comparison_of(predictions, config)
+    return Evaluated(predictions, scores, f"eval {config.model}", changed, against)
+
+
+def _scores(plain: Scores, values: np.ndarray) -> Scores:
+    """Other probabilities of the same videos."""
+    width = plain.probabilities.shape[1]
+    nouns = None if plain.nouns is None else values[:, width:]
+    return replace(plain, probabilities=values[:, :width], nouns=nouns)

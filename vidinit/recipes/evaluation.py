@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..config import EvaluateConfig
-from ..configure import build
+from ..configure import DEFAULT, resolve
+from ..engine.temporal_tests import parse_tests
+from ..errors import UsageError
 from .given import Overrides, Places, as_places, as_text, text_or_list
 from .run import run
 from .run_sources import evaluate_sources
 
 
 def evaluate(
-    model: str | Path,
+    model: str | Path | None = None,
     *,
     data: Places | None = None,
     val: Places | None = None,
@@ -22,6 +24,11 @@ def evaluate(
     multi_view: bool = False,
     clips: int | None = None,
     crops: int | None = None,
+    average: str | None = None,
+    curve: bool = False,
+    temporal_test: str | Sequence[str] | None = None,
+    predictions: str | Path | None = None,
+    against: str | Path | None = None,
     head: str | None = None,
     all_sources: bool = False,
     zero_shot: bool = False,
@@ -44,14 +51,22 @@ def evaluate(
 
     Args:
         model: model folder, run folder, or zoo name (random weights); with ``zero_shot`` also
-            timm's name of an image-text model's image tower, whose frames are averaged.
+            timm's name of an image-text model's image tower, whose frames are averaged. None with
+            ``predictions``.
         data: folder per class (or its val/), or a list. Where a run split the data itself, only
             the videos it held out are scored.
         val: the data to score, as it is.
         root: as for `finetune`.
-        multi_view: 10 clips x 3 crops a video, softmax averaged, unless ``clips`` or ``crops`` say
-            otherwise.
+        multi_view: 10 clips x 3 crops a video, unless ``clips`` or ``crops`` say otherwise.
         clips, crops: views of a video; default 1 x 1.
+        average: over the views: ``softmax`` (default) or ``logits``.
+        curve: score by fewer views, too, from the same pass (`engine.curve.curve_of`).
+        temporal_test: ``reverse``, ``shuffle``, ``freeze``, one, a list, or apart by commas: score
+            the same clips with their frames in another order, too (`engine.temporal_tests`).
+        predictions: predictions.npz of an evaluation, or its folder: score what the model said
+            then, with another ``average``, a ``curve``, or ``against`` another one. No model runs.
+        against: predictions.npz of another evaluation, or its folder: compare with it, video by
+            video (`engine.comparison.compare`).
         head: which head of a co-trained model.
         all_sources: score a co-training on all its sources, each with its own head and data.
         zero_shot: compare videos with text embeddings of the classes in place of a head.
@@ -62,14 +77,24 @@ def evaluate(
         text_model: text tower (`text.towers.find_tower`); default: the one of the image tower.
         text: file of text embeddings in place of a text tower.
         ensemble: share of DiST's image tower in the logits, 0.5 in the paper's code; default 0.
-        seed: of the random weights of a zoo name.
+        seed: of the random weights of a zoo name, shuffled frames, and the bootstrap.
         precision: default fp32, so that scores are the same on all devices.
         out, config, overrides, batch_size, device, processes, overwrite: as for `finetune`.
 
     Returns:
-        ``{top1, top5, mean_class_accuracy, top1_interval, views, clips, crops, videos, missing,
-        out}``; of all sources ``{sources: {name: that}, mean_top1, out}``.
+        ``{top1, top5, mean_class_accuracy, top1_interval, top1_per_view, views, clips, crops,
+        average, expected, decoded, videos, missing, out}`` and what was asked for beside:
+        ``curve``. Of all sources ``{sources: {name: that}, mean_top1, out}``.
     """
+    if predictions is not None and model is None:
+        from ..engine.predictions import load
+
+        model = load(predictions).model
+    elif predictions is not None:
+        raise UsageError(
+            "--predictions are scored without a model, and there is one, too",
+            "leave out one of them",
+        )
     flags = {
         "model": as_text(model),
         "out": as_text(out),
@@ -81,6 +106,11 @@ def evaluate(
         "data.batch_size": batch_size,
         "eval.clips": clips if clips is not None else (10 if multi_view else None),
         "eval.crops": crops if crops is not None else (3 if multi_view else None),
+        "eval.average": average,
+        "eval.curve": curve or None,
+        "eval.tests": None if temporal_test is None else parse_tests(temporal_test),
+        "predictions": as_text(predictions),
+        "against": as_text(against),
         "head": head,
         "zero_shot": zero_shot or None,
         "classes": text_or_list(classes),
@@ -90,7 +120,13 @@ def evaluate(
         "ensemble": ensemble,
         "seed": seed,
     }
-    built = build(EvaluateConfig, file=config, overrides=overrides, flags=flags)
+    found = resolve(EvaluateConfig, file=config, overrides=overrides, flags=flags)
+    built = found.config
+    if built.predictions is not None:
+        given = {key for key, origin in found.origins.items() if origin != DEFAULT}
+        from .rescore import rescore
+
+        return rescore(built, given, processes=processes, overwrite=overwrite)
     if all_sources:
         return evaluate_sources(built, processes=processes, overwrite=overwrite)
     return run("eval", built, processes=processes, overwrite=overwrite)

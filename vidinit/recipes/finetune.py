@@ -104,7 +104,7 @@ def execute(
         result = fit(job, train, run, accelerator, resume=resume)
     title = f"finetune {config.model}"
     more = from_main(accelerator, lambda: compared(task, run))
-    return finish(run, result, len(rows), config, accelerator, health, title, model, **more)
+    return finish(run, result, len(rows), config, accelerator, health, title, task.model, **more)
 
 
 def _readable(

@@ -83,8 +83,8 @@ def check_flow(rows: Rows, spec: ClipSpec, data: DataConfig) -> None:
     if not missing:
         say(f"the optical flow of all {len(stored):,} videos is on disk")
         return
-    hint = "; `vidinit data prepare --flow` does it once" if missing == len(stored) else ""
+    which = f"{missing:,} of {len(stored):,}" if missing < len(stored) else f"all {missing:,}"
     say(
-        f"the optical flow of {missing:,} of {len(stored):,} videos is estimated by the decoding "
-        f"processes, each time anew{hint}"
+        f"the optical flow of {which} videos is estimated by the decoding processes, each time "
+        "anew; `vidinit data prepare --flow` does it once"
     )

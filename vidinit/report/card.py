@@ -150,7 +150,7 @@ def _recipe(config: dict[str, Any], card: dict[str, Any]) -> str:
     command = str(config.get("command"))
     defaults: dict[str, Any] = {}
     if command in COMMANDS:
-        defaults = COMMANDS[command].model_construct().model_dump(mode="json")
+        defaults = COMMANDS[command].model_construct(model="").model_dump(mode="json")
     changed = {}
     for section in _SECTIONS:
         own, usual = config.get(section) or {}, defaults.get(section) or {}

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
+_LONG = 24  # letters of a word that may be broken: a path
+
+
 @dataclass(frozen=True)
 class Section:
     """One part of a page.
@@ -60,18 +63,19 @@ def _cell(value: Any, tag: str = "td", *, number: bool = False) -> str:
         text = f"{value:.4g}"
     else:
         text = str(value)
-    kind = ' class="number"' if number else ""
+    names = ["number"] * number + ["long"] * any(len(word) > _LONG for word in text.split())
+    kind = f' class="{" ".join(names)}"' if names else ""
     return f"<{tag}{kind}>{escape(text)}</{tag}>"
 
 
 def table(
     headers: Sequence[str], rows: Sequence[Sequence[Any]], *, highlight: int | None = None
 ) -> str:
-    """A <table>; everything in it is escaped.
+    """A <table> in a box that scrolls; everything in it is escaped.
 
     Args:
         headers: one per column; all empty leaves the head out.
-        rows: cells. Floats get four digits, None a dash; numbers stand to the right.
+        rows: cells. Floats get four digits, None a dash; columns of numbers stand to the right.
         highlight: index of a row to bring out.
 
     Raises:
@@ -85,13 +89,24 @@ def table(
         and all(row[i] is None or _is_number(row[i]) for row in rows)
         for i in range(len(headers))
     ]
-    lines = ["<table>"]
+    lines = ['<div class="wide"><table>']
     if any(headers):
         cells = (_cell(h, "th", number=n) for h, n in zip(headers, numeric, strict=True))
         lines.append(f"<thead><tr>{''.join(cells)}</tr></thead>")
     lines.append("<tbody>")
     for index, row in enumerate(rows):
         kind = ' class="highlight"' if index == highlight else ""
-        cells = (_cell(value, number=_is_number(value)) for value in row)
+        cells = (_cell(value, number=n) for value, n in zip(row, numeric, strict=True))
         lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
-    return "\n".join([*lines, "</tbody>", "</table>"])
+    return "\n".join([*lines, "</tbody>", "</table></div>"])
+
+
+def details(summary: str, body: str) -> str:
+    """HTML that shows when its summary, which is plain text, is opened."""
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def figure(picture: str, caption: str) -> str:
+    """HTML of a picture with a caption, which is plain text of one or several lines."""
+    lines = "<br>".join(map(escape, caption.split("\n")))
+    return f"<figure>{picture}<figcaption>{lines}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""Plots as inline SVG, and frames as one JPEG: strings to put into an HTML page.
+"""Plots as inline SVG: strings to put into an HTML page.
 
 Text and axes take the color of the surrounding text (``currentColor``), so that one picture reads
 on a light and on a dark page. Several pictures fit on one page: no two share an id.
@@ -6,7 +6,6 @@ on a light and on a dark page. Several pictures fit on one page: no two share an
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 import math
@@ -29,7 +28,8 @@ COLORS = ("#1f77c9", "#cc5c00", "#00926b", "#b5609f", "#a17a00", "#6f7681")
 _INK = "#010203"  # stands for currentColor, which matplotlib does not know
 _DASHES = ("-", "--", ":", "-.")
 _COUNTS_UP_TO = 20  # classes of a confusion matrix whose cells still hold a number
-_NAMES_UP_TO = 60
+_LEGEND_COLUMNS = 3
+NAMES_UP_TO = 60  # classes of a confusion matrix that are named
 _serial = itertools.count(1)
 
 
@@ -60,7 +60,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def _svg(figure: Figure, label: str) -> str:
-    """The figure as an <svg> element; ``label`` describes it to a screen reader."""
+    """The figure as an <svg> in a box that scrolls; ``label`` tells a screen reader what it is."""
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with warnings.catch_warnings():
@@ -93,9 +93,10 @@ def _svg(figure: Figure, label: str) -> str:
                   match[0])  # fmt: skip
     head += (
         f' role="img" aria-label="{escape(label)}" class="plot"'
-        ' style="stroke-linejoin: round; stroke-linecap: butt; max-width: 100%; height: auto"'
+        f' style="--width: {width}px; stroke-linejoin: round; stroke-linecap: butt;'
+        ' max-width: 100%; height: auto"'
     )
-    return head + text[match.end() :].rstrip()
+    return f'<div class="wide">{head}{text[match.end() :].rstrip()}</div>'
 
 
 def _short(name: str, limit: int = 28) -> str:
@@ -111,7 +112,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
         ylabel: what y is. A single series needs no legend: this names it.
 
     Returns:
-        An <svg> element.
+        An <svg> in a box that scrolls.
 
     Raises:
         ValueError: when there is no finite point at all.
@@ -120,7 +121,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
         raise ValueError(f"no points to draw for '{ylabel}'")
     from matplotlib.ticker import MaxNLocator
 
-    with _figure(6.2, 2.7) as figure:
+    legend_rows = -(-len(series) // _LEGEND_COLUMNS) if len(series) > 1 else 0
+    with _figure(6.2, 2.7 + 0.18 * legend_rows) as figure:
         axes = figure.subplots()
         axes.grid(True)
         for i, (name, points) in enumerate(series.items()):
@@ -139,7 +141,13 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
         if all(x == int(x) for points in series.values() for x, _ in points):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 1.5
         if len(series) > 1:
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+            axes.legend(
+                loc="lower left",  # above, where it is seen on a narrow page, too
+                bbox_to_anchor=(0, 1.0),
+                ncols=_LEGEND_COLUMNS,
+                borderaxespad=0.2,
+                fontsize=8,
+            )
         return _svg(figure, f"{ylabel} over {xlabel}: {', '.join(series)}")
 
 
@@ -151,7 +159,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
         classes: the C names. They are written up to 60 classes, counts above 0 up to 20.
 
     Returns:
-        An <svg> element.
+        An <svg> in a box that scrolls.
 
     Raises:
         ValueError: when the shape is not (C, C).
@@ -172,7 +180,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
         bar: Any = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, pad=0.02)
         bar.set_label("share of the true class")
         bar.outline.set_visible(False)
-        if count <= _NAMES_UP_TO:
+        if count <= NAMES_UP_TO:
             names = [_short(str(name), 20) for name in classes]
             size = 8 if count <= _COUNTS_UP_TO else 6
             axes.set_xticks(range(count), names, rotation=90, fontsize=size)
@@ -202,7 +210,7 @@ def bars(
         chance: a dashed line at this length, the level of guessing.
 
     Returns:
-        An <svg> element.
+        An <svg> in a box that scrolls.
 
     Raises:
         ValueError: when there is no value, or one that is not finite.
@@ -227,7 +235,7 @@ def bars(
             )
         if chance is not None:
             axes.axvline(chance, color=COLORS[1], linestyle="--", linewidth=1.2, label="chance")
-            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
         axes.set_yticks(range(len(values)), [_short(name) for name in values])
         axes.set_ylim(len(values) - 0.5, -0.5)
         axes.set_xlim(left=min(0.0, *values.values()), right=None)
@@ -253,7 +261,7 @@ def tradeoff(
         intervals: name to (low, high) of the gain, drawn over the points that have one.
 
     Returns:
-        An <svg> element.
+        An <svg> in a box that scrolls.
 
     Raises:
         ValueError: when there is no point, or one that is not finite or costs nothing.
@@ -283,6 +291,48 @@ def tradeoff(
         return _svg(figure, f"{ylabel} over {xlabel}: {shown}; not beaten: {', '.join(best)}")
 
 
+def reliability(bins: Sequence[Mapping[str, float]]) -> str:
+    """How often predictions of some confidence are right, and how many there are.
+
+    Args:
+        bins: of confidence, each with its edges ``low`` and ``high``, the number of its ``videos``,
+            their mean ``confidence`` and their ``accuracy``, 0 to 1; those of an empty bin are not
+            looked at.
+
+    Returns:
+        An <svg> in a box that scrolls.
+
+    Raises:
+        ValueError: when no bin has a video.
+    """
+    full = [one for one in bins if one["videos"]]
+    if not full:
+        raise ValueError("reliability needs a bin with a video")
+    with _figure(3.6, 3.6) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        left, width = [b["low"] for b in full], [b["high"] - b["low"] for b in full]
+        inside = {"align": "edge", "edgecolor": "none"}
+        wide = [0.94 * w for w in width]
+        upper.bar(left, [b["accuracy"] for b in full], wide, color=COLORS[0], **inside)
+        upper.plot([0, 1], [0, 1], color=COLORS[5], linestyle="--", linewidth=1.2)
+        upper.plot(
+            [b["confidence"] for b in full],
+            [b["accuracy"] for b in full],
+            color=COLORS[1],
+            marker="o",
+            markersize=4,
+            linewidth=1.2,
+        )
+        upper.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+        lower.bar(left, [b["videos"] for b in full], wide, color=COLORS[5], **inside)
+        lower.set(xlabel="confidence", ylabel="videos")
+        shown = ", ".join(
+            f"{b['low']:.2g} to {b['high']:.2g}: {b['accuracy']:.3g} of {b['videos']:g}"
+            for b in full
+        )
+        return _svg(figure, f"share of right predictions by confidence: {shown}")
+
+
 def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """Names of the points (cost, gain) than which none costs less and gains as much, by cost."""
     best: list[str] = []
@@ -290,67 +340,3 @@ def frontier(points: Mapping[str, tuple[float, float]]) -> list[str]:
         if not best or points[name][1] > points[best[-1]][1]:
             best.append(name)
     return best
-
-
-def film_strip(frames: np.ndarray, *, height: int = 72) -> str:
-    """Frames side by side, as an <img> that carries its JPEG with it.
-
-    Args:
-        frames: uint8 RGB (T, H, W, 3).
-        height: of the strip, in pixels.
-
-    Raises:
-        ValueError: for other shapes or types.
-    """
-    from PIL import Image
-
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(f"expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}")
-    count, tall, wide = frames.shape[:3]
-    strip = Image.fromarray(np.ascontiguousarray(np.concatenate(list(frames), axis=1)))
-    width = count * max(1, round(wide * height / tall))
-    strip = strip.resize((width, height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    strip.save(buffer, format="JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<img class="film" width="{width}" height="{height}" alt="{count} frames of a clip"'
-        f' src="data:image/jpeg;base64,{data}">'
-    )
-
-
-def strips(filters: np.ndarray, *, label: str, patch: int = 28) -> str:
-    """Kernels over time, four strips of patches in a row, as an <img> that carries its PNG with it.
-
-    Args:
-        filters: uint8 RGB (N, T, h, w, 3): N strips of T patches.
-        label: describes the picture to a screen reader.
-        patch: about the side of a patch in pixels; none is made smaller than it is.
-
-    Raises:
-        ValueError: for other shapes or types.
-    """
-    from PIL import Image
-
-    if filters.ndim != 5 or filters.shape[-1] != 3 or filters.dtype != np.uint8 or not filters.size:
-        raise ValueError(f"expected uint8 (N, T, h, w, 3), got {filters.dtype} {filters.shape}")
-    count, taps, tall, wide = filters.shape[:4]
-    zoom = max(1, round(patch / max(tall, wide)))
-    columns, gap = min(4, count), 1
-    rows = -(-count // columns)
-    height, width = zoom * tall + 4 * gap, taps * (zoom * wide + gap) + 8 * gap
-    canvas = np.zeros((rows * height, columns * width, 4), dtype=np.uint8)  # gaps let the page in
-    for index, strip in enumerate(filters.repeat(zoom, axis=2).repeat(zoom, axis=3)):
-        top, left = index // columns * height, index % columns * width
-        for tap in strip:
-            cell = canvas[top : top + zoom * tall, left : left + zoom * wide]
-            cell[..., :3], cell[..., 3] = tap, 255
-            left += zoom * wide + gap
-    buffer = io.BytesIO()
-    Image.fromarray(canvas).save(buffer, format="PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<img class="film" width="{canvas.shape[1]}" height="{canvas.shape[0]}"'
-        f' alt="{escape(label)}" style="image-rendering: pixelated"'
-        f' src="data:image/png;base64,{data}">'
-    )

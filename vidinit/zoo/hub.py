@@ -151,12 +151,13 @@ def _fetch(repo: str, name: str, revision: str | None) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    place = f"{repo}@{revision}" if revision else repo
     try:
         with quiet_hub():
             return Path(hf_hub_download(repo, name, revision=revision))
     except LocalEntryNotFoundError as error:  # not the hub's answer: nobody could be asked
         raise VidinitError(
-            f"could not get {name} of '{repo}' from the hub: it is out of reach, and the file is "
+            f"could not get {name} of '{place}' from the hub: it is out of reach, and the file is "
             "not in the local cache",
             "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
         ) from error
@@ -164,7 +165,7 @@ def _fetch(repo: str, name: str, revision: str | None) -> Path | None:
         return None
     except Exception as error:  # hub clients raise many unrelated kinds
         raise VidinitError(
-            f"could not get '{repo}' from the hub",
+            f"could not get '{place}' from the hub",
             f"check the name; a private one needs `hf auth login` ({reason_of(error)})",
         ) from error
 

@@ -13,6 +13,8 @@ import numpy as np
 from ...errors import UsageError
 from .settings import Flow
 
+# On wide frames of fewer pixels OpenCV's DIS ends the process.
+_DIS_SIDE = 16
 # RAFT compares features of an eighth of the size over four levels, so it takes no smaller frames.
 _RAFT_SIDE, _RAFT_UNIT = 128, 8
 
@@ -55,22 +57,21 @@ def estimated(flow: Flow, frames: np.ndarray, places: Sequence[int]) -> Iterator
 
 
 def _by_dis(flow: Flow, frames: np.ndarray, places: Sequence[int]) -> Iterator[np.ndarray]:
+    height, width = frames.shape[1:3]
+    if min(height, width) < _DIS_SIDE:
+        raise FlowError(f"frames of {width} x {height} pixels are too small for optical flow")
     cv2 = _opencv()
     shown = {index for place in places for index in (place, place + 1)}
     with _one_thread(cv2):
-        try:
-            gray = {index: cv2.cvtColor(frames[index], cv2.COLOR_RGB2GRAY) for index in shown}
-            method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-            found = [method.calc(gray[place], gray[place + 1], None) for place in places]
-        except cv2.error as error:
-            height, width = frames.shape[1:3]
-            raise FlowError(f"no optical flow of frames of {width} x {height} pixels") from error
-    yield from found
+        gray = {index: cv2.cvtColor(frames[index], cv2.COLOR_RGB2GRAY) for index in shown}
+        method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        for place in places:
+            yield method.calc(gray[place], gray[place + 1], None)
 
 
 @contextmanager
 def _one_thread(cv2: Any) -> Iterator[None]:
-    """OpenCV on one thread and off the GPU: DIS gives other bits on others."""
+    """OpenCV on one thread, as decoders are, and off the GPU, so that all machines agree."""
     threads, gpu = cv2.getNumThreads(), cv2.ocl.useOpenCL()
     cv2.setNumThreads(1)
     cv2.ocl.setUseOpenCL(False)
@@ -102,7 +103,7 @@ def _by_raft(flow: Flow, frames: np.ndarray, places: Sequence[int]) -> Iterator[
 
     height, width = frames.shape[1:3]
     if min(height, width) < _RAFT_SIDE:
-        raise FlowError(f"RAFT takes no frames of {width} x {height} pixels")
+        raise FlowError(f"frames of {width} x {height} pixels are too small for RAFT")
     network = _raft(flow.weights)
     padding = (0, -width % _RAFT_UNIT, 0, -height % _RAFT_UNIT)
     for place in places:

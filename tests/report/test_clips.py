@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import moving_bar, write_video
+
+from vidinit.data.rows import Row
+from vidinit.report import clips
+from vidinit.report.clips import clip_sections
+from vidinit.report.html import Section
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    root = tmp_path_factory.mktemp("clips")
+    return [str(write_video(root / f"{i}.mp4", moving_bar(4, i))) for i in range(4)]
+
+
+def captions(section: Section) -> list[str]:
+    return re.findall(r"<figcaption>(.*?)</figcaption>", section.body)
+
+
+def test_the_surest_come_first_and_say_what_they_are(videos: list[str]) -> None:
+    rows = [Row(path) for path in videos]
+    said = np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
+    mistakes, hits = clip_sections(rows, said, np.array([0, 0, 1, 1]), ["<a>", "b"])
+    assert captions(mistakes) == [
+        "b 0.90<br>is &lt;a&gt; 0.10<br>1.mp4",
+        "&lt;a&gt; 0.70<br>is b 0.30<br>3.mp4",
+    ]
+    assert captions(hits) == ["b 0.80<br>2.mp4", "&lt;a&gt; 0.60<br>0.mp4"]
+    assert 'alt="1.mp4: predicted b 0.90, is &lt;a&gt; 0.10"' in mistakes.body
+    moving = re.findall(r' src="data:image/webp;base64,([^"]*)"', mistakes.body + hits.body)
+    assert [Image.open(io.BytesIO(base64.b64decode(one))).n_frames for one in moving] == [10] * 4
+
+
+def test_what_cannot_be_shown_is_passed(videos: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    rows = [Row(str(tmp_path / "bad.mp4")), Row(str(tmp_path / "gone.mp4"))]
+    rows += [Row(videos[0], start=0.0, end=0.4), Row(videos[0]), Row(videos[1]), Row(videos[2])]
+    said = np.array([[0.9, 0.1]] * 4 + [[np.nan, np.nan], [0.6, 0.4]])
+    (hits,) = clip_sections(rows, said, np.array([0, 0, 0, 0, 0, -1]), ["a", "b"])
+    assert hits.title == "Surest hits" and captions(hits) == ["a 0.90<br>0.mp4"]
+    (moving,) = re.findall(r' src="data:image/webp;base64,([^"]*)"', hits.body)
+    assert Image.open(io.BytesIO(base64.b64decode(moving))).n_frames == 5, "the segment alone"
+    assert clip_sections(rows[:1], said[:1], np.array([0]), ["a", "b"]) == []
+    assert clip_sections([], np.zeros((0, 2)), np.zeros(0, dtype=np.int64), ["a", "b"]) == []
+
+
+def test_a_file_is_shown_once_and_a_few_are_enough(
+    videos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [Row(videos[i % 4]) for i in range(8)]
+    said = np.tile([0.9, 0.1], (8, 1))
+    (hits,) = clip_sections(rows, said, np.zeros(8, dtype=np.int64), ["a", "b"])
+    assert len(captions(hits)) == 4
+    monkeypatch.setattr(clips, "_EACH", 2)
+    (hits,) = clip_sections(rows, said, np.zeros(8, dtype=np.int64), ["a", "b"])
+    assert [text.rpartition(">")[2] for text in captions(hits)] == ["0.mp4", "1.mp4"]
+
+
+def test_shapes_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 2\)"):
+        clip_sections([Row("x")], np.zeros((1, 3)), np.zeros(1, dtype=np.int64), ["a", "b"])

@@ -1,0 +1,128 @@
+"""Frames as pictures that carry their bytes with them: strings to put into an HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+_STEPS = ((96, 60), (96, 35), (80, 25), (64, 15), (48, 5))
+"""Longer side in pixels and quality of a moving picture, until it is small enough."""
+
+
+def film_strip(frames: np.ndarray, *, height: int = 72) -> str:
+    """Frames side by side, as an <img> that carries its JPEG with it.
+
+    Args:
+        frames: uint8 RGB (T, H, W, 3).
+        height: of the strip, in pixels.
+
+    Raises:
+        ValueError: for other shapes or types.
+    """
+    _check_frames(frames)
+    count, tall, wide = frames.shape[:3]
+    strip = Image.fromarray(np.ascontiguousarray(np.concatenate(list(frames), axis=1)))
+    width = count * max(1, round(wide * height / tall))
+    strip = strip.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    strip.save(buffer, format="JPEG", quality=85)
+    return (
+        f'<img class="film" width="{width}" height="{height}" alt="{count} frames of a clip"'
+        f' src="{_uri("jpeg", buffer.getvalue())}">'
+    )
+
+
+def strips(filters: np.ndarray, *, label: str, patch: int = 28) -> str:
+    """Kernels over time, four strips of patches in a row, as an <img> that carries its PNG with it.
+
+    Args:
+        filters: uint8 RGB (N, T, h, w, 3): N strips of T patches.
+        label: describes the picture to a screen reader.
+        patch: about the side of a patch in pixels; none is made smaller than it is.
+
+    Raises:
+        ValueError: for other shapes or types.
+    """
+    if filters.ndim != 5 or filters.shape[-1] != 3 or filters.dtype != np.uint8 or not filters.size:
+        raise ValueError(f"expected uint8 (N, T, h, w, 3), got {filters.dtype} {filters.shape}")
+    count, taps, tall, wide = filters.shape[:4]
+    zoom = max(1, round(patch / max(tall, wide)))
+    columns, gap = min(4, count), 1
+    rows = -(-count // columns)
+    height, width = zoom * tall + 4 * gap, taps * (zoom * wide + gap) + 8 * gap
+    canvas = np.zeros((rows * height, columns * width, 4), dtype=np.uint8)  # gaps let the page in
+    for index, strip in enumerate(filters.repeat(zoom, axis=2).repeat(zoom, axis=3)):
+        top, left = index // columns * height, index % columns * width
+        for tap in strip:
+            cell = canvas[top : top + zoom * tall, left : left + zoom * wide]
+            cell[..., :3], cell[..., 3] = tap, 255
+            left += zoom * wide + gap
+    buffer = io.BytesIO()
+    Image.fromarray(canvas).save(buffer, format="PNG", optimize=True)
+    return (
+        f'<img class="film" width="{canvas.shape[1]}" height="{canvas.shape[0]}"'
+        f' alt="{escape(label)}" style="image-rendering: pixelated"'
+        f' src="{_uri("png", buffer.getvalue())}">'
+    )
+
+
+def animation(frames: np.ndarray, *, label: str, fps: float = 8.0, limit: int = 48_000) -> str:
+    """Frames as a small moving picture; who wants no motion sees the middle one.
+
+    Args:
+        frames: uint8 RGB (T, H, W, 3).
+        label: describes the picture to a screen reader.
+        fps: frames shown in a second.
+        limit: bytes of the picture, about: it is made smaller and coarser until it fits, though no
+            smaller than 48 pixels.
+
+    Returns:
+        A <picture> element.
+
+    Raises:
+        ValueError: for other shapes or types.
+    """
+    _check_frames(frames)
+    tall, wide = frames.shape[1:3]
+    for side, quality in _STEPS:
+        size = (
+            max(1, round(side * wide / max(tall, wide))),
+            max(1, round(side * tall / max(tall, wide))),
+        )
+        small = [Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS) for frame in frames]
+        moving = _webp(small, quality, duration=round(1000 / fps))
+        if len(moving) <= limit:
+            break
+    still = _webp(small[len(small) // 2 :][:1], quality)
+    return (
+        f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_uri("webp", still)}">'
+        f'<img class="film" width="{size[0]}" height="{size[1]}" alt="{escape(label)}"'
+        f' src="{_uri("webp", moving)}"></picture>'
+    )
+
+
+def _webp(images: list[Image.Image], quality: int, duration: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer,
+        format="WEBP",
+        save_all=len(images) > 1,
+        append_images=images[1:],
+        quality=quality,
+        duration=duration,
+        loop=0,
+    )
+    return buffer.getvalue()
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _check_frames(frames: np.ndarray) -> None:
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(f"expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}")

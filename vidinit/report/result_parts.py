@@ -1,0 +1,103 @@
+"""result.json of a run as tables, however it is nested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from . import plots
+from .html import Section, details, table
+from .labels import LABELS, METRICS
+
+_ROWS, _ROWS_AT_ONCE = 1000, 20  # of a table; more than a few are there to be opened
+
+
+def result_sections(result: Mapping[str, Any]) -> list[Section]:
+    """The figures of a run: single ones in one table, a part of its own for each that has parts."""
+    single = {key: value for key, value in result.items() if not _has_parts(value)}
+    sections = [Section("Result", _single(single))] if single else []
+    for key, value in result.items():
+        if _has_parts(value):
+            body = _curve(value) if key == "curve" else ""
+            sections.append(Section(LABELS.get(key, key.capitalize()), body + _parts(value)))
+    return sections
+
+
+def phrase(value: Any) -> Any:
+    """A value in words; numbers and texts stay."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {phrase(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if not isinstance(value, list):
+        return value
+    if len(value) == 2 and all(isinstance(item, float) for item in value):
+        return f"{value[0]:.4g} to {value[1]:.4g}"
+    if not value:
+        return 0
+    more = ", …" if len(value) > 5 else ""
+    return f"{len(value)}: {', '.join(str(phrase(item)) for item in value[:5])}{more}"
+
+
+def _has_parts(value: Any) -> bool:
+    items = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, (Mapping, list)) and any(isinstance(one, Mapping) for one in items)
+
+
+def _single(values: Mapping[str, Any]) -> str:
+    return table(("", ""), [(LABELS.get(key, key), phrase(v)) for key, v in values.items()])
+
+
+def _parts(value: Any) -> str:
+    if isinstance(value, list):
+        return _rows([dict(item) for item in value if isinstance(item, Mapping)])
+    if all(isinstance(item, Mapping) for item in value.values()):
+        if any(_has_parts(part) for item in value.values() for part in item.values()):
+            return "".join(_titled(key, item) for key, item in value.items())
+        return _rows([{"": key, **item} for key, item in value.items()])
+    single = {key: item for key, item in value.items() if not isinstance(item, (Mapping, list))}
+    others = {key: item for key, item in value.items() if key not in single}
+    return _single(single) + "".join(_titled(key, item) for key, item in others.items())
+
+
+def _titled(key: str, value: Any) -> str:
+    body = _parts(value) if _has_parts(value) else _flat(value)
+    return f"<h3>{escape(LABELS.get(key, key))}</h3>{body}"
+
+
+def _flat(value: Any) -> str:
+    return _single(value) if isinstance(value, Mapping) else table(("",), [(phrase(value),)])
+
+
+def _rows(items: Sequence[Mapping[str, Any]]) -> str:
+    """Dicts as the rows of a table, by their keys."""
+    keys = list(dict.fromkeys(key for item in items for key in item))
+    headers = [LABELS.get(key, key) for key in keys]
+    cells = [[_cell(item.get(key)) for key in keys] for item in items[:_ROWS]]
+    first, then = cells[:_ROWS_AT_ONCE], cells[_ROWS_AT_ONCE:]
+    left = len(items) - len(cells)
+    rest = f", {left} are in result.json" if left else ""
+    body = table(headers, first)
+    return body + (details(f"{len(then)} more{rest}", table(headers, then)) if then else "")
+
+
+def _cell(value: Any) -> Any:
+    return phrase(value) if isinstance(value, (Mapping, list)) else value
+
+
+def _curve(points: Sequence[Mapping[str, Any]]) -> str:
+    """Scores over the number of views, a line for each number of crops."""
+    metric = next((m for m in METRICS if all(m in point for point in points)), None)
+    if metric is None:
+        return ""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        crops = point.get("crops", 1)
+        name = "1 crop" if crops == 1 else f"{crops} crops"
+        series.setdefault(name, []).append((point["views"], point[metric]))
+    return plots.curves(
+        {name: sorted(line) for name, line in series.items()},
+        xlabel="views of a video",
+        ylabel=LABELS[metric],
+    )

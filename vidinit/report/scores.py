@@ -1,0 +1,141 @@
+"""What a report says of predictions: which classes are taken for which, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import plots
+from .html import Section, details, table
+
+_DRAWN_UP_TO = 1000  # classes of a confusion matrix, a pixel each
+_CELLS_UP_TO = 20  # classes of a matrix that is told as a table, too
+_MISTAKES = 20
+_BARS = 40
+_ROWS = 2000  # classes of a table, whatever the data has: the page stays small
+_NAME = 60  # characters of a class
+
+
+def class_sections(confusion: np.ndarray, classes: Sequence[str] | None = None) -> list[Section]:
+    """The confusion matrix, the most frequent mistakes, and the accuracy of each class.
+
+    Args:
+        confusion: counts (C, C), true class by predicted class; of any number of classes.
+        classes: the C names; default: their numbers.
+
+    Raises:
+        ValueError: when they do not fit.
+    """
+    names = _names(classes or [str(i) for i in range(len(confusion))])
+    if confusion.shape != (len(names), len(names)):
+        count = len(names)
+        raise ValueError(f"expected counts ({count}, {count}), got {confusion.shape}")
+    parts = [_matrix(confusion, names), _mistakes(confusion, names), _per_class(confusion, names)]
+    return [part for part in parts if part is not None]
+
+
+def _names(classes: Sequence[str]) -> list[str]:
+    """Names in few letters, each of them once."""
+    short = [name if len(name) <= _NAME else name[: _NAME - 1] + "…" for name in classes]
+    seen: set[str] = set()
+    for i, name in enumerate(short):
+        short[i] = f"{i}: {name}" if name in seen else name
+        seen.add(short[i])
+    return short
+
+
+def _matrix(confusion: np.ndarray, names: list[str]) -> Section | None:
+    count = len(names)
+    if not 0 < count <= _DRAWN_UP_TO:
+        return None
+    body = plots.confusion(confusion, names)
+    if count <= _CELLS_UP_TO:
+        cells = [[name, *row] for name, row in zip(names, confusion.tolist(), strict=True)]
+        body += details("As a table", table(["true class", *names], cells))
+    note = "A row holds the videos of one class, a column those given one prediction."
+    if count > plots.NAMES_UP_TO:
+        note += " Classes are in the order of the model's outputs, one line each."
+    return Section("Confusion matrix", body, note)
+
+
+def _mistakes(confusion: np.ndarray, names: list[str]) -> Section | None:
+    """The pairs of classes that are taken for one another; they say more than a large picture."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    pairs = np.argwhere(wrong > 0)
+    if len(names) <= 2 or not len(pairs):
+        return None
+    totals = confusion.sum(axis=1)
+    counts = wrong[tuple(pairs.T)]
+    order = np.argsort(-counts, kind="stable")[:_MISTAKES]
+    rows = [
+        [names[true], names[said], int(wrong[true, said]), float(wrong[true, said] / totals[true])]
+        for true, said in pairs[order].tolist()
+    ]
+    body = table(["true class", "predicted", "videos", "share of the class"], rows)
+    more = len(pairs) - len(rows)
+    return Section("Most frequent mistakes", body, f"{more} more pairs." if more > 0 else "")
+
+
+def _per_class(confusion: np.ndarray, names: list[str]) -> Section | None:
+    from ..engine.scores import wilson
+
+    totals, said = confusion.sum(axis=1), confusion.sum(axis=0)
+    there = np.flatnonzero(totals).tolist()
+    if not there:
+        return None
+    accuracy = {i: float(confusion[i, i] / totals[i]) for i in there}
+    shown, note = there, "In brackets: videos of the class. Lines: 95 % intervals."
+    if len(there) > _BARS:
+        ranked = sorted(there, key=lambda i: accuracy[i])
+        shown = [*ranked[: _BARS // 2], *ranked[-_BARS // 2 :]]
+        note += f" The {_BARS // 2} classes of lowest and of highest accuracy."
+    label = {i: f"{_abridged(names[i])} ({totals[i]})" for i in shown}
+    if len(set(label.values())) < len(label):  # shortened alike
+        label = {i: f"{i}: {text}" for i, text in label.items()}
+    body = plots.bars(
+        {label[i]: accuracy[i] for i in shown},
+        xlabel="accuracy",
+        intervals={label[i]: wilson(accuracy[i], int(totals[i])) for i in shown},
+        chance=1 / len(names),
+    )
+    without = len(names) - len(there)
+    note += f" {without} classes have no video and are left out." if without else ""
+    rows = []
+    for i in there[:_ROWS]:
+        others = np.where(np.arange(len(names)) == i, 0, confusion[i])
+        most = names[int(others.argmax())] if others.any() else None
+        precision = float(confusion[i, i] / said[i]) if said[i] else None
+        rows.append([names[i], int(totals[i]), accuracy[i], precision, most])
+    headers = ["class", "videos", "accuracy", "precision", "most often taken for"]
+    rest = f", the first {_ROWS} of {len(there)}" if len(there) > _ROWS else ""
+    body += details(f"All classes as a table{rest}", table(headers, rows))
+    return Section("Accuracy per class", body, note)
+
+
+def _abridged(name: str) -> str:
+    return name if len(name) <= 20 else name[:19] + "…"
+
+
+def calibration_sections(calibration: Mapping[str, Any]) -> list[Section]:
+    """How far confidence can be believed.
+
+    Args:
+        calibration: ``ece``, the expected calibration error, and ``bins`` of confidence, each a
+            dict of ``low``, ``high``, ``videos``, ``confidence`` and ``accuracy`` (the last two
+            None in an empty bin).
+    """
+    full = [one for one in calibration["bins"] if one["videos"]]
+    if not full:
+        return []
+    headers = ["confidence from", "to", "videos", "mean confidence", "accuracy"]
+    keys = ("low", "high", "videos", "confidence", "accuracy")
+    rows = [[one[key] for key in keys] for one in full]
+    body = plots.reliability(full) + details("As a table", table(headers, rows))
+    note = (
+        f"Expected calibration error: {calibration['ece']:.4f}, the mean distance of the orange "
+        "points from the dashed line, by videos. Below the line the model is too sure."
+    )
+    return [Section("Calibration", body, note)]
