@@ -39,6 +39,13 @@ def evaluate(
         list[Path] | None, typer.Option(help="The data, as it is.", rich_help_panel=opt.INPUT)
     ] = None,
     root: opt.Root = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            help="10x3 (clips x crops), dense (all clips), or whole (the video as one clip).",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
     multi_view: Annotated[
         bool,
         typer.Option("--multi-view", help="10 clips x 3 crops a video.", rich_help_panel=opt.INPUT),
@@ -177,9 +184,11 @@ def _tell(result: dict[str, Any]) -> None:
     missing = f", {len(result['missing'])} missing" if result["missing"] else ""
     what = "logits" if result["average"] == "logits" else "probabilities"
     typer.echo(
-        f"{result['videos']} videos of {result['expected']}, {result['clips']} clips x "
-        f"{result['crops']} crops each, {what} averaged{missing}"
+        f"{result['videos']} videos of {result['expected']}, {_views(result)}, {what} averaged"
+        f"{missing}"
     )
+    if result["empty_classes"]:
+        typer.echo(f"{result['empty_classes']} of the model's classes have no video here")
     for point in result.get("curve", ()):
         typer.echo(f"  {point['clips']} x {point['crops']}: top-1 {point['top1']:.3f}")
     for test, values in result.get("temporal", {}).items():
@@ -190,6 +199,12 @@ def _tell(result: dict[str, Any]) -> None:
     if "against" in result:
         _compare(result["against"])
     typer.echo(f"report: {result['out']}/report.html")
+
+
+def _views(result: dict[str, Any]) -> str:
+    words = {"dense": "all clips", "whole": "the whole video as a clip"}
+    count = words.get(str(result["clips"])) or f"{result['clips']} clips"
+    return f"{count} x {result['crops']} crops each"
 
 
 def _compare(other: dict[str, Any]) -> None:

@@ -11,7 +11,10 @@ of an *image* set show other things. Ground, tints, angles, sizes and places are
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
+import os
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -233,8 +236,19 @@ def _rng(seed: int, stream: str, index: int) -> Rng:
 
 @contextlib.contextmanager
 def _scene() -> Iterator[Scene]:
-    scene = Scene()
+    """A scene; what the simulator's C++ code prints while it is open goes nowhere."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept, nowhere = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     try:
+        scene = Scene()
         yield scene
-    finally:
         scene.close()
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        for place, was in enumerate(kept, start=1):
+            os.dup2(was, place)
+            os.close(was)
+        os.close(nowhere)

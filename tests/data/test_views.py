@@ -5,7 +5,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vidinit.data.views import CLIP, ORDER, Sampling, eval_indices, rng, train_indices
+from vidinit.data.views import (
+    CLIP,
+    ORDER,
+    Sampling,
+    dense_indices,
+    eval_indices,
+    rng,
+    train_indices,
+)
 from vidinit.errors import UsageError
 
 DENSE = Sampling(8, 2)
@@ -172,3 +180,15 @@ def test_an_empty_video_is_an_error(sampling: Sampling) -> None:
 def test_wrong_samplings_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**{"frames": 8, **wrong})
+
+
+def test_dense_clips_stand_one_behind_the_other():
+    starts = dense_indices(11, Sampling(2, 2))[:, 0]
+    assert starts.tolist() == [0, 3, 6, 8], "the last one ends with the video"
+    assert dense_indices(12, Sampling(2, 2))[:, 0].tolist() == [0, 3, 6, 9]
+    assert dense_indices(12, Sampling(2, 2), 5)[:, 0].tolist() == [0, 5, 9]
+    assert dense_indices(2, Sampling(4)).tolist() == [[0, 1, 0, 1]]
+    shown = {int(frame) for clip in dense_indices(50, Sampling(8)) for frame in clip}
+    assert shown == set(range(50))
+    with pytest.raises(ValueError, match="only dense"):
+        dense_indices(9, Sampling(4, kind="uniform"))

@@ -173,7 +173,7 @@ def test_what_cannot_be_compared():
     with pytest.raises(DataError, match="no video in common"):
         compare(here, replace(here, folder="/elsewhere"))
     rows = [replace(row, label=(row.label + 1) % 3) for row in here.rows.rows]
-    with pytest.raises(DataError, match=r"1\.mp4 is [abc] here and [abc] in the predictions"):
+    with pytest.raises(DataError, match=r"0\.mp4 is [abc] here and [abc] in the predictions"):
         compare(here, replace(here, rows=here.rows.of(rows)))
     multi = drawn("multi", 10, 1, 1.0)
     more = np.concatenate([multi.logits, multi.logits[:, :1]], axis=1)

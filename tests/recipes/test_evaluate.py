@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from predict_support import lively_run
-from support import json_of, run_cli
+from support import json_of, moving_bar, run_cli, write_video
 from typer.testing import CliRunner
 from vidinit.commands import app
 
@@ -169,6 +169,25 @@ def test_two_runs_and_other_orders_of_the_frames(scored, run, motion_set, tmp_pa
     assert again["against"]["mcnemar"]["here"] == against["mcnemar"]["there"]
 
 
+def test_what_cannot_be_compared_is_told_before_anything_is_scored(
+    scored, run, motion_set, tmp_path, monkeypatch
+):
+    def never(*_, **__):
+        raise AssertionError("a video was scored")
+
+    monkeypatch.setattr("vidinit.recipes.evaluate.heard_of", never)
+    other = tmp_path / "data" / "left"
+    shutil.copytree(motion_set / "val" / "left", other)
+    options = {"against": scored[0], "out": tmp_path / "e", "overrides": HERE}
+    with pytest.raises(DataError, match="have no video in common"):
+        vidinit.evaluate(run, val=tmp_path / "data", **options)
+    with pytest.raises(UsageError, match=r"predictions\.npz does not exist"):
+        vidinit.evaluate(run, data=motion_set, **{**options, "against": run})
+    with pytest.raises(UsageError, match="--all-sources makes several"):
+        vidinit.evaluate(run, all_sources=True, **options)
+    assert not (tmp_path / "e").exists()
+
+
 def test_data_with_other_classes_leaves_the_earlier_evaluation(scored, run, picture_set, tmp_path):
     out = tmp_path / "e"
     shutil.copytree(scored[0], out)
@@ -183,6 +202,31 @@ def test_a_class_without_videos(run, motion_set, tmp_path):
     told = vidinit.evaluate(run, val=tmp_path / "data", out=tmp_path / "e", overrides=HERE)
     assert told["videos"] == 3 and told["mean_class_accuracy"] == told["top1"]
     assert load(tmp_path / "e").classes == ["left", "right"]
+
+
+def test_all_clips_of_a_video_and_the_video_as_one(run, tmp_path):
+    for name, frames in (("left", 13), ("right", 7)):
+        write_video(tmp_path / "data" / name / "0.mp4", moving_bar(2, 1, frames=frames))
+    here = {"val": tmp_path / "data", "overrides": [*HERE, "data.batch_size=2"]}
+    told = vidinit.evaluate(run, **here, views="dense", crops=3, out=tmp_path / "dense")
+    assert (told["views"], told["clips"], told["crops"]) == ("dense", "dense", 3)
+    dense = load(tmp_path / "dense")
+    # Clips of four frames from 0, 4, 8 and, with the end, 9; and from 0 and 3.
+    assert dense.views.tolist() == [4 * 3, 2 * 3] and dense.layout == "dense"
+    step = vidinit.evaluate(
+        run, **{**here, "overrides": [*HERE, "eval.step=1"]}, views="dense", out=tmp_path / "step"
+    )
+    assert load(tmp_path / "step").views.tolist() == [10, 4] and step["crops"] == 1
+    lengths = vidinit.evaluate(run, **here, views="whole", out=tmp_path / "whole")
+    assert (lengths["views"], lengths["videos"]) == ("whole", 2)
+    again = vidinit.evaluate(predictions=tmp_path / "dense", curve=True, out=tmp_path / "again")
+    assert again["views"] == "dense" and again["curve"][-1]["top1"] == told["top1"]
+    with pytest.raises(UsageError, match="samples 'uniform' frames"):
+        sampled = [*HERE, "data.sampling=uniform"]
+        vidinit.evaluate(run, **{**here, "overrides": sampled}, views="dense", out=tmp_path / "u")
+    for wrong in ({"views": "10"}, {"views": "4x3", "crops": 1}, {"views": "dense", "clips": 2}):
+        with pytest.raises(UsageError, match="views"):
+            vidinit.evaluate(run, **here, **wrong, out=tmp_path / "w")
 
 
 @pytest.mark.slow

@@ -43,9 +43,8 @@ def full_report(root: Path, *, classes: int, epochs: int, steps: int = 2, terms:
     long = "/data/a_folder_with_a_name_that_is_rather_long_for_a_telephone/clip_{}.mp4"
     bad = [{"path": long.format(i), "reason": "no frame decodes"} for i in range(300)]
     run.write_json("data_health.json", {"files": 400, "good": 100, "bad": bad, "hours": 1.5})
-    curve = [{"clips": n, "crops": 1, "views": n, "top1": n / 10} for n in (1, 2, 4)]
-    each = [{"class": f"c{i}", "gain": 0.1} for i in range(classes)]
-    run.write_json("result.json", {"top1": 0.5, "curve": curve, "against": {"classes": each}})
+    each = [{"class": f"c{i}", "top1": 0.1} for i in range(classes)]
+    run.write_json("result.json", {"top1": 0.5, "sources": {"first": {"classes": each}}})
     rng = np.random.default_rng(0)
     names = [f"class {i} of a name with several words" for i in range(classes)]
     confusion = rng.integers(0, 3, (classes, classes)) + 9 * np.eye(classes, dtype=np.int64)

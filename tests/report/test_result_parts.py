@@ -15,22 +15,15 @@ def test_what_has_parts_has_a_part_of_the_report() -> None:
     tests = {"plain": {"top1": 0.5}, "reverse": {"top1": 0.25, "drop": 0.25}}
     each = [{"class": f"<{i}>", "gain": i / 100} for i in range(30)]
     against = {"model": "m", "mcnemar": {"p_value": 0.5}, "classes": each}
-    first, second, third = result_sections({"steps": 3, "tests": tests, "against": against})
-    assert first.title == "Result" and second.title == "Frames in another order"
+    assert result_sections({"curve": each, "against": against, "temporal": tests}) == []
+    first, second, third = result_sections({"steps": 3, "tests": tests, "compared": against})
+    assert first.title == "Result" and second.title == "Tests"
     assert Reader(second.body).texts["th"] == ["", "Top-1 accuracy", "drop"]
     assert Reader(second.body).texts["td"] == ["plain", "0.5", "–", "reverse", "0.25", "0.25"]  # noqa: RUF001
     read = Reader(third.body)
-    assert third.title == "Against" and read.texts["h3"] == ["mcnemar", "classes"]
+    assert third.title == "Compared" and read.texts["h3"] == ["mcnemar", "classes"]
     assert read.texts["td"][:4] == ["model", "m", "p_value", "0.5"]
     assert "<29>" in read.texts["td"] and read.texts["summary"] == ["10 more"]
-
-
-def test_the_curve_of_views_is_drawn() -> None:
-    points = [{"clips": n, "crops": c, "views": n * c, "top1": 0.5} for c in (1, 3) for n in (2, 1)]
-    (part,) = result_sections({"curve": points})
-    assert part.title == "What more views are worth"
-    assert 'aria-label="Top-1 accuracy over views of a video: 1 crop, 3 crops"' in part.body
-    assert "<svg" not in result_sections({"curve": [{"views": 1, "other": 2}]})[0].body
 
 
 def test_a_long_list_stays_short() -> None:

@@ -25,6 +25,10 @@ class EvalConfig(Section):
 class EvaluateSection(EvalConfig):
     """How `vidinit eval` scores, beside what evaluations while training have."""
 
+    dense: bool = False
+    """All clips of a video, one behind the other, whatever clips says."""
+    step: int = Field(0, ge=0)
+    """Of dense: frames from one clip to the next; 0: one begins where the last ends."""
     curve: bool = False
     """Also score by fewer views, from 1 clip x 1 crop on; all come from one pass."""
     tests: list[Literal["reverse", "shuffle", "freeze"]] = Field(default_factory=list)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import UsageError
 from ..zoo.build import check_backbone, check_options, create_model, maker_of
 from ..zoo.hub import is_hub
-from ..zoo.names import Entry, find_target, parse_plan
+from ..zoo.names import ALIASES, ZOO, Entry, find_target, parse_plan
 from ..zoo.torchvision_models import GOOGLENET, is_torchvision
 from .sources import is_file
 
@@ -63,7 +63,8 @@ def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[st
         UsageError: unknown options, with a suggestion, wrong values, and an unknown target.
     """
     told = not (is_file(source) or is_hub(source) or is_torchvision(source))
-    backbone = (parse_plan(to) or ("", ""))[1]
+    # `dist-b16` is a model of the zoo, though it looks like a plan on a network.
+    backbone = "" if to in (*ZOO, *ALIASES) else (parse_plan(to) or ("", ""))[1]
     if told:
         archs = [source.split(".")[0]]
     elif backbone:

@@ -172,6 +172,24 @@ def eval_indices(num_frames: int, sampling: Sampling, clips: int) -> np.ndarray:
     return np.rint(np.minimum(places, num_frames - 1)).astype(np.int64)
 
 
+def dense_indices(num_frames: int, sampling: Sampling, step: int | None = None) -> np.ndarray:
+    """Frame indices of all clips of a video, int64 (clips, T), in [0, num_frames).
+
+    Args:
+        num_frames: length of the video, at least 1.
+        sampling: ``dense``.
+        step: frames from one clip to the next; default: the next begins where one ends. The last
+            clip ends with the video, so that every frame of a clip's stride is shown.
+    """
+    _check_length(num_frames)
+    if sampling.kind != "dense":
+        raise ValueError(f"only dense clips stand one behind the other, not {sampling.kind}")
+    span = (sampling.frames - 1) * sampling.stride + 1
+    last = _starts(num_frames, sampling) - 1
+    starts = [*range(0, last, span if step is None else step), last]
+    return np.stack([_dense(start, num_frames, sampling) for start in starts])
+
+
 def _starts(num_frames: int, sampling: Sampling) -> int:
     """How many dense clips a video has; one if it is shorter than a clip."""
     span = (sampling.frames - 1) * sampling.stride + 1

@@ -39,27 +39,13 @@ def compare(
         DataError: labels of different kinds, or of different names for the same video, or no video
             that both have scores of.
     """
-    if here.rows.kind != there.rows.kind:
-        raise DataError(
-            f"predictions of {there.model} are of labels of kind '{there.rows.kind}', these of "
-            f"'{here.rows.kind}'",
-            "compare evaluations on the same data",
-        )
-    places = _matched(here, there)
+    places = check_comparable(here, there)
     both = [pair for pair in places if here.views[pair[0]] and there.views[pair[1]]]
     if not both:
         raise DataError(
-            f"{here.data} and {there.data}, which the two models were scored on, have no video in "
-            "common that both have scores of",
-            "compare evaluations on the same files; they are matched by path and segment",
+            f"no video has scores of both {here.model} and {there.model}",
+            "see which ones are missing, and why, in their results",
         )
-    for one, other in both:
-        if (mine := _names(here, one)) != (theirs := _names(there, other)):
-            raise DataError(
-                f"{here.rows.rows[one].path} is {' '.join(mine) or 'unlabelled'} here and "
-                f"{' '.join(theirs) or 'unlabelled'} in the predictions of {there.model}",
-                "compare evaluations with the same labels",
-            )
     mine = _taken(here.scores(), [one for one, _ in both])
     theirs = _taken(there.scores(), [other for _, other in both])
     if mine.kind == "multi":
@@ -81,6 +67,41 @@ def compare(
         "mcnemar": mcnemar(mine.hits()["top1"], theirs.hits()["top1"]),
         "classes": _classes(here.classes, mine, theirs, precisions),
     }
+
+
+def check_comparable(here: Predictions, there: Predictions) -> list[tuple[int, int]]:
+    """Places of the videos that both have, whether or not they have scores.
+
+    Raises:
+        DataError: labels of different kinds, or of different names for the same video, or no video
+            that both have.
+    """
+    if here.rows.kind != there.rows.kind:
+        raise DataError(
+            f"predictions of {there.model} are of labels of kind '{there.rows.kind}', these of "
+            f"'{here.rows.kind}'",
+            "compare evaluations on the same data",
+        )
+    places = _matched(here, there)
+    if not places:
+        raise DataError(
+            f"{here.data} and {there.data}, which {here.model} and {there.model} were scored on, "
+            "have no video in common",
+            "compare evaluations on the same files; they are matched by path and segment",
+        )
+    for one, other in places:
+        _check_labels(here, there, one, other)
+    return places
+
+
+def _check_labels(here: Predictions, there: Predictions, one: int, other: int) -> None:
+    mine, theirs = _names(here, one), _names(there, other)
+    if mine != theirs:
+        raise DataError(
+            f"{here.rows.rows[one].path} is {' '.join(mine) or 'unlabelled'} here and "
+            f"{' '.join(theirs) or 'unlabelled'} in the predictions of {there.model}",
+            "compare evaluations with the same labels",
+        )
 
 
 def mcnemar(here: np.ndarray, there: np.ndarray) -> dict[str, Any]:

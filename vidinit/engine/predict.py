@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..data.rows import Rows
     from ..tasks.heads import PairModel
     from ..zoo.base import ClipSpec, VideoModel
+    from .scores import Average
 
 Ranked = list[tuple[str, float]]
 
@@ -93,6 +94,7 @@ def listen(
     spec: ClipSpec,
     accelerator: Any,
     *,
+    average: Average = "softmax",
     embeddings: bool = False,
 ) -> Iterator[Said]:
     """What a model says of batches, one clip or file after the other, as soon as it is known.
@@ -102,6 +104,7 @@ def listen(
         batches: of an `EvalDataset` or a `TimelineDataset`.
         spec: how clips are normalized.
         accelerator: gives the precision.
+        average: over the views, see `scores.averaged`.
         embeddings: give them, too.
     """
     from .scoring import probabilities_of
@@ -118,7 +121,7 @@ def listen(
                 views = batch["views"] if len(good) == len(errors) else batch["views"][good]
                 views = views.to(device)
                 with accelerator.autocast(), _descriptors(model, embeddings) as seen:
-                    values = probabilities_of(model, views, spec).cpu().numpy()
+                    values = probabilities_of(model, views, spec, average=average).numpy()
                 if seen:
                     vectors = seen[0].float().unflatten(0, views.shape[:2]).mean(1).cpu().numpy()
             yield from _of_each(batch, good, values, vectors)
@@ -239,6 +242,6 @@ def predict_file(model: VideoModel | PairModel, path: Path, topk: int = 5) -> Ra
     was_training = model.training
     model.eval()
     views = item["views"].to(next(model.parameters()).device)
-    values = probabilities_of(model, views.unsqueeze(0), spec)[0].cpu().numpy()
+    values = probabilities_of(model, views.unsqueeze(0), spec)[0].numpy()
     model.train(was_training)
     return ranked(heads_of(model), values, topk)["classes"]

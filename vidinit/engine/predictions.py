@@ -20,6 +20,9 @@ from .scores import Average, Scores, averaged, labels_of
 FILE = "predictions.npz"
 """Its name in the folder of an evaluation."""
 
+LAYOUTS = ("dense", "whole")
+"""Views of which a video has as many as it is long, and one view as long as the video."""
+
 _FORMAT = "vidinit predictions 1"
 # Numbers that are averaged at a time, so that memory does not grow with the data set.
 _AT_ONCE = 1 << 24
@@ -247,9 +250,10 @@ def _rows(found: dict[str, np.ndarray], kind: LabelKind) -> Rows:
         each = [None if one[0] < 0 else (int(one[0]), int(one[1])) for one in labels]
     else:
         each = [None if one < 0 else int(one) for one in labels]
+    spans = [[None if np.isnan(t) else float(t) for t in span] for span in found["segments"]]
     rows = [
-        Row(str(path), label, *(None if np.isnan(t) else float(t) for t in span))
-        for path, label, span in zip(found["paths"], each, found["segments"], strict=True)
+        Row(str(path), label, start, end)
+        for path, label, (start, end) in zip(found["paths"], each, spans, strict=True)
     ]
     nouns = tuple(map(str, found["nouns"])) if kind == "pair" else None
     return Rows(tuple(rows), tuple(map(str, found["classes"])), kind, nouns)

@@ -173,7 +173,8 @@ def _hits(
         each = {"": np.take_along_axis(labels, ranks(scores)[:, :5], axis=1)}
     else:
         each = {"": ranks(scores)[:, :5] == labels[:, None]}
-    return {f"top{k}{name}": hit[:, :k].any(axis=1) for name, hit in each.items() for k in (1, 5)}
+    counted = [(k, name, hit[:, :k]) for name, hit in each.items() for k in (1, 5)]
+    return {f"top{k}{name}": np.asarray(best.any(axis=1)) for k, name, best in counted}
 
 
 def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:

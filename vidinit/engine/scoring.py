@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from ..data.loading.datasets import EvalDataset
 from ..data.loading.loader import eval_loader
 from ..data.pixels.batch import normalize
-from ..data.rows import Rows
+from ..data.rows import LabelKind, Rows
 from ..data.views import Sampling
+from ..errors import UsageError
 from ..zoo.base import ClipSpec
 from .scores import Average, Scores, averaged, labels_of
 from .temporal_tests import changed
@@ -34,6 +36,7 @@ def views_of(
     *,
     clips: int = 1,
     crops: Literal[1, 3] = 1,
+    every: int | None = None,
     reader: str = "auto",
     decode_side: int | None = None,
 ) -> EvalDataset:
@@ -46,6 +49,7 @@ def views_of(
         interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
         clips=clips,
         crops=crops,
+        every=every,
         flow=spec.flow,
         reader=reader,
         decode_side=decode_side,
@@ -53,21 +57,27 @@ def views_of(
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> tuple[Tensor, list[int]]:
+def logits_of(
+    model: nn.Module, views: Tensor, spec: ClipSpec, *, at_once: int | None = None
+) -> tuple[Tensor, list[int]]:
     """What a model in eval mode says of each view.
 
     Args:
         model: from normalized clips to logits, or to logits by head.
         views: uint8 (B, V, T, S, S, C), on the model's device.
         spec: how the clips are normalized.
+        at_once: clips of a forward pass; None for all.
 
     Returns:
         float32 (B, V, K), the heads' logits one after the other, and how many each head has.
     """
-    outputs = model(normalize(views.flatten(0, 1), spec.mean, spec.std))
-    heads = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
-    logits = torch.cat([head.float() for head in heads], dim=1)
-    return logits.unflatten(0, views.shape[:2]), [head.shape[1] for head in heads]
+    clips, parts, sizes = views.flatten(0, 1), [], []
+    for part in clips.split(at_once or len(clips)):
+        outputs = model(normalize(part, spec.mean, spec.std))
+        heads = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+        parts.append(torch.cat([head.float() for head in heads], dim=1))
+        sizes = [head.shape[1] for head in heads]
+    return torch.cat(parts).unflatten(0, views.shape[:2]), sizes
 
 
 def probabilities_of(
@@ -84,7 +94,7 @@ def probabilities_of(
         float64 (B, K), the heads' classes one after the other, on the CPU.
     """
     logits, sizes = logits_of(model, views, spec)
-    kind = getattr(model, "label_kind", "single")
+    kind: LabelKind = getattr(model, "label_kind", "single")
     return torch.from_numpy(averaged(logits.cpu().numpy(), sizes, kind=kind, average=average))
 
 
@@ -170,7 +180,7 @@ class Heard:
 
     Attributes:
         logits: of its views, (V, K), the crops of the first clip first.
-        changed: probabilities, float64 (K,), by the name of a temporal test.
+        changed: the same by the name of a temporal test.
     """
 
     logits: np.ndarray
@@ -185,8 +195,8 @@ def heard_of(
     *,
     tests: Sequence[str] = (),
     seed: int = 0,
-    average: Average = "softmax",
     dtype: str = "float32",
+    batch_size: int = 8,
     **options: Any,
 ) -> list[tuple[int, Heard | str]]:
     """What a model says of all views of every video, once, whatever the number of processes.
@@ -196,28 +206,30 @@ def heard_of(
         rows, spec, accelerator: as for `each_video`.
         tests: of `temporal_tests.TESTS`; their clips come from the same decode.
         seed: of what they draw.
-        average: of the tests' probabilities, see `scores.averaged`.
         dtype: of the logits, float32 or float16.
-        options: as for `each_video`.
+        batch_size, options: as for `each_video`.
 
     Returns:
         (row, what was said of it, or why nothing), the same on all processes.
     """
+    # Of all clips there is no telling how many they are.
+    at_once = batch_size if options.get("every") is not None else None
+
+    def logits(views: Tensor) -> np.ndarray:
+        found = logits_of(model, views, spec, at_once=at_once)[0]
+        return found.cpu().numpy().astype(dtype)
 
     def told(views: Tensor, indices: Sequence[int]) -> list[Heard]:
-        logits = logits_of(model, views, spec)[0].cpu().numpy().astype(dtype)
-        tested = {
-            test: probabilities_of(
-                model, changed(views, test, indices, seed), spec, average=average
-            ).numpy()
-            for test in tests
-        }
+        plain = logits(views)
+        tested = {test: logits(changed(views, test, indices, seed)) for test in tests}
         return [
-            Heard(logits[place].copy(), {test: values[place] for test, values in tested.items()})
+            Heard(
+                plain[place].copy(), {test: found[place].copy() for test, found in tested.items()}
+            )
             for place in range(len(indices))
         ]
 
-    return each_video(model, rows, spec, accelerator, told, **options)
+    return each_video(model, rows, spec, accelerator, told, batch_size=batch_size, **options)
 
 
 def each_video(
@@ -229,6 +241,7 @@ def each_video(
     *,
     clips: int = 1,
     crops: Literal[1, 3] = 1,
+    every: int | None = None,
     batch_size: int = 8,
     workers: int = 0,
     deadline: float = 60.0,
@@ -245,7 +258,7 @@ def each_video(
         accelerator: gives the device, the precision and the processes.
         told: from views, uint8 (B, V, T, S, S, C) on the device, and the B rows they are of, to
             what is to be known of each.
-        clips, crops: views of a video.
+        clips, crops, every: views of a video, see `EvalDataset`.
         batch_size: clips of one forward pass, about.
         workers: decoding processes.
         deadline: seconds after which a decoder that gives no answer is killed.
@@ -256,9 +269,18 @@ def each_video(
     Returns:
         (row, what was told of it, or why it cannot be read), the same on all processes.
     """
-    dataset = views_of(rows, spec, clips=clips, crops=crops, reader=reader, decode_side=decode_side)
-    # Videos of which all frames are taken have different lengths and fit in no batch.
-    videos = 1 if spec.sampling == "all" else max(1, batch_size // (clips * crops))
+    dataset = views_of(
+        rows,
+        spec,
+        clips=clips,
+        crops=crops,
+        every=every,
+        reader=reader,
+        decode_side=decode_side,
+    )
+    # Videos of which all frames or clips are taken have different lengths and fit in no batch.
+    alone = spec.sampling == "all" or every is not None
+    videos = 1 if alone else max(1, batch_size // (clips * crops))
     loader = eval_loader(
         dataset,
         batch_size=videos,
@@ -279,12 +301,27 @@ def each_video(
         if short:
             views = torch.cat([views, views[-1:].expand(short, *views.shape[1:])])
             indices += indices[-1:] * short
-        with accelerator.autocast():
+        with accelerator.autocast(), _whole_videos(spec, views.shape[2]):
             values = told(views.to(accelerator.device), indices)
         for index, error, value in zip(indices, batch["error"], values, strict=False):
             mine.append((index, value if error is None else error))
     model.train(was_training)
     return [item for part in of_all(accelerator, mine) for item in part]
+
+
+@contextmanager
+def _whole_videos(spec: ClipSpec, frames: int) -> Iterator[None]:
+    """What a model says to clips as long as their videos, where it takes no such clips."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if spec.sampling != "all" or isinstance(error, torch.OutOfMemoryError):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(
+            f"the model takes no clip of {frames} frames, as long as its video ({first})",
+            "score it with --views dense, or with a number of clips",
+        ) from error
 
 
 def _scores(

@@ -91,7 +91,8 @@ def trace(model: nn.Module, shape: Sequence[int]) -> Any:
 
 
 def write_program(program: Any, path: Path, metadata: dict[str, Any]) -> None:
-    """Write a traced model as a .pt2 file."""
+    """Write a traced model as a .pt2 file, without the clips it was traced with."""
+    program.example_inputs = None
     with _quiet():
         torch.export.save(program, path, extra_files={EXTRA_FILE: as_text(metadata)})
 

@@ -267,6 +267,7 @@ class _Judge:
                 num_classes=len(source.val.classes or ()),
                 clips=clips,
                 crops=crops,
+                average=self.config.eval.average,
                 **scoring(self.config.data, self.accelerator, source.val_quarantine),
             ).metrics()
             metrics.update({f"{key}_{source.name}": value for key, value in values.items()})

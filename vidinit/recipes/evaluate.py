@@ -13,13 +13,14 @@ import numpy as np
 from torch import nn
 
 from ..checkpoint import label_kind_of, load, load_pair, model_folder
-from ..config import EvaluateConfig
+from ..config import EvaluateConfig, EvaluateSection
 from ..data.rows import Rows, align
 from ..data.sources import labelled_rows
 from ..engine.accelerators import make_accelerator, warn_of_slow_precision
+from ..engine.comparison import check_comparable
 from ..engine.predictions import Predictions
+from ..engine.predictions import load as load_predictions
 from ..engine.run_folder import RunFolder
-from ..engine.scores import Scores
 from ..engine.scoring import NO_NUMBER, Heard, heard_of
 from ..engine.together import from_main
 from ..errors import UsageError
@@ -135,7 +136,10 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
     scored = open_scored(config, found.rows, accelerator)
     warn_of_slow_precision(scored.model, accelerator)
     spec = set_spec(scored.model, config.data)
-    _check_tests(config, spec)
+    _check_views(config, spec)
+    planned = _planned(config, scored, spec)
+    if config.against is not None:
+        check_comparable(planned, load_predictions(config.against))
     config.out = from_main(accelerator, lambda: config.out)
 
     def opened() -> RunFolder:
@@ -154,13 +158,13 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
         accelerator,
         tests=config.eval.tests,
         seed=config.seed,
-        average=config.eval.average,
         dtype=config.eval.scores,
         clips=config.eval.clips,
         crops=config.eval.crops,
+        every=config.eval.step if config.eval.dense else None,
         **scoring(config.data, accelerator, quarantine),
     )
-    evaluated = _evaluated(config, scored, heard)
+    evaluated = _evaluated(config, planned, heard)
     out = summary(evaluated, config)
     out["out"] = str(config.out)
     main = accelerator.is_main_process
@@ -172,7 +176,13 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
     return out
 
 
-def _check_tests(config: EvaluateConfig, spec: ClipSpec) -> None:
+def _check_views(config: EvaluateConfig, spec: ClipSpec) -> None:
+    if config.eval.dense and spec.sampling != "dense":
+        raise UsageError(
+            f"dense views are clips of neighboring frames, and {config.model} samples "
+            f"'{spec.sampling}' frames",
+            "take --clips, or data.sampling=dense",
+        )
     if config.eval.tests and spec.flow is not None:
         raise UsageError(
             "the flow of frames in another order is not their flow in another order",
@@ -180,15 +190,32 @@ def _check_tests(config: EvaluateConfig, spec: ClipSpec) -> None:
         )
 
 
-def _evaluated(
-    config: EvaluateConfig, scored: Scored, heard: list[tuple[int, Heard | str]]
-) -> Evaluated:
-    """What was heard, in the order of the rows."""
+def _planned(config: EvaluateConfig, scored: Scored, spec: ClipSpec) -> Predictions:
+    """What there is to be of these rows, before the model has said anything."""
     rows = replace(scored.rows, classes=tuple(scored.classes))
     width = len(scored.classes) + len(rows.nouns or ())
-    views = np.zeros(len(rows), dtype=np.int64)
-    logits, reasons, undecoded = [], {}, 0
-    tests = {test: np.full((len(rows), width), np.nan) for test in config.eval.tests}
+    return Predictions(
+        rows,
+        logits=np.zeros((0, width), config.eval.scores),
+        views=np.zeros(len(rows), dtype=np.int64),
+        reasons={},
+        undecoded=0,
+        crops=config.eval.crops,
+        layout=layout_of(config.eval, spec),
+        average=config.eval.average,
+        model=config.model,
+        data=named(config.data.val or config.data.train),
+        folder=os.getcwd(),
+    )
+
+
+def _evaluated(
+    config: EvaluateConfig, planned: Predictions, heard: list[tuple[int, Heard | str]]
+) -> Evaluated:
+    """What was heard, in the order of the rows."""
+    views, undecoded = planned.views.copy(), 0
+    logits, reasons = [planned.logits], {}
+    tests = {test: [planned.logits] for test in map(str, config.eval.tests)}
     for index, said in sorted(heard, key=lambda item: item[0]):
         if isinstance(said, str):
             reasons[index] = said
@@ -198,29 +225,25 @@ def _evaluated(
         else:
             views[index] = len(said.logits)
             logits.append(said.logits)
-            for test, probabilities in said.changed.items():
-                tests[test][index] = probabilities
-    predictions = Predictions(
-        rows,
-        np.concatenate(logits) if logits else np.zeros((0, width), config.eval.scores),
-        views,
-        reasons,
-        undecoded,
-        crops=config.eval.crops,
-        layout=f"{config.eval.clips}x{config.eval.crops}",
-        average=config.eval.average,
-        model=config.model,
-        data=named(config.data.val or config.data.train),
-        folder=os.getcwd(),
+            for test, changed in said.changed.items():
+                tests[test].append(changed)
+    predictions = replace(
+        planned,
+        logits=np.concatenate(logits),
+        views=views,
+        reasons=reasons,
+        undecoded=undecoded,
     )
-    scores = predictions.scores()
-    changed = {test: _scores(scores, values) for test, values in tests.items()}
-    against = comparison_of(predictions, config)
-    return Evaluated(predictions, scores, f"eval {config.model}", changed, against)
+    others = {
+        test: replace(predictions, logits=np.concatenate(found)).scores()
+        for test, found in tests.items()
+    }
+    against, title = comparison_of(predictions, config), f"eval {config.model}"
+    return Evaluated(predictions, predictions.scores(), title, others, against)
 
 
-def _scores(plain: Scores, values: np.ndarray) -> Scores:
-    """Other probabilities of the same videos."""
-    width = plain.probabilities.shape[1]
-    nouns = None if plain.nouns is None else values[:, width:]
-    return replace(plain, probabilities=values[:, :width], nouns=nouns)
+def layout_of(views: EvaluateSection, spec: ClipSpec) -> str:
+    """The views of a video in words, as `Predictions` has them."""
+    if views.dense:
+        return "dense"
+    return "whole" if spec.sampling == "all" else f"{views.clips}x{views.crops}"

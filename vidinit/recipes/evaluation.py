@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import EvaluateConfig
 from ..configure import DEFAULT, resolve
+from ..engine.predictions import load
 from ..engine.temporal_tests import parse_tests
 from ..errors import UsageError
 from .given import Overrides, Places, as_places, as_text, text_or_list
@@ -21,6 +22,7 @@ def evaluate(
     data: Places | None = None,
     val: Places | None = None,
     root: str | Path | None = None,
+    views: str | None = None,
     multi_view: bool = False,
     clips: int | None = None,
     crops: int | None = None,
@@ -57,8 +59,10 @@ def evaluate(
             the videos it held out are scored.
         val: the data to score, as it is.
         root: as for `finetune`.
+        views: ``10x3``: clips and crops; ``dense``: all clips of a video, one behind the other;
+            ``whole``: the video as one clip, where the model takes clips of any length.
         multi_view: 10 clips x 3 crops a video, unless ``clips`` or ``crops`` say otherwise.
-        clips, crops: views of a video; default 1 x 1.
+        clips, crops: views of a video; default 1 x 1. Crops may stand beside other ``views``.
         average: over the views: ``softmax`` (default) or ``logits``.
         curve: score by fewer views, too, from the same pass (`engine.curve.curve_of`).
         temporal_test: ``reverse``, ``shuffle``, ``freeze``, one, a list, or apart by commas: score
@@ -87,8 +91,6 @@ def evaluate(
         ``curve``. Of all sources ``{sources: {name: that}, mean_top1, out}``.
     """
     if predictions is not None and model is None:
-        from ..engine.predictions import load
-
         model = load(predictions).model
     elif predictions is not None:
         raise UsageError(
@@ -104,8 +106,7 @@ def evaluate(
         "data.val": as_places(val),
         "data.root": as_text(root),
         "data.batch_size": batch_size,
-        "eval.clips": clips if clips is not None else (10 if multi_view else None),
-        "eval.crops": crops if crops is not None else (3 if multi_view else None),
+        **_views(views, multi_view, clips, crops),
         "eval.average": average,
         "eval.curve": curve or None,
         "eval.tests": None if temporal_test is None else parse_tests(temporal_test),
@@ -127,6 +128,44 @@ def evaluate(
         from .rescore import rescore
 
         return rescore(built, given, processes=processes, overwrite=overwrite)
+    if built.against is not None:
+        if all_sources:
+            raise UsageError(
+                "--against compares one evaluation with another, and --all-sources makes several",
+                "compare the folders below sources/, each by eval --predictions A --against B",
+            )
+        load(built.against)  # an error now, not when all is scored
     if all_sources:
         return evaluate_sources(built, processes=processes, overwrite=overwrite)
     return run("eval", built, processes=processes, overwrite=overwrite)
+
+
+def _views(
+    views: str | None, multi_view: bool, clips: int | None, crops: int | None
+) -> dict[str, Any]:
+    """The views of a video as settings.
+
+    Raises:
+        UsageError: they are said twice, or not in one of the forms.
+    """
+    if views is None:
+        whole = (10, 3) if multi_view else (None, None)
+        return {
+            "eval.clips": whole[0] if clips is None else clips,
+            "eval.crops": whole[1] if crops is None else crops,
+        }
+    if multi_view or clips is not None:
+        raise UsageError(
+            "--views says how many clips there are, and so does another option",
+            "leave out --multi-view and --clips",
+        )
+    if views == "dense":
+        return {"eval.dense": True, "eval.crops": crops}
+    if views == "whole":
+        return {"data.sampling": "all", "eval.crops": crops}
+    first, cross, second = views.partition("x")
+    if not (first.isdigit() and cross and second.isdigit()) or crops is not None:
+        raise UsageError(
+            f"'{views}' is not how many views there are", "write 10x3, 1x1, dense or whole"
+        )
+    return {"eval.clips": int(first), "eval.crops": int(second)}

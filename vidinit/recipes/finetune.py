@@ -189,6 +189,7 @@ def _judge(
     options = {
         "clips": config.eval.clips,
         "crops": config.eval.crops,
+        "average": config.eval.average,
         **scoring(config.data, accelerator, quarantine),
     }
 

@@ -9,7 +9,6 @@ from ..checkpoint import load, model_folder
 from ..engine import checkpoint_folders as folders
 from ..errors import UsageError
 from ..report.progress import say
-from ..zoo.build import set_input_channels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +86,8 @@ def initialize(model: VideoModel, ref: str) -> None:
     if (place / "model.yaml").is_file():
         source = load(place)
         if source.in_channels == 2 and model.in_channels == 3:  # it sees optical flow
+            from ..zoo.build import set_input_channels
+
             set_input_channels(model, 2)
         given: dict[str, Any] = source.state_dict()
         same_head = source.classes is not None and source.classes == model.classes

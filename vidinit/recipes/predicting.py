@@ -105,7 +105,12 @@ class Answers:
         found: list[Prediction] = []
         vectors: list[np.ndarray] = []
         said_of = listen(
-            self.model, loader, self.spec, self.accelerator, embeddings=features is not None
+            self.model,
+            loader,
+            self.spec,
+            self.accelerator,
+            average=self.config.eval.average,
+            embeddings=features is not None,
         )
         with self.progress("files") as show:
             for said in said_of:

@@ -16,7 +16,7 @@ from .replacing import replaced
 from .results import Evaluated, comparison_of, summary, write_results
 
 # What decides on the logits, which are what they are.
-_SETTLED = ("clips", "crops", "tests", "scores")
+_SETTLED = ("clips", "crops", "dense", "step", "tests", "scores")
 
 
 def rescore(

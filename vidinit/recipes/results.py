@@ -13,7 +13,7 @@ from ..engine.calibration import calibration_of
 from ..engine.class_table import class_table, surest_mistakes
 from ..engine.comparison import compare, mcnemar
 from ..engine.curve import curve_of
-from ..engine.predictions import FILE, Predictions, load
+from ..engine.predictions import FILE, LAYOUTS, Predictions, load
 from ..engine.run_folder import RunFolder
 from ..engine.scores import Scores, wilson
 from ..report.evaluation import evaluation_sections
@@ -48,12 +48,13 @@ def summary(found: Evaluated, config: EvaluateConfig) -> dict[str, Any]:
     metrics = rounded(scores.metrics())
     counted, expected = int(scores.readable.sum()), len(predictions.rows)
     low, high = wilson(metrics["top1"], counted)
+    fixed = predictions.layout not in LAYOUTS
     out: dict[str, Any] = {**metrics, "top1_interval": [round(low, 6), round(high, 6)]}
     if (alone := predictions.view_accuracy()) is not None:
         out["top1_per_view"] = round(alone, 6)
     out |= {
-        "views": predictions.clips * predictions.crops,
-        "clips": predictions.clips,
+        "views": predictions.clips * predictions.crops if fixed else predictions.layout,
+        "clips": predictions.clips if fixed else predictions.layout,
         "crops": predictions.crops,
         "average": predictions.average,
         "expected": expected,

@@ -102,7 +102,8 @@ def _said(answers: Answers, dataset: TimelineDataset) -> Iterator[Said]:
         workers=workers_of(data, 1),
         deadline=data.deadline,
     )
-    return listen(answers.model, loader, answers.spec, answers.accelerator)
+    average = answers.config.eval.average
+    return listen(answers.model, loader, answers.spec, answers.accelerator, average=average)
 
 
 def _counted(

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from . import plots
 from .html import Section, details, table
-from .labels import LABELS, METRICS
+from .labels import LABELS
 
+_ELSEWHERE = {"curve", "temporal", "against"}  # `evaluation` shows them as they deserve
 _ROWS, _ROWS_AT_ONCE = 1000, 20  # of a table; more than a few are there to be opened
 
 
@@ -18,9 +18,8 @@ def result_sections(result: Mapping[str, Any]) -> list[Section]:
     single = {key: value for key, value in result.items() if not _has_parts(value)}
     sections = [Section("Result", _single(single))] if single else []
     for key, value in result.items():
-        if _has_parts(value):
-            body = _curve(value) if key == "curve" else ""
-            sections.append(Section(LABELS.get(key, key.capitalize()), body + _parts(value)))
+        if _has_parts(value) and key not in _ELSEWHERE:
+            sections.append(Section(LABELS.get(key, key.capitalize()), _parts(value)))
     return sections
 
 
@@ -84,20 +83,3 @@ def _rows(items: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> Any:
     return phrase(value) if isinstance(value, (Mapping, list)) else value
-
-
-def _curve(points: Sequence[Mapping[str, Any]]) -> str:
-    """Scores over the number of views, a line for each number of crops."""
-    metric = next((m for m in METRICS if all(m in point for point in points)), None)
-    if metric is None:
-        return ""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for point in points:
-        crops = point.get("crops", 1)
-        name = "1 crop" if crops == 1 else f"{crops} crops"
-        series.setdefault(name, []).append((point["views"], point[metric]))
-    return plots.curves(
-        {name: sorted(line) for name, line in series.items()},
-        xlabel="views of a video",
-        ylabel=LABELS[metric],
-    )

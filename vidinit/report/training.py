@@ -78,8 +78,7 @@ def _losses(rows: Sequence[Row]) -> Section | None:
         body.append(plots.curves(_thin({"lr": rate}), xlabel="step", ylabel="learning rate"))
     if not body:
         return None
-    if losses:
-        body.append(_numbers(losses, "step"))
+    body.append(_numbers({**losses, **({"learning rate": rate} if rate else {})}, "step"))
     every = _every(losses or {"lr": rate})
     note = f"Each point is the mean of {every} logged steps." if every > 1 else ""
     return Section("Training", "\n".join(body), note)
@@ -103,6 +102,7 @@ def _evaluation(rows: Sequence[Row]) -> Section | None:
         is_score = all(name in map(LABELS.get, METRICS) for name in series)
         label = "fraction of the videos" if is_score else chart
         body.append(plots.curves(_thin(series), xlabel="epoch", ylabel=label))
+        body.append(_numbers(series, "epoch"))
     first = next(iter(keys))
     shown = [row for row in rows if isinstance(row.get(first), (int, float))]
     if shown:
