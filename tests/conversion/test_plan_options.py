@@ -72,5 +72,6 @@ def test_a_file_may_hold_what_either_kind_of_network_takes():
     assert checked_options("x.pth", "s3d", {"gating": True}) == {"gating": True}
     assert checked_options("x.pth", "s3d", {"window": 7}) == {"window": 7}
     assert checked_options("x.pth", "i3d-resnet50", {"pool": True}) == {"pool": True}
+    assert checked_options("x.pth", "dist-b16", {"pools": 4}) == {"pools": 4}
     with pytest.raises(UsageError, match="no option 'window'"):
         checked_options("x.pth", "i3d-resnet50", {"window": 7})

@@ -11,7 +11,7 @@ import torch
 import yaml
 from hub_server import Hub, Repo
 from safetensors.torch import save
-from support import shake_norms
+from support import MODEL, shake_norms
 from typer.testing import CliRunner
 from vidinit.commands import app
 
@@ -19,6 +19,7 @@ import vidinit
 from vidinit.checkpoint import model_folder, save_model
 from vidinit.errors import UsageError, VidinitError
 from vidinit.exports.publish import publish
+from vidinit.recipes.common import open_model
 from vidinit.zoo import hub as hub_module
 
 
@@ -58,6 +59,13 @@ def test_a_run_goes_there_and_comes_back(hub: Hub, trained, motion_set, tmp_path
     assert "model.yaml of 'me/other' from the hub: it is out of reach" in gone.stderr
     push = run("export", trained, "--push-to-hub", "me/motion")
     assert push.exit_code == 1 and "could not push to 'me/motion': the hub is out" in push.stderr
+
+
+def test_a_run_starts_from_weights_that_are_there(hub: Hub, trained, motion_set):
+    assert run("export", trained, "--push-to-hub", "me/start").exit_code == 0
+    model = open_model(MODEL, 2, ["left", "right"], init_from="hf-hub:me/start")
+    start = vidinit.load(trained)
+    assert torch.equal(model.head.weight, start.head.weight)
 
 
 def test_a_repository_that_is_there_stays_as_open_as_it_was(hub: Hub, folder, tmp_path):

@@ -9,6 +9,7 @@ from ..checkpoint import load, model_folder
 from ..engine import checkpoint_folders as folders
 from ..errors import UsageError
 from ..report.progress import say
+from ..zoo.hub import is_hub
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,16 +25,17 @@ def initial_folder(ref: str) -> Path:
     """Where the weights of ``--init-from`` are: a model folder, or a checkpoint.
 
     Args:
-        ref: a model folder; a run folder, whose model or else newest checkpoint is meant; a
-            checkpoint of a run, ``last`` and ``best`` among them.
+        ref: a model folder, ``hf-hub:USER/NAME`` as well; a run folder, whose model or else newest
+            checkpoint is meant; a checkpoint of a run, ``last`` and ``best`` among them.
 
     Raises:
         UsageError: for anything else.
     """
     path = Path(ref)
-    for folder in (path, path / "model"):
-        if (folder / "model.yaml").is_file():
-            found = model_folder(folder)
+    places: list[str | Path] = [ref] if is_hub(ref) else [path, path / "model"]
+    for place in places:
+        if is_hub(ref) or (Path(place) / "model.yaml").is_file():
+            found = model_folder(place)
             assert found is not None
             return found
     if path.name in ("last", "best") and path.parent.is_dir():

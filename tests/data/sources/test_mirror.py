@@ -74,9 +74,7 @@ def test_labels_of_other_kinds():
 
 def test_a_class_without_a_partner_is_refused():
     rows = Rows((), ("go left", "right turn", "left turn"))
-    with pytest.raises(
-        UsageError, match=r"'go left' of mine has no partner 'go right'; with"
-    ):
+    with pytest.raises(UsageError, match=r"'go left' of mine has no partner 'go right'; with"):
         mirrored(rows, "mine")
     rows = Rows((), ("put",), "pair", ("left cup", "Right"))
     with pytest.raises(UsageError, match=r"no partner 'right cup', nor has any of 1 more; with"):
