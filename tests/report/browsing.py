@@ -91,8 +91,11 @@ def browse(page: Path, work: Path, *, width: int, dark: bool = False) -> tuple[d
       }, 20);
     });</script>"""
     probed.write_text(f"<!DOCTYPE html><body>{framed}", encoding="utf-8")
-    dom, _ = _run(probed, work, dark=dark)
-    seen = re.findall(r'<pre id="seen">(.*?)</pre>', dom)
+    seen, dom = [], ""
+    for _ in range(3):  # a busy machine may end the page's time before all of it is there
+        if not seen:
+            dom, _ = _run(probed, work, dark=dark)
+            seen = re.findall(r'<pre id="seen">(.*?)</pre>', dom)
     assert seen, dom[-2000:]
     _, console = _run(page, work, dark=dark)
     return json.loads(html.unescape(seen[-1])), console

@@ -159,13 +159,13 @@ def _too_large(memory: TrainingMemory | None, clips: int, why: str) -> VidinitEr
 
 @contextmanager
 def _shapes(job: Job) -> Iterator[dict[str, list[int]]]:
-    """Filled inside: the shape of the clips that the model gets, and of what each head returns."""
+    """Filled inside: the shape of the first clips the model gets, and of what each head returns."""
     shapes: dict[str, list[int]] = {}
 
     def see(name: str) -> Any:
         def hook(module: nn.Module, given: tuple[Any, ...], result: Any) -> None:
             if isinstance(result, Tensor):
-                shapes[name] = list(result.shape)
+                shapes.setdefault(name, list(result.shape))
 
         return hook
 
@@ -173,7 +173,7 @@ def _shapes(job: Job) -> Iterator[dict[str, list[int]]]:
         parts = job.parts(given[0])
         for part in parts:
             name = "clip" if len(parts) == 1 else f"clip of {part['source']}"
-            shapes[name] = list(part["clip"].shape)
+            shapes.setdefault(name, list(part["clip"].shape))
 
     task = job.task
     hooks = [task.register_forward_pre_hook(see_clip)]
