@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from support import logged
 
 TORCHRUN = "torch.distributed.run"
 ACCELERATE = "accelerate.commands.launch"
@@ -60,8 +61,7 @@ def free_port() -> int:
 
 def metrics(out: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, but for those that tell times."""
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if "clips_per_second" not in row]
+    return [row for row in logged(out) if "clips_per_second" not in row]
 
 
 def losses(out: Path) -> list[float]:

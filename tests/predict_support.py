@@ -14,11 +14,9 @@ from vidinit.data.pixels.batch import normalize
 from vidinit.zoo.base import VideoModel
 
 
-def lively(folder: Path) -> VideoModel:
-    """The model of a run of `finetune`, with statistics and a head that tell moving bars apart."""
-    model = vidinit.load(folder)
+def enliven(model: VideoModel) -> VideoModel:
+    """The model, with statistics and a head that tell moving bars apart; for 4 frames of 32 px."""
     spec = model.spec
-    torch.manual_seed(0)
     bars = np.stack(
         [moving_bar(step, seed, frames=4, side=32) for step in (-8, 8) for seed in (1, 2)]
     )
@@ -33,6 +31,13 @@ def lively(folder: Path) -> VideoModel:
         model.head.weight /= model(clips).std()
         model.head.bias -= model(clips).mean(dim=0)
     return model
+
+
+def lively(folder: Path) -> VideoModel:
+    """The model of a run of `finetune`, made to tell moving bars apart."""
+    model = vidinit.load(folder)
+    torch.manual_seed(0)
+    return enliven(model)
 
 
 def lively_run(trained: Path, root: Path) -> Path:

@@ -63,6 +63,11 @@ def json_of(done: Any) -> Any:
     return json.loads(done.stdout)
 
 
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def shake_norms(model: torch.nn.Module, seed: int = 0) -> None:
     """Batch norms with statistics and gains that a wrong conversion would not survive."""
     generator = torch.Generator().manual_seed(seed)

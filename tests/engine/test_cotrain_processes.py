@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from support import MODEL, SMALL, json_of, run_cli
+from support import MODEL, SMALL, json_of, logged, run_cli
 
 from vidinit.checkpoint import load
 from vidinit.config import CotrainConfig, SourceConfig
@@ -23,10 +22,9 @@ DESCENT = [
 
 
 def losses(run: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [
         {key: value for key, value in row.items() if key.startswith("loss")}
-        for row in rows
+        for row in logged(run)
         if "loss" in row
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from predict_support import enliven
 from support import MODEL, moving_bar, write_video
 
 import vidinit
@@ -39,20 +40,7 @@ def network() -> VideoModel:
     model = vidinit.create_model(MODEL, num_classes=2, frames=4)
     model.spec = replace(model.spec, frames=4, stride=2, size=32)
     model.classes = ["left", "right"]
-    bars = np.stack(
-        [moving_bar(step, seed, frames=4, side=32) for step in (-8, 8) for seed in (1, 2)]
-    )
-    clips = normalize(torch.from_numpy(bars), model.spec.mean, model.spec.std)
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.train()(clips)
-        model.eval()
-        model.head.weight.normal_()
-        model.head.weight /= model(clips).std()
-        model.head.bias -= model(clips).mean(dim=0)
-    return model
+    return enliven(model)
 
 
 def pair_of(model: VideoModel) -> ClassifyTask:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.machinery
-import json
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from accelerate import PartialState
-from support import MODEL, SMALL
+from support import MODEL, SMALL, logged
 
 from vidinit.engine.trackers import Trackers, check_trackers
 from vidinit.errors import UsageError
@@ -233,8 +232,7 @@ def test_a_run_draws_what_it_writes(motion_set: Path, tmp_path: Path) -> None:
     given = [*SMALL, "train.log_every=1", "train.trackers=[tensorboard]"]
     vidinit.finetune(MODEL, data=motion_set, out=run, overrides=given, epochs=2)
     written: dict[str, list[tuple[int, float]]] = {}
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    for row in logged(run):
         step = row.pop("step")
         for name, value in row.items():
             written.setdefault(name, []).append((step, pytest.approx(value, rel=1e-6)))

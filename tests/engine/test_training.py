@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import MODEL, SMALL, json_of, run_cli
+from launching import losses
+from support import MODEL, SMALL, json_of, logged, run_cli
 
 import vidinit
 from vidinit.engine import checkpoint_folders as folders
@@ -82,7 +83,7 @@ def test_two_processes_train_and_evaluate_as_one(motion_set, tmp_path):
     finished = run_cli(*command(motion_set, out, 2, *flags))
     assert json_of(finished)["steps"] == 6, "two processes of two clips are one of four"
     assert finished.stderr.count("epoch 1/2  top1") == 1, "one process speaks"
-    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    last = logged(out)[-1]
     scores = [
         json_of(
             run_cli(
@@ -133,8 +134,7 @@ def step_losses(motion_set, out, *more, processes=1):
     vidinit.finetune(
         MODEL, data=motion_set, out=out, overrides=overrides, epochs=7, processes=processes
     )
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
+    return losses(out)
 
 
 def test_accumulated_batches_are_one_batch(motion_set, tmp_path):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from support import MODEL, SMALL, shake_norms
+from support import MODEL, SMALL, logged, shake_norms
 
 import vidinit
 
@@ -36,8 +35,7 @@ def run(motion_set: Path, out: Path, *teachers: str, **options: Any) -> dict[str
 
 
 def losses(out: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if "loss" in k} for row in rows if "loss" in row]
+    return [{k: v for k, v in row.items() if "loss" in k} for row in logged(out) if "loss" in row]
 
 
 def weights(out: Path) -> bytes:

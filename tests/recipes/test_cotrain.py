@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
-from support import MODEL, SMALL, json_of, run_cli
+from support import MODEL, SMALL, json_of, logged, run_cli
 
 import vidinit
 from vidinit.config import CotrainConfig, SourceConfig
@@ -32,7 +30,7 @@ def test_each_source_gets_its_steps_and_is_scored(motion_set, picture_set, tmp_p
     plan = {name: row["steps_per_epoch"] for name, row in result["sources"].items()}
     assert plan == {"motion": 3, "color": 9}
     assert result["sources"]["color"]["passes_per_epoch"] == pytest.approx(9 * 4 / 18)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(run)
     for epoch in (1, 2, 3):
         steps = [row for row in rows if row.get("epoch") == epoch and "loss" in row]
         assert sum("loss_motion" in row for row in steps) == 3
@@ -145,7 +143,7 @@ def test_steps_of_an_epoch(motion_set, given, want):
     assert mixed.counts == want
     order = [group[0]["source"] for group in mixed.steps(0, 0)]
     assert [order.count("m"), order.count("n")] == want
-    passes = [row["passes_per_epoch"] for row in mixed.plan()]
+    passes = [row["passes_per_epoch"] for row in mixed.plan().values()]
     assert passes[0] == 1.0
     per_step = other.batch_size * other.accumulate
     assert passes[1] == pytest.approx(want[1] * per_step / 12), "what is said is what is done"
@@ -177,7 +175,7 @@ def test_a_transformer_and_its_images(motion_set, picture_set, tmp_path):
         epochs=1,
         out=out,
     )
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(out)
     told = vidinit.evaluate(out, all_sources=True, overrides=["data.workers=0"], out=tmp_path / "e")
     for name, own in told["sources"].items():
         assert own["top1"] == pytest.approx(rows[-1][f"top1_{name}"], abs=1e-5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import MODEL, SMALL
+from support import MODEL, SMALL, logged
 
 import vidinit
 from vidinit.errors import DataError, UsageError
@@ -60,7 +60,7 @@ def test_sources_of_one_head(joint, capsys):
     assert torch.equal(own.head.weight, whole.head.weight)
     assert vidinit.load(joint, head="a").num_classes == 2
     assert vidinit.load(joint, head="color").spec.frames == 1
-    rows = [json.loads(line) for line in (joint / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(joint)
     assert {"top1_a", "top1_b", "top1_color"} <= set(rows[-1])
     result = json.loads((joint / "result.json").read_text())
     # Of the 18 clips of b, 2 are validated on.
@@ -73,7 +73,7 @@ def test_all_sources_are_scored_with_their_own_heads(joint, tmp_path):
         joint, all_sources=True, out=tmp_path / "eval", overrides=["data.workers=0"]
     )
     assert list(told["sources"]) == ["a", "b", "color"]
-    rows = [json.loads(line) for line in (joint / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(joint)
     for name, own in told["sources"].items():
         assert own["top1"] == pytest.approx(rows[-1][f"top1_{name}"], abs=1e-5), name
     assert told["sources"]["color"]["videos"] == 6, "the pictures that the run held out"
@@ -188,9 +188,7 @@ def test_a_dry_run_tells_the_plan_that_the_run_follows(schedule, motion_set, pic
     }
     plan = vidinit.cotrain(MODEL, **given, dry_run=True)
     result = vidinit.cotrain(MODEL, **given, out=tmp_path / "run")
-    rows = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
+    rows = logged(tmp_path / "run")
     for name, told in plan["sources"].items():
         assert told.pop("seconds_per_step") > 0
         assert told == result["sources"][name]

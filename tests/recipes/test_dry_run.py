@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from support import MODEL, SMALL, json_of, run_cli
+from support import MODEL, SMALL, json_of, logged, run_cli
 from typer.testing import CliRunner
 from vidinit.commands import app
 
@@ -62,8 +61,7 @@ def test_the_first_step_is_that_of_the_run(motion_set, tmp_path, capsys):
     run = vidinit.finetune(
         MODEL, data=motion_set, overrides=[*settings, "eval.every=0"], epochs=1, out=tmp_path / "r"
     )
-    lines = (Path(run["out"]) / "metrics.jsonl").read_text().splitlines()
-    first = next(row for row in map(json.loads, lines) if "loss" in row)
+    first = next(row for row in logged(Path(run["out"])) if "loss" in row)
     assert first["step"] == 1
     assert dry["losses"] == {"loss": pytest.approx(first["loss"], rel=1e-5)}
 

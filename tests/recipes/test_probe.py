@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from support import SMALL, run_cli
+from support import SMALL, logged, run_cli
 from typer.testing import CliRunner
 from vidinit.commands import app
 
@@ -28,9 +27,7 @@ TIMES = {"clips_per_second", "data_wait"}
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [row for row in rows if not TIMES & set(row)]
+    return [row for row in logged(run) if not TIMES & set(row)]
 
 
 def test_the_best_probe_is_what_is_saved(motion_set, tmp_path, capsys):

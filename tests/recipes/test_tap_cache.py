@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from launching import losses
 from support import MODEL, SMALL
 
 import vidinit
@@ -42,11 +42,6 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Tower, "forward", counted)
     return seen
-
-
-def losses(out: Path) -> list[float]:
-    lines = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
-    return [line["loss"] for line in lines if "loss" in line]
 
 
 def test_the_tower_looks_at_a_clip_once(

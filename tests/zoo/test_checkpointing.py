@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 
 import pytest
 import torch
-from support import SMALL
+from support import SMALL, logged
 from torch import Tensor, nn
 from zoo_support import families
 
@@ -138,8 +137,7 @@ def test_training_runs_log_the_same_losses(motion_set, tmp_path):
         vidinit.finetune(
             "s3d-resnet10t", data=motion_set, out=out, overrides=overrides, epochs=2, device="cpu"
         )
-        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         losses.append(
-            [(r["step"], r.get("loss"), r.get("top1")) for r in rows if "data_wait" not in r]
+            [(r["step"], r.get("loss"), r.get("top1")) for r in logged(out) if "data_wait" not in r]
         )
     assert losses[0] == losses[1] and len(losses[0]) == 8

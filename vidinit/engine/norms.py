@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..zoo.base import VideoModel
-from ..zoo.freezing import frozen_norms
+from ..zoo.freezing import batch_norms, frozen_norms
 
 
 @torch.no_grad()
@@ -33,11 +33,7 @@ def precise_statistics(model: VideoModel, batches: Iterable[Tensor], accelerator
         accelerator: gives the precision, and the processes, all of which have to call this.
     """
     frozen = set(frozen_norms(model))
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats and module not in frozen
-    ]
+    norms = [norm for _, norm in batch_norms(model) if norm not in frozen]
     if not norms:
         return
     moments = [_Moments(norm) for norm in norms]

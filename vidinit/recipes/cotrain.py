@@ -153,8 +153,9 @@ def execute(
         return told if stands_in else {**told, **mixed.timed(told.pop("step_seconds"))}
     result = fit(job, train, run, accelerator, resume=resume)
     title = f"cotrain {config.model}"
-    plan = {row.pop("source"): row for row in mixed.plan()}
-    return finish(run, result, videos, config, accelerator, health, title, model, sources=plan)
+    return finish(
+        run, result, videos, config, accelerator, health, title, model, sources=mixed.plan()
+    )
 
 
 def _leaves_unused(config: CotrainConfig) -> bool:

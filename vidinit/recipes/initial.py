@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import load, model_folder
+from ..checkpoint import CARD, load, model_folder
 from ..engine import checkpoint_folders as folders
 from ..errors import UsageError
 from ..report.progress import say
@@ -32,12 +32,10 @@ def initial_folder(ref: str) -> Path:
         UsageError: for anything else.
     """
     path = Path(ref)
-    places: list[str | Path] = [ref] if is_hub(ref) else [path, path / "model"]
-    for place in places:
-        if is_hub(ref) or (Path(place) / "model.yaml").is_file():
-            found = model_folder(place)
-            assert found is not None
-            return found
+    if is_hub(ref) or any((folder / CARD).is_file() for folder in (path, path / "model")):
+        found = model_folder(ref)
+        assert found is not None
+        return found
     if path.name in ("last", "best") and path.parent.is_dir():
         path = folders.pointed(path.parent, path.name) or path
     elif (path / "checkpoints").is_dir():
@@ -64,7 +62,7 @@ def check_initial(ref: str, model: str) -> None:
             without a MODEL.
     """
     place = initial_folder(ref)
-    if model == ref and not (place / "model.yaml").is_file():
+    if model == ref and not (place / CARD).is_file():
         raise UsageError(
             f"--init-from {ref} is a checkpoint, which holds weights only",
             "name the network, too: MODEL, or a preset",
@@ -85,7 +83,7 @@ def initialize(model: VideoModel, ref: str) -> None:
         UsageError: when nothing fits, or what is there cannot be read.
     """
     place = initial_folder(ref)
-    if (place / "model.yaml").is_file():
+    if (place / CARD).is_file():
         source = load(place)
         if source.in_channels == 2 and model.in_channels == 3:  # it sees optical flow
             from ..zoo.build import set_input_channels

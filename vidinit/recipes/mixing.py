@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..config import CotrainConfig
@@ -73,55 +74,50 @@ class Mixture:
     @property
     def batches_per_step(self) -> int:
         """The most batches that a step takes."""
-        if self.together:
-            return self.config.train.accumulate
         return max(source.accumulate for source in self.sources)
 
-    def plan(self) -> list[dict[str, Any]]:
+    def plan(self) -> dict[str, dict[str, Any]]:
         """What an epoch is made of, by source, for people and for result.json."""
-        rows = []
+        rows = {}
         for source, count in zip(self.sources, self.counts, strict=True):
-            clips = count * source.accumulate * source.batch_size * self.world
-            rows.append(
-                {
-                    "source": source.name,
-                    "steps_per_epoch": count,
-                    "clips_per_step": source.accumulate * source.batch_size * self.world,
-                    "frames": source.spec.frames,
-                    "passes_per_epoch": clips / (len(source.dataset.rows) * source.data.repeats),
-                }
-            )
+            per_step = source.accumulate * source.batch_size * self.world
+            rows[source.name] = {
+                "steps_per_epoch": count,
+                "clips_per_step": per_step,
+                "frames": source.spec.frames,
+                "passes_per_epoch": count
+                * per_step
+                / (len(source.dataset.rows) * source.data.repeats),
+            }
         return rows
 
     def kinds(self) -> dict[str, list[Batch]]:
         """The batches of a step of each kind that there is, by source."""
         if self.together:
             return {"all": next(self.steps(0, 0))}
+        streams = self._streams([0] * len(self.sources))
         return {
             source.name: [next(stream) for _ in range(source.accumulate)]
-            for source, stream in zip(self.sources, self._streams(), strict=True)
+            for source, stream in zip(self.sources, streams, strict=True)
         }
 
     def timed(self, seconds: Mapping[str, float]) -> dict[str, Any]:
         """The plan with the time that it takes, from the seconds of a step of each of `kinds`."""
-        plan = {row.pop("source"): row for row in self.plan()}
+        plan = self.plan()
         for name, row in plan.items():
             row["seconds_per_step"] = seconds["all" if self.together else name]
         steps = (
-            [("all", self.steps_per_epoch)]
+            {"all": self.steps_per_epoch}
             if self.together
-            else zip(plan, self.counts, strict=True)
+            else dict(zip(plan, self.counts, strict=True))
         )
-        return {"sources": plan, "epoch_seconds": sum(seconds[name] * n for name, n in steps)}
-
-    def _streams(self) -> list[Iterator[Batch]]:
-        return [self._stream(place, 0) for place in self._places()]
+        return {"sources": plan, "epoch_seconds": sum(seconds[k] * n for k, n in steps.items())}
 
     def say_plan(self) -> None:
         """Print the plan."""
-        for row in self.plan():
+        for name, row in self.plan().items():
             say(
-                f"{row['source']}: {row['steps_per_epoch']} steps an epoch of "
+                f"{name}: {row['steps_per_epoch']} steps an epoch of "
                 f"{row['clips_per_step']} x {row['frames']} frames, "
                 f"{row['passes_per_epoch']:.2f} passes over its data"
             )
@@ -130,37 +126,35 @@ class Mixture:
 
     def steps(self, epoch: int, start: int) -> Iterator[list[Batch]]:
         """The batches of each step of an epoch, from one of its steps on."""
+        begun = [epoch * count for count in self.counts]
         if self.together:
-            streams = [self._stream(k, (epoch * self.counts[k] + start)) for k in self._places()]
+            streams = self._streams([done + start for done in begun])
             for _ in range(start, self.steps_per_epoch):
                 yield [
                     joined({s.name: next(streams[k]) for k, s in enumerate(self.sources)})
-                    for _ in range(self.config.train.accumulate)
+                    for _ in range(self.batches_per_step)
                 ]
             return
         order = schedule(self.counts, seed=self.config.train.seed, epoch=epoch)
-        streams = [
-            self._stream(k, epoch * self.counts[k] + int((order[:start] == k).sum()))
-            for k in self._places()
-        ]
+        before = np.bincount(order[:start], minlength=len(begun)).tolist()
+        streams = self._streams([done + n for done, n in zip(begun, before, strict=True)])
         for k in order[start:]:
             yield [next(streams[k]) for _ in range(self.sources[k].accumulate)]
 
-    def _places(self) -> range:
-        return range(len(self.sources))
+    def _streams(self, steps_done: Sequence[int]) -> list[Iterator[Batch]]:
+        """A stream of each source, after so many of its steps."""
+        return [self._stream(s, done) for s, done in zip(self.sources, steps_done, strict=True)]
 
-    def _stream(self, place: int, steps_done: int) -> Iterator[Batch]:
+    def _stream(self, source: Source, steps_done: int) -> Iterator[Batch]:
         """Endless batches of one source; after so many steps, counted over all its own epochs."""
-        source, train = self.sources[place], self.config.train
-        accumulate = train.accumulate if self.together else source.accumulate
-        epoch, start = divmod(steps_done * accumulate, source.epoch)
+        epoch, start = divmod(steps_done * source.accumulate, source.epoch)
         workers = workers_of(source.data, self.world)
         while True:
             for batch in train_loader(
                 source.dataset,
                 batch_size=source.batch_size,
                 workers=max(min(1, workers), workers // len(self.sources)),
-                seed=train.seed,
+                seed=self.config.train.seed,
                 epoch=epoch,
                 rank=self.rank,
                 world=self.world,

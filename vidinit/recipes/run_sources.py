@@ -31,7 +31,10 @@ def sources_of(run: str) -> list[SourceConfig]:
         raise UsageError(f"{run} is no run folder", "name the folder of a co-training") from error
     if not isinstance(config, dict) or config.pop("command", None) != "cotrain":
         raise UsageError(f"{run} is no co-training", "only these have sources")
-    return CotrainConfig(**config).sources
+    made = CotrainConfig(**config)
+    for source in made.sources:
+        source.root = source.root or made.data.root
+    return made.sources
 
 
 def source_of(run: str, name: str) -> SourceConfig:
@@ -73,6 +76,7 @@ def evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool)
     """
     from ..checkpoint import check_out
     from ..engine.run_folder import RunFolder, default_out
+    from .replacing import replaced
 
     if config.data.train or config.data.val or config.head:
         raise UsageError(
@@ -82,17 +86,17 @@ def evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool)
     sources = sources_of(config.model)
     out = Path(config.out or default_out("eval", config.model))
     check_out(out, overwrite=overwrite)
-    folder = RunFolder.open(out, overwrite=overwrite)
     results = {}
-    for source in sources:
-        own = config.model_copy(deep=True)
-        own.out, own.head = str(out / FOLDER / source.name), source.name
-        own.data.train, own.data.val = source.data, source.val
-        own.data.root, own.data.class_names = source.root or own.data.root, source.class_names
-        if source.kind == "image":
-            own.eval.clips = 1
-        results[source.name] = run_command("eval", own, processes=processes)
-    mean = sum(result["top1"] for result in results.values()) / len(results)
-    told = {"sources": results, "mean_top1": round(mean, 6), "out": str(out)}
-    folder.write_json("result.json", told)
+    with replaced(out, lambda: RunFolder.open(out), moves=overwrite) as folder:
+        for source in sources:
+            own = config.model_copy(deep=True)
+            own.out, own.head = str(out / FOLDER / source.name), source.name
+            own.data.train, own.data.val = source.data, source.val
+            own.data.root, own.data.class_names = source.root or own.data.root, source.class_names
+            if source.kind == "image":
+                own.eval.clips = 1
+            results[source.name] = run_command("eval", own, processes=processes)
+        mean = sum(result["top1"] for result in results.values()) / len(results)
+        told = {"sources": results, "mean_top1": round(mean, 6), "out": str(out)}
+        folder.write_json("result.json", told)
     return told

@@ -62,6 +62,10 @@ class CotrainTask(Task):
         sources = list(spaces.head)
         self.heads = Heads(model, {name: len(labels) for name, labels in spaces.classes.items()})
         self.statistics = SourceStatistics(model, sources[1:] if norms == "separate" else ())
+        # Of a source whose classes are not simply its head's: they go with the task to its device.
+        self._outputs = {s: f"outputs{n}" for n, s in enumerate(sources) if not spaces.is_whole(s)}
+        for source, name in self._outputs.items():
+            self.register_buffer(name, torch.tensor(spaces.outputs[source]), persistent=False)
         model.classes = next(iter(spaces.classes.values()))
 
     def train(self, mode: bool = True) -> CotrainTask:
@@ -86,19 +90,25 @@ class CotrainTask(Task):
             }
         return {batch["source"]: self._loss(batch)}
 
-    def _loss(self, batch: dict[str, Any]) -> Tensor:
-        source = batch["source"]
+    def logits(self, clip: Tensor, source: str) -> Tensor:
+        """(B, 3, T, H, W) clips of a source to the logits of its head, (B, its outputs)."""
         with self.statistics_of(source):
-            embedding = self.model.embed(batch["clip"])
-        head = self.spaces.head[source]
-        logits = self.heads.logits(self.model, embedding, head).float()
-        outputs = torch.tensor(self.spaces.outputs[source], device=logits.device)
+            embedding = self.model.embed(clip)
+        return self.heads.logits(self.model, embedding, self.spaces.head[source])
+
+    def outputs_of(self, source: str) -> Tensor | None:
+        """Which outputs of its head are a source's classes; None: all of them, in order."""
+        name = self._outputs.get(source)
+        return None if name is None else self.get_buffer(name)
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        logits = self.logits(batch["clip"], batch["source"]).float()
+        outputs = self.outputs_of(batch["source"])
         if "target" not in batch:
-            return F.cross_entropy(
-                logits, outputs[batch["label"]], label_smoothing=self.label_smoothing
-            )
+            label = batch["label"] if outputs is None else outputs[batch["label"]]
+            return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
         target = batch["target"]
-        if not self.spaces.is_whole(source):
+        if outputs is not None:
             target = target.new_zeros(logits.shape).index_add_(1, outputs, target)
         return F.cross_entropy(logits, target)
 
@@ -137,8 +147,6 @@ class _OneSource(nn.Module):
         self.task, self.source = task, source
 
     def forward(self, clip: Tensor) -> Tensor:
-        task, spaces = self.task, self.task.spaces
-        with task.statistics_of(self.source):
-            embedding = task.model.embed(clip)
-        logits = task.heads.logits(task.model, embedding, spaces.head[self.source])
-        return logits if spaces.is_whole(self.source) else logits[:, spaces.outputs[self.source]]
+        logits = self.task.logits(clip, self.source)
+        outputs = self.task.outputs_of(self.source)
+        return logits if outputs is None else logits[:, outputs]

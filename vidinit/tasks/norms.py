@@ -11,18 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..zoo.freezing import batch_norms
 
 NormPolicy = Literal["video_only_stats", "separate", "frozen"]
-
-
-def batch_norms(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
-    """The batch norms that keep statistics, by name."""
-    return [
-        (name, norm)
-        for name, norm in module.named_modules()
-        if isinstance(norm, _BatchNorm) and norm.track_running_stats
-    ]
 
 
 @contextlib.contextmanager

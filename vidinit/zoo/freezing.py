@@ -70,6 +70,15 @@ def _has_any(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
+def batch_norms(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    """The batch norms that keep statistics, by name."""
+    return [
+        (name, norm)
+        for name, norm in module.named_modules()
+        if isinstance(norm, _BatchNorm) and norm.track_running_stats
+    ]
+
+
 def frozen_norms(module: nn.Module) -> list[nn.Module]:
     """The batch norms that have parameters, none of which is trained."""
     return [
