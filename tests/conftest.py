@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import vidinit.commands  # noqa: F401  (the module `vidinit.commands.app` must be there to patch)
 from support import MODEL, SMALL, moving_bar, write_video
+
+# The processes of the tests share the cores; set before torch is imported, and handed on.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

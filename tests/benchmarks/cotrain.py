@@ -65,10 +65,12 @@ class Arm:
     Attributes:
         shares: of the steps, by set.
         passes: its steps over those of a trunk that is trained alone.
+        norms: `cotrain.norms`.
     """
 
     shares: tuple[float, ...]
     passes: int = 1
+    norms: str = "video_only_stats"
 
 
 ALONE = "alone, a trunk each"
@@ -77,6 +79,8 @@ ARMS = {
     "joint with images": Arm((3 / 8, 3 / 8, 1 / 4)),
     "joint, twice the steps": Arm((1 / 2, 1 / 2), passes=2),
     "joint with images, twice the steps": Arm((3 / 8, 3 / 8, 1 / 4), passes=2),
+    "joint, twice the steps, separate norms": Arm((1 / 2, 1 / 2), 2, "separate"),
+    "joint with images, twice the steps, separate norms": Arm((3 / 8, 3 / 8, 1 / 4), 2, "separate"),
 }
 PAIRS = (
     ("joint", ALONE),
@@ -85,6 +89,8 @@ PAIRS = (
     ("joint, twice the steps", ALONE),
     ("joint with images, twice the steps", ALONE),
     ("joint with images, twice the steps", "joint, twice the steps"),
+    ("joint, twice the steps, separate norms", "joint, twice the steps"),
+    ("joint with images, twice the steps, separate norms", "joint with images, twice the steps"),
 )
 
 
@@ -144,7 +150,7 @@ def train_jointly(root: Path, name: str, seed: int, size: Size) -> dict[str, flo
     with logged(out):
         vidinit.cotrain(
             root / "converted", sources=places[:2], images=places[2:], out=out / "run",
-            overrides=recipe(epochs=1), seed=seed, device="cpu",
+            overrides={**recipe(epochs=1), "cotrain.norms": arm.norms}, seed=seed, device="cpu",
         )  # fmt: skip
         found = vidinit.evaluate(
             out / "run", all_sources=True, out=out / "eval", device="cpu",
