@@ -60,7 +60,7 @@ def test_beside_wrong_values_and_unknown_keys(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["train.min_lr=0.02"], "train.min_lr=0.02 is above train.lr=0.01, the peak (in the com"),
+        (["train.min_lr=0.02"], "train.min_lr=0.02 is above train.lr=0.01, the peak (in the arg"),
         (["train.epochs=4", "train.warmup_epochs=5"], "warmup_epochs=5 is more than train.epochs"),
         (["train.lr_steps=[3, 3]"], "lr_steps=[3, 3] must ascend"),
         (["train.lr_steps=[0, 3]"], "lr_steps=[0, 3] must ascend from above 0"),

@@ -23,6 +23,7 @@ def contradictions(config: RunConfig) -> Iterator[tuple[tuple[str, ...], str]]:
         return
     train = config.train
     yield from _schedule(train)
+    yield from _synced(train)
     if config.data.modality == "flow":
         yield from _flow(config)
     if train.probes:
@@ -74,6 +75,14 @@ def _flow(config: TrainRunConfig) -> Iterator[tuple[tuple[str, ...], str]]:
             if source.kind == "image":
                 text = f"source '{source.name}' has images, and images have no optical flow"
                 yield ("data.modality", "sources"), text
+
+
+def _synced(train: TrainConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is compiled or computed again is out of the reach of `engine.synced_norms`."""
+    for name in ("compile", "checkpointing"):
+        if train.sync_bn and getattr(train, name):
+            text = f"train.sync_bn does not work with train.{name}"
+            yield ("train.sync_bn", f"train.{name}"), text
 
 
 def _schedule(train: TrainConfig) -> Iterator[tuple[tuple[str, ...], str]]:

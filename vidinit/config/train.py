@@ -72,6 +72,8 @@ class TrainConfig(Section):
     """Decay of the moving average of the weights, which is then what is saved; 0 for none."""
     precise_bn: int = Field(0, ge=0)
     """Batches from which norms' statistics are taken anew before each evaluation; 0 for none."""
+    sync_bn: bool = False
+    """Batch norms normalize over the batches of all processes, not each over its own."""
     patience: int | None = Field(None, ge=1)
     """Evaluations without a better one after which the run ends; default: it goes on."""
     seed: int = Field(0, ge=0)

@@ -27,6 +27,7 @@ from .resume import Progress
 from .run_folder import RunFolder
 from .schedule import lr_factor, scaled_lr, set_lr
 from .signals import StopRequest
+from .synced_norms import SyncedNorms
 from .trackers import Trackers
 
 
@@ -91,6 +92,8 @@ class _Loop:
             config,
             clips=job.clips_per_batch,
         )
+        synced = config.sync_bn and accelerator.num_processes > 1
+        self.norms = SyncedNorms() if synced else contextlib.nullcontext()
         self.average = MovingAverage(task, config.ema) if config.ema else None
         if self.average is not None:
             accelerator.register_for_checkpointing(self.average)
@@ -177,7 +180,7 @@ class _Loop:
             place = progress.step_in_epoch * self.job.batches_per_step + number - 1
             ready = self.job.on_device(ready, progress.epoch, place)
             with sharding.part_of_step(accelerator, self.wrapped, last=last):
-                with accelerator.autocast():
+                with accelerator.autocast(), self.norms:
                     losses = self.wrapped(ready)
                 loss = torch.stack(list(losses.values())).sum() / len(group)
                 accelerator.backward(loss)
