@@ -78,10 +78,13 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        from vidinit.layers import COMMAND_LINE, called_from
+
         if keeps_memory:
             keep_freed_memory()
         try:
-            return command(*args, **kwargs)
+            with called_from(COMMAND_LINE):
+                return command(*args, **kwargs)
         except typer.Exit:
             raise
         except KeyboardInterrupt:
@@ -118,10 +121,16 @@ def _leave(code: int) -> NoReturn:
     raise typer.Exit(code) from None
 
 
+def _examples(*lines: str) -> str:
+    """The end of a help page."""
+    return "\n\n".join(f"[dim]$[/] {' '.join(line.split())}" for line in lines)
+
+
 app = typer.Typer(
     name="vidinit",
     cls=Group,
     no_args_is_help=True,
+    epilog=_examples("vidinit demo", "vidinit convert tf_efficientnet_lite0 --to s3d"),
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -154,6 +163,7 @@ def register() -> None:
         data,
         demo,
         distill,
+        doctor,
         evaluate,
         export,
         finetune,
@@ -166,6 +176,7 @@ def register() -> None:
     build, measure, share, start = "Build", "Measure", "Share", "Start here"
     for command, name, panel in (
         (demo.demo, "demo", start),
+        (doctor.doctor, "doctor", start),
         (convert.convert, "convert", build),
         (distill.distill, "distill", build),
         (cotrain.cotrain, "cotrain", build),
@@ -180,13 +191,25 @@ def register() -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     _add(group, data.check, "check")
     _add(group, data.prepare, "prepare")
-    app.add_typer(group, name="data", help="Check and prepare video data.", rich_help_panel="Data")
+    app.add_typer(
+        group,
+        name="data",
+        help="Check and prepare video data.",
+        epilog=_examples("vidinit data check videos/", "vidinit data prepare videos/ videos-256/"),
+        rich_help_panel="Data",
+    )
     recipes = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     _add(recipes, preset.list_all, "list")
     _add(recipes, preset.show, "show")
     _add(recipes, preset.copy, "copy")
     _add(recipes, preset.check, "check")
-    app.add_typer(recipes, name="preset", help="The papers' recipes.", rich_help_panel="Build")
+    app.add_typer(
+        recipes,
+        name="preset",
+        help="The papers' recipes.",
+        epilog=_examples("vidinit preset list", "vidinit preset show sts-r3d50_k400"),
+        rich_help_panel="Build",
+    )
 
 
 def _add(
@@ -194,8 +217,7 @@ def _add(
 ) -> None:
     """Add a command; its docstring is its help, and what stands behind Examples its epilog."""
     text, _, examples = (command.__doc__ or "").partition("Examples:")
-    lines = [line.strip() for line in examples.splitlines() if line.strip()]
-    epilog = "\n\n".join(f"[dim]$[/] {line}" for line in lines)
+    epilog = _examples(*filter(str.strip, examples.splitlines()))
     ready = handled(command, keeps_memory=name in STEPPING)
     to.command(name, help=text.strip(), epilog=epilog, rich_help_panel=panel)(ready)
 

@@ -10,8 +10,14 @@ import typer
 
 from vidinit.processes import is_main_process
 
+from . import completion
+
 INPUT, TRAINING, OUTPUT = "Input", "Training", "Output"
 
+Model = Annotated[
+    str | None,
+    typer.Argument(help="Zoo name, model folder or run folder.", autocompletion=completion.models),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings, e.g. train.epochs=20."),
@@ -57,7 +63,11 @@ InitFrom = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="A shipped recipe: <target>_<data>.", rich_help_panel=TRAINING),
+    typer.Option(
+        help="A shipped recipe: <target>_<data>.",
+        rich_help_panel=TRAINING,
+        autocompletion=completion.presets,
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -80,13 +90,19 @@ Seed = Annotated[
     int | None, typer.Option(help="Of everything random; default 0.", rich_help_panel=TRAINING)
 ]
 Device = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=TRAINING)
+    str | None,
+    typer.Option(
+        help="auto, cpu, cuda or mps.",
+        rich_help_panel=TRAINING,
+        autocompletion=completion.words("auto", "cpu", "cuda", "mps"),
+    ),
 ]
 Precision = Annotated[
     str | None,
     typer.Option(
         help="fp32, bf16, fp16; default auto: bf16 on GPUs that are fast at it, else fp32.",
         rich_help_panel=TRAINING,
+        autocompletion=completion.words("auto", "fp32", "bf16", "fp16"),
     ),
 ]
 MeasurePrecision = Annotated[
@@ -94,6 +110,7 @@ MeasurePrecision = Annotated[
     typer.Option(
         help="fp32, bf16 or fp16; default fp32, so that a result is the same on all devices.",
         rich_help_panel=TRAINING,
+        autocompletion=completion.words("fp32", "bf16", "fp16"),
     ),
 ]
 Processes = Annotated[

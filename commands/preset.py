@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-from vidinit.config import COMMANDS
 from vidinit.errors import UsageError
 
+from . import completion
 from . import options as opt
 
-Name = Annotated[str, typer.Argument(help="With or without its command.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="With or without its command.",
+        show_default=False,
+        autocompletion=completion.presets,
+    ),
+]
 
 
 def list_all(
@@ -66,17 +73,18 @@ def show(
         vidinit preset show sts-r3d50_k400 --origin
         vidinit preset show sts-r3d50_k400 train.epochs=100 > my.yaml
     """
-    from vidinit.configure import dumped, resolve
+    from vidinit.config import COMMANDS
+    from vidinit.configure import build, dumped
     from vidinit.preset_files import find_preset
 
     full = find_preset(name)
     command = full.partition("/")[0]
-    resolved = resolve(COMMANDS[command], preset=full, overrides=overrides or ())
+    built = build(COMMANDS[command], preset=full, overrides=overrides or ())
     if json:
-        config = {"command": command, **resolved.config.model_dump(mode="json")}
-        opt.print_json({"name": full, "config": config, "origins": resolved.origins})
+        config = {"command": command, **built.model_dump(mode="json")}
+        opt.print_json({"name": full, "config": config, "origins": built.origins})
         return
-    typer.echo(dumped(resolved, origins=origin), nl=False)
+    typer.echo(dumped(built, origins=origin), nl=False)
 
 
 def copy(

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 from support import moving_bar, write_video
+from typer.testing import CliRunner
+from vidinit.commands import app
 
 from vidinit.demo.clips import choose_footage, make_clips
 from vidinit.demo.footage import (
@@ -100,6 +102,16 @@ def test_train_and_test_come_from_different_footage(tmp_path):
         assert [f.name for f in folders] == sorted(CLASSES)
         assert all(len(list(f.glob("*.mp4"))) == count for f in folders)
     assert len(list(made.unlabelled.glob("*.mp4"))) == 3
+    told = made.as_dict()
+    assert (told["labelled"], told["unlabelled"]) == (f"{tmp_path}/clips", f"{tmp_path}/unlabelled")
+    assert len(told["train_videos"]) == 2 and told["test_videos"] == [str(made.test_videos[0])]
+
+
+def test_clips_alone_take_no_training_options(tmp_path):
+    line = ["demo", "--clips-only", "--device", "cpu", "--out", str(tmp_path / "demo")]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 2 and "leave out --device" in result.stderr
+    assert not (tmp_path / "demo").exists()
 
 
 def test_own_footage(tmp_path):

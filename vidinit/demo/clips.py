@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..data.sources import unlabelled_rows
 from ..errors import DataError, UsageError
@@ -38,6 +39,15 @@ class ClipSet:
     unlabelled: Path
     train_videos: tuple[Path, ...]
     test_videos: tuple[Path, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            "labelled": str(self.labelled),
+            "unlabelled": str(self.unlabelled),
+            "train_videos": [str(path) for path in self.train_videos],
+            "test_videos": [str(path) for path in self.test_videos],
+        }
 
 
 def choose_footage(videos: Path | None) -> tuple[list[Path], list[Path]]:

@@ -18,6 +18,7 @@ from ..config import DistillConfig, FinetuneConfig, RunConfig
 from ..configure import build
 from ..conversion.convert import convert
 from ..engine.run_folder import RunFolder, default_out
+from ..layers import called_from
 from ..recipes.api import distill, finetune
 from ..recipes.evaluation import evaluate
 from ..report.progress import say
@@ -119,6 +120,48 @@ class DemoResult:
 HEADERS = ["model", "top-1", "95 % interval", "x chance", "seconds"]
 
 
+def run_clips(
+    *,
+    videos: str | Path | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> ClipSet:
+    """Make the demo's clips, and train nothing; the arguments and errors are those of `run_demo`.
+
+    Returns:
+        Where they are: ``clips/`` below ``out`` has train/ and val/ with a folder per class,
+        ``unlabelled/`` has plain clips.
+    """
+    return _clips_in(out, videos=videos, quick=quick, seed=seed, overwrite=overwrite)[0]
+
+
+def _clips_in(
+    out: str | Path | None,
+    *,
+    videos: str | Path | None,
+    quick: bool,
+    seed: int,
+    overwrite: bool,
+) -> tuple[ClipSet, RunFolder]:
+    """The clips, and the folder that they and all else are written into."""
+    footage = "packaged" if videos is None else str(videos)
+    folder = Path(out) if out is not None else default_out("demo", footage)
+    run = RunFolder.open(folder, overwrite=overwrite)
+    train, test, unlabelled = (160, 60, 32) if quick else (2400, 480, 800)
+    clips = make_clips(
+        folder,
+        None if videos is None else Path(videos),
+        train=train,
+        test=test,
+        unlabelled=unlabelled,
+        seed=seed,
+    )
+    return clips, run
+
+
+@called_from("the demo")
 def run_demo(
     *,
     videos: str | Path | None = None,
@@ -147,18 +190,8 @@ def run_demo(
     from .report import write_demo_report
 
     began = time.perf_counter()
-    footage = "packaged" if videos is None else str(videos)
-    folder = Path(out) if out is not None else default_out("demo", footage)
-    run = RunFolder.open(folder, overwrite=overwrite)
-    train, test, unlabelled = (160, 60, 32) if quick else (2400, 480, 800)
-    clips = make_clips(
-        folder,
-        None if videos is None else Path(videos),
-        train=train,
-        test=test,
-        unlabelled=unlabelled,
-        seed=seed,
-    )
+    clips, run = _clips_in(out, videos=videos, quick=quick, seed=seed, overwrite=overwrite)
+    folder = run.root
     converted = convert(BACKBONE, "s3d", out=folder / "converted", frames=8, size=64, seed=seed)
     convert(BACKBONE, "c2d", out=folder / "image", frames=1, size=64, seed=seed)
     say(
