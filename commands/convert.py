@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
 from . import options as opt
 
 RULES = "Rules"
@@ -25,7 +26,9 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="A plan (`vidinit list plans`; s3d@top:2) or a zoo name (sts-r3d50)."
+            "--to",
+            help="A plan (`vidinit list plans`; s3d@top:2) or a zoo name (sts-r3d50).",
+            autocompletion=completion.targets,
         ),
     ],
     weights: Annotated[

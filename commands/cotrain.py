@@ -10,9 +10,7 @@ from . import options as opt
 
 
 def cotrain(
-    model: Annotated[
-        str | None, typer.Argument(help="Zoo name, model folder or run folder.")
-    ] = None,
+    model: opt.Model = None,
     overrides: opt.Overrides = None,
     source: Annotated[
         list[str] | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from . import completion
 from . import options as opt
 
 REPORT = "Report"
@@ -29,6 +30,7 @@ def distill(
         typer.Option(
             help="NAME[=FILE][,key=value...]: see `vidinit list teachers`; may be repeated.",
             rich_help_panel=opt.INPUT,
+            autocompletion=completion.teachers,
         ),
     ] = None,
     picks: Annotated[
@@ -55,7 +57,9 @@ def distill(
     student: Annotated[
         str | None,
         typer.Option(
-            help="Zoo name or model folder; default r2plus1d-18.", rich_help_panel=opt.INPUT
+            help="Zoo name or model folder; default r2plus1d-18.",
+            rich_help_panel=opt.INPUT,
+            autocompletion=completion.models,
         ),
     ] = None,
     init_from: opt.InitFrom = None,

@@ -9,6 +9,7 @@ import typer
 
 from vidinit.processes import is_main_process
 
+from . import completion
 from . import options as opt
 
 TEXT, MORE = "Zero-shot", "More than one figure"
@@ -26,7 +27,10 @@ SHOWN = (
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model folder, run folder or zoo name; none with --predictions."),
+        typer.Argument(
+            help="Model folder, run folder or zoo name; none with --predictions.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     overrides: opt.Overrides = None,
     data: Annotated[
@@ -42,7 +46,8 @@ def evaluate(
     views: Annotated[
         str | None,
         typer.Option(
-            help="10x3 (clips x crops), dense (all clips), or whole (the video as one clip).",
+            help="10x3 (clips x crops), dense (all clips; memory stays, time grows with the "
+            "length), or whole (the video as one clip, which has to fit into memory).",
             rich_help_panel=opt.INPUT,
         ),
     ] = None,

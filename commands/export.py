@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import completion
 from . import options as opt
 from .profile import numbers
 
@@ -17,7 +18,11 @@ GRAPH = "Graphs"
 def export(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Model or run folder, zoo name, hf-hub:USER/NAME."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Model or run folder, zoo name, hf-hub:USER/NAME.",
+            autocompletion=completion.models,
+        ),
     ],
     out: Annotated[
         Path | None,

@@ -11,9 +11,7 @@ from . import options as opt
 
 
 def finetune(
-    model: Annotated[
-        str | None, typer.Argument(help="Zoo name, model folder or run folder.")
-    ] = None,
+    model: opt.Model = None,
     overrides: opt.Overrides = None,
     data: Annotated[
         list[Path] | None,

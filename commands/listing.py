@@ -9,12 +9,18 @@ import typer
 
 from vidinit.errors import UsageError, suggest
 
+from . import completion
 from . import options as opt
 
 
 def list_names(
     kind: Annotated[
-        str, typer.Argument(help="models, plans, teachers or layouts.", metavar="KIND")
+        str,
+        typer.Argument(
+            help="models, plans, teachers or layouts.",
+            metavar="KIND",
+            autocompletion=completion.words("models", "plans", "teachers", "layouts"),
+        ),
     ] = "models",
     pattern: Annotated[str, typer.Argument(help="Shell pattern; quote it.")] = "*",
     json: opt.Json = False,

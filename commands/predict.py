@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from . import completion
 from . import options as opt
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ TIMELINE = "Timeline"
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Model folder, run folder or zoo name.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model folder, run folder or zoo name.", autocompletion=completion.models
+        ),
+    ],
     paths: Annotated[
         list[str],
         typer.Argument(

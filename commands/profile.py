@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
 from . import options as opt
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def profile(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...", help="Zoo names or patterns of them, model or run folders."
+            metavar="MODEL...",
+            help="Zoo names or patterns of them, model or run folders.",
+            autocompletion=completion.models,
         ),
     ],
     frames: Annotated[

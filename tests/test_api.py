@@ -32,7 +32,7 @@ PAIRS = [
     (profile.profile, vidinit.profile, set()),
     (export.export, vidinit.export, set()),
     (data.check, vidinit.check_data, set()),
-    (demo.demo, run_demo, set()),
+    (demo.demo, run_demo, {"clips_only"}),
 ]
 
 
