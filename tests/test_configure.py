@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from vidinit.config import COMMANDS, CotrainConfig, DistillConfig, FinetuneConfig
-from vidinit.configure import build, check_file, dumped, known_keys, resolve
+from vidinit.configure import build, check_file, dumped, known_keys
 from vidinit.errors import UsageError
+from vidinit.layers import COMMAND_LINE, called_from
 
 DEMO = "s3d-tf_efficientnet_lite0_demo"
 
@@ -33,19 +34,23 @@ def test_layers_in_order(tmp_path):
 def test_the_place_of_every_value_is_known(tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text("train:\n  lr: 1e-4\n  epochs: 7\n")
-    resolved = resolve(
+    built = build(
         FinetuneConfig,
         preset=DEMO,
         file=file,
         overrides={"train.epochs": 8},
         flags={"data.batch_size": 5},
     )
-    assert set(resolved.origins) == set(known_keys(FinetuneConfig))
-    assert re.fullmatch(rf"preset finetune/{DEMO}:\d+", resolved.origins["train.optimizer"])
-    assert resolved.origins["train.lr"] == f"{file}:2"
-    assert resolved.origins["train.epochs"] == "the overrides"
-    assert resolved.origins["data.batch_size"] == "the command line"
-    assert resolved.origins["train.seed"] == "default"
+    assert set(built.origins) == set(known_keys(FinetuneConfig))
+    assert re.fullmatch(rf"preset finetune/{DEMO}:\d+", built.origins["train.optimizer"])
+    assert built.origins["train.lr"] == f"{file}:2"
+    assert built.origins["train.epochs"] == "the overrides"
+    assert built.origins["data.batch_size"] == "the arguments"
+    assert built.origins["train.seed"] == "default"
+    with called_from(COMMAND_LINE):
+        words = build(FinetuneConfig, overrides=["model=r3d50"], flags={"train.lr": 0.1})
+    assert words.origins["model"] == words.origins["train.lr"] == "the command line"
+    assert words == build(FinetuneConfig, overrides={"model": "r3d50", "train.lr": 0.1})
 
 
 def test_overrides_of_every_form():
@@ -114,7 +119,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
         build(FinetuneConfig, file=file, overrides=["train.lr", "train.seed=-1"])
     text = str(caught.value)
     wanted = [sentence.format(file) for sentence in SENTENCES]
-    wanted += ["'train.lr' is no override", "train.seed in the command line: input should be great"]
+    wanted += ["'train.lr' is no override", "train.seed in the arguments: input should be great"]
     assert [part for part in wanted if part not in text] == []
     assert len(text.split("; ")) == len(wanted), "each once"
 
@@ -124,11 +129,11 @@ def test_wrong_values_name_key_place_and_value(tmp_path):
     file.write_text("model: r3d50\ntrain:\n  epochs: many\n")
     with pytest.raises(UsageError, match=rf"train.epochs in {file}:3: .*integer.*not 'many'"):
         build(FinetuneConfig, file=file)
-    with pytest.raises(UsageError, match=r"train.lr in the command line: .*greater than 0"):
+    with pytest.raises(UsageError, match=r"train.lr in the arguments: .*greater than 0"):
         build(FinetuneConfig, overrides=["model=r3d50", "train.lr=-1"])
     with pytest.raises(UsageError, match="no model is given"):
         build(FinetuneConfig)
-    with pytest.raises(UsageError, match="'train' in the command line is a section"):
+    with pytest.raises(UsageError, match="'train' in the arguments is a section"):
         build(FinetuneConfig, overrides=["model=r3d50", "train=3"])
 
 
@@ -165,15 +170,15 @@ def test_what_is_written_builds_the_same_again(tmp_path, command, origins):
     given = {"model": "r3d50", "data.max_bad": 1e-7, "data.class_names": "no", "data.val": "a # b"}
     if command == "cotrain":
         given["sources"] = [{"name": "1e3", "data": "x"}, {"name": "on", "data": "y: z"}]
-    resolved = resolve(cls, overrides=given)
+    built = build(cls, overrides=given)
     file = tmp_path / "config.yaml"
-    file.write_text(dumped(resolved, origins=origins))
-    again = resolve(cls, file=file)
-    assert again.config == resolved.config
+    file.write_text(dumped(built, origins=origins))
+    again = build(cls, file=file)
+    assert again == built
     assert all(place.startswith(f"{file}:") for place in again.origins.values()), "nothing is left"
     # So does the form in which a run's config.yaml is written.
-    file.write_text(yaml.safe_dump({"command": command, **resolved.config.model_dump(mode="json")}))
-    assert build(cls, file=file) == resolved.config
+    file.write_text(yaml.safe_dump({"command": command, **built.model_dump(mode="json")}))
+    assert build(cls, file=file) == built
 
 
 def test_a_file_for_another_command_is_refused(tmp_path):
@@ -191,7 +196,7 @@ def test_checking_a_file(tmp_path):
     assert check_file(file, "cotrain") == "cotrain"
     file.write_text("command: distill\ndistill:\n  picks: 2\n")
     assert check_file(file) == "distill"
-    with pytest.raises(UsageError, match="unknown command 'finetun' in the command line; did you"):
+    with pytest.raises(UsageError, match="unknown command 'finetun' in the arguments; did you"):
         check_file(file, "finetun")
     file.write_text("command: distil\n")
     with pytest.raises(

@@ -15,7 +15,7 @@ from vidinit.commands import app
 
 import vidinit
 from vidinit.config import COMMANDS, EvaluateConfig
-from vidinit.configure import build, dumped, resolve
+from vidinit.configure import build, dumped
 from vidinit.errors import UsageError
 from vidinit.preset_files import (
     copy_preset,
@@ -66,16 +66,16 @@ def test_there_are_all_of_them():
 def test_a_preset_resolves_and_round_trips(name, tmp_path):
     command, _, short = name.partition("/")
     cls = COMMANDS[command]
-    resolved = resolve(cls, preset=name)
-    assert resolved == resolve(cls, preset=short)
-    find_entry(resolved.config.model)
-    assert resolved.config.data.batch_size % resolved.config.data.repeats == 0
-    for key, place in resolved.origins.items():
+    built = build(cls, preset=name)
+    assert built == build(cls, preset=short)
+    find_entry(built.model)
+    assert built.data.batch_size % built.data.repeats == 0
+    for key, place in built.origins.items():
         assert place == "default" or place.startswith(f"preset {name}:"), key
-    (tmp_path / "shown.yaml").write_text(dumped(resolved, origins=True))
-    assert build(cls, file=tmp_path / "shown.yaml") == resolved.config
+    (tmp_path / "shown.yaml").write_text(dumped(built, origins=True))
+    assert build(cls, file=tmp_path / "shown.yaml") == built
     copy_preset(name, tmp_path / "copied.yaml")
-    assert build(cls, file=tmp_path / "copied.yaml") == resolved.config
+    assert build(cls, file=tmp_path / "copied.yaml") == built
 
 
 @pytest.mark.parametrize("name", NAMES)

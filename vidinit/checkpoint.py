@@ -28,9 +28,9 @@ WEIGHTS, CARD = "model.safetensors", "model.yaml"
 FORMAT = 1
 
 OURS = {
-    *(WEIGHTS, CARD, "config.yaml", "metrics.jsonl", "data_health.json", "split.json"),
+    *(WEIGHTS, CARD, "config.yaml", "origins.json", "metrics.jsonl", "split.json"),
     *("checkpoints", "model", "report.html", "result.json", "predictions.csv", "profile.json"),
-    *("first_pass.npz", "predictions.npz", "analysis.json"),
+    *("data_health.json", "first_pass.npz", "predictions.npz", "analysis.json"),
     "timelines",  # of predict
     "profile.html",
     "sources",  # of an evaluation of all sources

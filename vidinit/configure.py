@@ -9,31 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from .config import COMMANDS, RunConfig, SourceConfig
+from .config import COMMANDS, DEFAULT, RunConfig, SourceConfig
 from .contradictions import contradictions
 from .errors import UsageError, suggest
-from .layers import COMMAND_LINE, Layer, file_layer, override_layer
+from .layers import CALLER, Layer, file_layer, override_layer
 from .preset_files import find_preset, preset_path
 
 C = TypeVar("C", bound=RunConfig)
-
-DEFAULT = "default"
-
-
-@dataclass(frozen=True)
-class Resolved(Generic[C]):
-    """A checked configuration, and dotted key to the place where its value comes from."""
-
-    config: C
-    origins: dict[str, str]
 
 
 def build(
@@ -44,18 +33,6 @@ def build(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     flags: Mapping[str, Any] | None = None,
 ) -> C:
-    """The configuration of `resolve`, without its origins."""
-    return resolve(cls, preset=preset, file=file, overrides=overrides, flags=flags).config
-
-
-def resolve(
-    cls: type[C],
-    *,
-    preset: str | None = None,
-    file: str | Path | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    flags: Mapping[str, Any] | None = None,
-) -> Resolved[C]:
     """A checked configuration: defaults < preset < file < overrides < flags.
 
     Args:
@@ -64,6 +41,9 @@ def resolve(
         file: YAML in the form of a run's config.yaml.
         overrides: ``section.key=value`` texts, or a dict from dotted keys to values.
         flags: dotted keys to values; None values are left out.
+
+    Returns:
+        It, with the place that each value comes from in `RunConfig.origins`.
 
     Raises:
         UsageError: naming every unknown key and wrong value, and where each stands.
@@ -76,7 +56,7 @@ def resolve(
         layers.append(file_layer(Path(file)))
     layers.append(override_layer(overrides))
     given = {k: v for k, v in (flags or {}).items() if v is not None}
-    layers.append(Layer(given, COMMAND_LINE))
+    layers.append(Layer(given, CALLER.get()))
     return _merged(cls, layers)
 
 
@@ -97,13 +77,13 @@ def check_file(file: Path, command: str | None = None) -> str:
     named = command or layer.command or "finetune"
     if named not in COMMANDS:
         hint = suggest(named, COMMANDS) or f"commands are {', '.join(COMMANDS)}"
-        where = COMMAND_LINE if command else layer.where("command")
+        where = CALLER.get() if command else layer.where("command")
         raise UsageError(f"unknown command '{named}' in {where}", hint)
     _merged(COMMANDS[named], [Layer({"model": ""}, DEFAULT), layer])
     return named
 
 
-def _merged(cls: type[C], layers: list[Layer]) -> Resolved[C]:
+def _merged(cls: type[C], layers: list[Layer]) -> C:
     fields = dict(_fields(cls))
     problems: list[str] = []
     merged: dict[str, Any] = {}
@@ -133,7 +113,8 @@ def _merged(cls: type[C], layers: list[Layer]) -> Resolved[C]:
     problems += _together(config, source)
     if problems:
         raise UsageError("; ".join(problems))
-    return Resolved(config, {k: source[k].where(k) if k in source else DEFAULT for k in fields})
+    config.origins.update({k: source[k].where(k) if k in source else DEFAULT for k in fields})
+    return config
 
 
 def _misplaced(key: str, value: Any, layer: Layer, fields: Mapping[str, FieldInfo]) -> str:
@@ -264,23 +245,23 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def dumped(resolved: Resolved[Any], *, origins: bool = False) -> str:
+def dumped(config: RunConfig, *, origins: bool = False) -> str:
     """A configuration as YAML that ``--config`` takes.
 
     Args:
-        resolved: what to write.
+        config: what to write.
         origins: say behind each value where it comes from.
     """
-    lines: list[tuple[str, str]] = [(f"command: {_command(type(resolved.config))}", "")]
+    lines: list[tuple[str, str]] = [(f"command: {_command(type(config))}", "")]
     section = ""
-    for key, value in _leaves(resolved.config):
+    for key, value in _leaves(config):
         before, _, leaf = key.rpartition(".")
         if before and before != section:
             lines.append((f"{before}:", ""))
         section = before
         shown = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
         text = f"{'  ' if before else ''}{leaf}: {shown.removesuffix('...' + chr(10)).strip()}"
-        lines.append((text, resolved.origins[key]))
+        lines.append((text, config.origins.get(key, DEFAULT)))
     if not origins:
         return "".join(f"{text}\n" for text, _ in lines)
     width = min(40, max(len(text) for text, _ in lines))

@@ -53,5 +53,5 @@ class Interrupted(VidinitError):
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """A "did you mean" hint for ``word``, or the empty string when nothing known is close."""
-    close = difflib.get_close_matches(word, list(known), n=2, cutoff=0.55)
+    close = difflib.get_close_matches(word, dict.fromkeys(known), n=2, cutoff=0.55)
     return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?" if close else ""

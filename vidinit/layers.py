@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,20 @@ import yaml
 from .errors import UsageError
 
 COMMAND_LINE = "the command line"
+CALLER: ContextVar[str] = ContextVar("caller", default="the arguments")
+"""Where the values of flags and overrides come from; the default is a call from Python."""
+
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+
+
+@contextmanager
+def called_from(place: str) -> Iterator[None]:
+    """While entered, flags and overrides come from this place."""
+    token = CALLER.set(place)
+    try:
+        yield
+    finally:
+        CALLER.reset(token)
 
 
 @dataclass
@@ -21,7 +36,7 @@ class Layer:
 
     Attributes:
         values: by dotted key.
-        origin: the place, for people: ``preset finetune/x``, ``my.yaml``, ``the command line``.
+        origin: the place, for people: ``preset finetune/x``, ``my.yaml``, ``the arguments``.
         lines: dotted key to line number, for files.
         problems: what is wrong with the place itself.
         command: which command a file says that it is for.
@@ -53,7 +68,7 @@ def override_layer(overrides: Sequence[str] | Mapping[str, Any]) -> Layer:
     """``section.key=value`` texts as a layer, or a dict; values of texts are read as YAML."""
     if isinstance(overrides, Mapping):
         return Layer(dict(flat(overrides)), "the overrides")
-    layer = Layer({}, COMMAND_LINE)
+    layer = Layer({}, CALLER.get())
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():

@@ -47,6 +47,25 @@ def test_a_network_without_classifier_is_compared_by_its_features():
     assert report.proof.scale > 0
 
 
+def test_frames_alone_are_resized_as_well(tmp_path):
+    """Plan c2d: a ViT's positions follow the size, in the folder and behind it, too."""
+    report = convert("vit_tiny_patch16_224", "c2d", size=64, out=tmp_path / "start")
+    assert report.exact and any("from 14x14 to 4x4 patches" in note for note in report.notes)
+    model = vidinit.load(tmp_path / "start")
+    assert model.trunk.pos_embed.shape == (1, 1 + 4 * 4, 192)
+    model.spec = replace(model.spec, size=96)
+    assert model(torch.zeros(1, 3, 2, 96, 96)).shape == (1, 1000)
+    with pytest.raises(UsageError, match="a size of 90 is no multiple"):
+        model.spec = replace(model.spec, size=90)
+
+
+def test_positions_that_cannot_be_resized_keep_their_size():
+    model = vidinit.create_model("c2d-deit_tiny_distilled_patch16_224")
+    model.spec = replace(model.spec, size=224, frames=2)
+    with pytest.raises(UsageError, match=r"224x224 pixels and no others, 192 was asked"):
+        model.spec = replace(model.spec, size=192)
+
+
 def test_joint_attention_says_why_it_is_not_exact():
     report = convert("test_vit", attention="joint")
     assert not report.exact and "class token" in report.notes[-1]

@@ -12,7 +12,7 @@ from scoring_support import CLASSES, drawn
 from vidinit.data.rows import Row
 from vidinit.engine.bootstrap import class_precisions, intervals, weighted_metrics
 from vidinit.engine.calibration import calibration_of
-from vidinit.engine.class_table import class_table, surest_mistakes
+from vidinit.engine.class_table import class_analysis, class_table
 from vidinit.engine.comparison import compare, mcnemar, paired_interval
 from vidinit.engine.metrics import average_precision
 from vidinit.engine.scores import Scores, wilson
@@ -214,8 +214,10 @@ def test_tables_of_classes():
     rows = class_table(single, ["a", "b", "c"])
     assert [(row["videos"], row["accuracy"]) for row in rows] == [(1, 1), (2, 0.5), (0, None)]
     assert rows[1]["interval"] == list(wilson(0.5, 2)) and rows[2]["interval"] is None
-    wrong = surest_mistakes(single, [Row(p, 0) for p in "wxyz"], ["a", "b", "c"])
-    assert wrong == [
+    whole = class_analysis(single, [Row(p, 0) for p in "wxyz"], ["a", "b", "c"])
+    taken = {"label": "b", "prediction": "a", "videos": 1, "share": 0.5}
+    assert (whole["classes"], whole["confusions"]) == (rows, [taken])
+    assert whole["mistakes"] == [
         {
             "path": "x",
             "start": None,
@@ -223,6 +225,7 @@ def test_tables_of_classes():
             "label": "b",
             "prediction": "a",
             "probability": 0.9,
+            "label_probability": 0.1,
         }
     ]
     multi = drawn("multi", 40, 1, 1.0).scores()
@@ -230,6 +233,7 @@ def test_tables_of_classes():
         want = average_precision(multi.probabilities[1:, place], multi.labels[1:, place])
         assert row["average_precision"] == pytest.approx(want)
     pair = drawn("pair", 40, 1, 1.0).scores()
-    rates = [(row["accuracy"], row["videos"]) for row in class_table(pair, CLASSES)]
+    whole = class_analysis(pair, [Row(str(i)) for i in range(40)], CLASSES, CLASSES)
+    rates = [(row["accuracy"], row["videos"]) for row in whole["verb"]["classes"]]
     mean = sum(rate * count for rate, count in rates) / 39
     assert mean == pytest.approx(pair.metrics()["top1_verb"])

@@ -93,7 +93,9 @@ def test_what_could_not_be_read_is_not_counted():
     pair = Scores(values, labels, [("x", "gone")], "pair", nouns)
     assert pair.metrics() == pair_label(values[1:], nouns[1:], labels[1:])
     assert (pair.metrics()["top1"], pair.metrics()["top1_verb"]) == (0.5, 1.0)
-    assert pair.confusion().tolist() == [[1, 0], [0, 1]]
+    verb, noun = pair.heads().values()
+    assert verb.confusion().tolist() == [[1, 0], [0, 1]]
+    assert noun.confusion().tolist() == [[0, 0, 0], [0, 1, 0], [1, 0, 0]]
 
 
 def test_predictions_in_words():

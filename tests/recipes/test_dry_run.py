@@ -43,7 +43,7 @@ def test_the_first_step_is_that_of_the_run(motion_set, tmp_path, capsys):
     assert files() == before
     told = capsys.readouterr().err
     for line in ("accumulate: 2", "epochs: 2"):
-        assert f"  {line} " in told and "# the command line" in told.partition(line)[2][:80]
+        assert f"  {line} " in told and "# the arguments" in told.partition(line)[2][:80]
     assert f"model: {MODEL}" in told and "lr: 0.01 " in told
 
     model = vidinit.create_model(MODEL, num_classes=2)

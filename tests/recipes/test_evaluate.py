@@ -16,8 +16,13 @@ from typer.testing import CliRunner
 from vidinit.commands import app
 
 import vidinit
+from vidinit.config import EvaluateConfig
+from vidinit.configure import build
+from vidinit.data.flow.settings import Flow
 from vidinit.engine.predictions import load
 from vidinit.errors import DataError, UsageError, VidinitError
+from vidinit.recipes.evaluate import _check_views
+from vidinit.zoo.base import ClipSpec
 
 HERE = ["data.workers=0"]
 
@@ -217,6 +222,15 @@ def test_all_clips_of_a_video_and_the_video_as_one(run, tmp_path):
         run, **{**here, "overrides": [*HERE, "eval.step=1"]}, views="dense", out=tmp_path / "step"
     )
     assert load(tmp_path / "step").views.tolist() == [10, 4] and step["crops"] == 1
+    # Batches of two clips or of eight: a clip has its frames in the same other order.
+    shuffled = {"views": "dense", "temporal_test": "shuffle"}
+    parts = vidinit.evaluate(run, **here, **shuffled, out=tmp_path / "parts")
+    whole = vidinit.evaluate(
+        run, **{**here, "overrides": HERE}, **shuffled, out=tmp_path / "whole-videos"
+    )
+    assert parts["temporal"] == whole["temporal"]
+    logits = [load(tmp_path / name).logits for name in ("parts", "whole-videos")]
+    assert np.allclose(*logits, atol=1e-3) and len(logits[0]) == 6
     lengths = vidinit.evaluate(run, **here, views="whole", out=tmp_path / "whole")
     assert (lengths["views"], lengths["videos"]) == ("whole", 2)
     again = vidinit.evaluate(predictions=tmp_path / "dense", curve=True, out=tmp_path / "again")
@@ -250,3 +264,11 @@ def test_any_number_of_processes_says_the_same(run, motion_set, tmp_path):
     assert told[0]["missing"] == [str(data / "right" / "bad.mp4")]
     for other in files[1:]:
         assert np.array_equal(other.logits, files[0].logits), "to the bit"
+
+
+def test_flow_has_no_other_order_of_frames():
+    config = build(EvaluateConfig, overrides={"model": "m", "eval.tests": ["reverse"]})
+    spec = ClipSpec(frames=4)
+    _check_views(config, spec)
+    with pytest.raises(UsageError, match="the flow of a reversed video is not its flow reversed"):
+        _check_views(config, spec.of_flow(Flow()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import tarfile
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_two_labels_a_clip(listed, motion_set, tmp_path):
     scored = vidinit.evaluate(tmp_path / "run", data=data, root=motion_set, out=tmp_path / "eval")
     assert scored["videos"] == 2 and scored["top1_verb"] == 1.0
     assert scored["top1"] == scored["top1_noun"]
+    whole = json.loads((tmp_path / "eval" / "analysis.json").read_text())
+    assert whole["verb"]["confusion"] == [[2]] and sum(map(sum, whole["noun"]["confusion"])) == 2
+    empty = [one for one in whole["noun"]["classes"] if not one["videos"]]
+    assert scored["empty_classes"] == len(empty)
+    page = (tmp_path / "eval" / "report.html").read_text()
+    assert "<h2>Confusion matrix: noun</h2>" in page and page.count("data:image/webp") >= 2
     with pytest.raises(vidinit.VidinitError, match="one label a clip, training had two"):
         vidinit.evaluate(tmp_path / "run", data=motion_set, out=tmp_path / "other")
     # Trained on, the head of the nouns is the one it had.
@@ -71,6 +78,8 @@ def test_several_labels_a_clip_with_mixing(listed, motion_set, tmp_path):
     assert (model.classes, model.label_kind) == (["bar", "left", "right"], "multi")
     scored = vidinit.evaluate(tmp_path / "run", data=data, root=motion_set, out=tmp_path / "eval")
     assert 0 < scored["map"] <= 1
+    page = (tmp_path / "eval" / "report.html").read_text()
+    assert "<h2>Average precision per class</h2>" in page and "data:image/webp" in page
     with pytest.raises(vidinit.VidinitError, match="kind 'single', the model gives 'multi'"):
         vidinit.evaluate(tmp_path / "run", data=motion_set, out=tmp_path / "other")
 

@@ -270,6 +270,9 @@ def test_a_model_keeps_its_mode(run, files):
         ({"batch_size": "auto"}, "for training"),
         ({"head": "other"}, "no head 'other'"),
         ({"overrides": ["data.frame=1"]}, "data.frames"),
+        ({"overrides": ["eval.dense=true"]}, r"not read eval.dense .*data.\{batch_size,.*eval"),
+        ({"overrides": {"data.train": "x"}}, r"does not read data.train \(in the overrides\)"),
+        ({"timeline": True, "overrides": ["eval.clips=3"]}, "clips of its own"),
     ],
 )
 def test_wrong_values_are_named(run, files, options, message, tmp_path, monkeypatch):

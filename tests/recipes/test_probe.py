@@ -194,8 +194,8 @@ def test_words_of_the_command_line(monkeypatch):
     """Both options are repeated; one word freezes the trunk, others are patterns."""
     seen = []
 
-    def note(command: str, resolved: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        seen.append(resolved.config.train)
+    def note(command: str, config: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        seen.append(config.train)
         return {}
 
     monkeypatch.setattr(api, "_train", note)

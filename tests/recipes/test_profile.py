@@ -122,16 +122,15 @@ def test_a_device_that_is_not_there(no_measurement: None) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("sts-tf_efficientnet_lite0", "divisible by 32"),
-        ("c2d-vit_tiny_patch16_224", "doesn't match model"),
+        ("sts-tf_efficientnet_lite0", "cannot take clips of 2 x 100 x 100.*divisible by 32"),
+        ("c2d-vit_tiny_patch16_224", "patches of 16 pixels, and a size of 100 is no multiple"),
     ],
 )
 def test_a_clip_that_does_not_fit(no_measurement: None, name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason) as caught:
         profile([SMALL, name], **{**FAST, "size": 100})
-    assert caught.value.exit_code == 2 and f"{name} cannot take clips of 2 x 100 x 100" in str(
-        caught.value
-    )
+    assert caught.value.exit_code == 2
+    assert name.removeprefix("c2d-") in str(caught.value)
 
 
 # ------------------------------------------------------------------ several clips and batches

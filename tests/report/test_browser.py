@@ -13,6 +13,7 @@ from support import moving_bar, write_video
 
 from vidinit.data.rows import Row
 from vidinit.engine.run_folder import RunFolder
+from vidinit.engine.scores import Scores
 from vidinit.report.clips import clip_sections
 from vidinit.report.html import Section, table
 from vidinit.report.model_parts import cost_sections, kernel_sections
@@ -56,7 +57,7 @@ def full_report(root: Path, *, classes: int, epochs: int, steps: int = 2, terms:
     row = {"model": "m", "params": 10, "gmacs": 1.0, "gflops": 2.0, "frames": 8, "size": 64}
     extra = [
         *calibration_sections({"ece": 0.1, "bins": bins}),
-        *clip_sections([Row(str(p)) for p in paths], said, np.array([0, 1]), names),
+        *clip_sections([Row(str(p)) for p in paths], Scores(said, np.array([0, 1]), []), names),
         *cost_sections([row]),
         *kernel_sections({"trained": model}),
         Section("Wide", table([f"column {i}" for i in range(30)], [list(range(30))])),

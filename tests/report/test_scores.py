@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from report.browsing import Reader
+from scoring_support import CLASSES, drawn
 
+from vidinit.data.rows import Row
+from vidinit.engine.class_table import class_analysis
 from vidinit.report.html import Section
-from vidinit.report.scores import calibration_sections, class_sections
+from vidinit.report.scores import calibration_sections, class_sections, label_sections
 
 
 def by_title(sections: list[Section]) -> dict[str, Section]:
@@ -87,3 +90,47 @@ def test_calibration() -> None:
     assert "0.5500" in part.note and "0.5 to 1: 0.25 of 4" in part.body
     assert cells(part.body)[1:] == [["0.5", "1", "4", "0.8", "0.25"]]
     assert calibration_sections({"ece": 0.0, "bins": bins[:1]}) == []
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "pair"])
+def test_several_labels_have_precisions_and_pairs_two_matrices(kind: str) -> None:
+    predictions = drawn(kind, 60, 1, 1.0)
+    scores, rows = predictions.scores(), [Row(str(i)) for i in range(60)]
+    whole = class_analysis(scores, rows, CLASSES, CLASSES)
+    parts = by_title(label_sections(whole, scores, CLASSES, CLASSES))
+    three = ["Confusion matrix", "Most frequent mistakes", "Accuracy per class"]
+    assert (
+        list(parts)
+        == {
+            "single": [],
+            "multi": ["Average precision per class", "Most frequent confusions"],
+            "pair": [
+                "Most frequent mistakes: action",
+                *(f"{title}: {head}" for head in ("verb", "noun") for title in three),
+            ],
+        }[kind]
+    )
+    first = whole["confusions"][0]
+    if kind == "multi":
+        one = whole["classes"][0]
+        table = cells(parts["Average precision per class"].body)
+        assert table[1] == ["a", str(one["videos"]), f"{one['average_precision']:.4g}"]
+        assert cells(parts["Most frequent confusions"].body)[1][2] == str(first["videos"])
+    if kind == "pair":
+        action = cells(parts["Most frequent mistakes: action"].body)[1]
+        assert action[:3] == [first["label"], first["prediction"], str(first["videos"])]
+        matrix = cells(parts["Confusion matrix: noun"].body)
+        counts = [[int(cell) for cell in row[1:]] for row in matrix[1:]]
+        assert counts == whole["noun"]["confusion"] != whole["verb"]["confusion"]
+
+
+def test_many_classes_of_several_labels_show_both_ends() -> None:
+    table = [
+        {"class": f"class {i}", "videos": i % 3, "average_precision": i / 300 if i % 3 else None}
+        for i in range(300)
+    ]
+    scores = drawn("multi", 9, 1, 1.0).scores()
+    (part,) = label_sections({"classes": table, "confusions": []}, scores, [])
+    assert "100 classes have no video" in part.note and "lowest" in part.note
+    assert len(cells(part.body)) == 201
+    assert len(re.findall(r"class \d+ \(\d\) [\d.]+[,\"]", part.body)) == 40

@@ -6,6 +6,7 @@ overrides and flags.
 
 from .commands import (
     COMMANDS,
+    DEFAULT,
     CotrainConfig,
     DistillConfig,
     EvaluateConfig,
@@ -22,6 +23,7 @@ from .train import TrainConfig
 
 __all__ = [
     "COMMANDS",
+    "DEFAULT",
     "CotrainConfig",
     "CotrainSection",
     "DataConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from .cotrain import CotrainSection, SourceConfig
 from .data import DataConfig
@@ -12,6 +12,9 @@ from .distill import DistillSection
 from .scoring import EvalConfig, EvaluateSection, TextSection
 from .section import Section
 from .train import TrainConfig
+
+DEFAULT = "default"
+"""The place of a value that nobody has set."""
 
 
 class RunConfig(Section):
@@ -26,6 +29,16 @@ class RunConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the forward pass; weights stay float32. auto: bf16 on GPUs that are fast at it."""
     data: DataConfig = Field(default_factory=DataConfig)
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Dotted key to the place where its value comes from; `DEFAULT` where it is not in it."""
+        return self._origins
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the settings are the same, wherever they come from."""
+        return type(self) is type(other) and vars(self) == vars(other)
 
 
 class TrainRunConfig(RunConfig):

@@ -24,7 +24,7 @@ from ..zoo.plans import TIME_PADDINGS
 from ..zoo.resnet3d import STEMS
 from ..zoo.timesformer import TimeSformer
 from ..zoo.torchvision_models import GOOGLENET, is_torchvision
-from ..zoo.vit import describe_vit, resize_grid
+from ..zoo.vit import describe_vit, fixed_size, resize_grid
 from .factor import factor
 from .layouts.layout import DEFAULT_CLASSES, fits, implied, read_layout
 from .plan import Made, Row, stage_of, transfer
@@ -215,6 +215,8 @@ def _from_image(
     notes: list[str] = []
     if isinstance(model, TimeSformer):
         notes.extend(_fit_image(image, model.spec.size, model.resizing))
+    elif entry.builder is None and fixed_size(image.model) not in (None, 2 * (model.spec.size,)):
+        notes.extend(_fit_image(image, model.spec.size, "smooth"))
     if not image.num_classes:
         notes.append(f"{image.arch} has no classifier: features are compared, the head is random")
     state = image.model.state_dict()

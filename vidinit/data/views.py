@@ -172,7 +172,14 @@ def eval_indices(num_frames: int, sampling: Sampling, clips: int) -> np.ndarray:
     return np.rint(np.minimum(places, num_frames - 1)).astype(np.int64)
 
 
-def dense_indices(num_frames: int, sampling: Sampling, step: int | None = None) -> np.ndarray:
+def dense_indices(
+    num_frames: int,
+    sampling: Sampling,
+    step: int | None = None,
+    *,
+    first: int = 0,
+    count: int | None = None,
+) -> np.ndarray:
     """Frame indices of all clips of a video, int64 (clips, T), in [0, num_frames).
 
     Args:
@@ -180,14 +187,21 @@ def dense_indices(num_frames: int, sampling: Sampling, step: int | None = None) 
         sampling: ``dense``.
         step: frames from one clip to the next; default: the next begins where one ends. The last
             clip ends with the video, so that every frame of a clip's stride is shown.
+        first: the first clip of those that are wanted; none are left behind the last one.
+        count: how many at most; default: all.
     """
     _check_length(num_frames)
     if sampling.kind != "dense":
         raise ValueError(f"only dense clips stand one behind the other, not {sampling.kind}")
     span = (sampling.frames - 1) * sampling.stride + 1
     last = _starts(num_frames, sampling) - 1
-    starts = [*range(0, last, span if step is None else step), last]
-    return np.stack([_dense(start, num_frames, sampling) for start in starts])
+    each = span if step is None else step
+    clips = -(-last // each) + 1
+    stop = clips if count is None else min(first + count, clips)
+    starts = np.minimum(np.arange(first, stop, dtype=np.int64) * each, last)
+    return _shown(
+        starts[:, None] + sampling.stride * np.arange(sampling.frames), num_frames, sampling
+    )
 
 
 def _starts(num_frames: int, sampling: Sampling) -> int:
@@ -198,6 +212,11 @@ def _starts(num_frames: int, sampling: Sampling) -> int:
 
 def _dense(start: int, num_frames: int, sampling: Sampling) -> np.ndarray:
     indices = start + sampling.stride * np.arange(sampling.frames, dtype=np.int64)
+    return _shown(indices, num_frames, sampling)
+
+
+def _shown(indices: np.ndarray, num_frames: int, sampling: Sampling) -> np.ndarray:
+    """What stands at places that may lie behind the end of a video."""
     if sampling.short == "hold":
         return np.minimum(indices, num_frames - 1)
     return indices % num_frames

@@ -1,23 +1,27 @@
-"""Which classes and which videos a model fails on."""
+"""Which classes and which videos a model fails on, as analysis.json has it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ..data.rows import Row
 from .bootstrap import class_precisions
+from .mistakes import Judged, confusions, missed, surest
 from .scores import Scores, wilson
+
+_MOST = 50  # mistakes that are told
 
 
 def class_table(scores: Scores, classes: Sequence[str]) -> list[dict[str, Any]]:
     """What is right of each class.
 
     Args:
-        scores: of videos.
-        classes: names, of the verbs where labels are pairs.
+        scores: of videos, no ``pair``: each of its `Scores.heads` has a table.
+        classes: names.
 
     Returns:
         ``{class, videos, accuracy, interval}`` (Wilson's, 95 %) in the order of the classes; of
@@ -35,8 +39,7 @@ def class_table(scores: Scores, classes: Sequence[str]) -> list[dict[str, Any]]:
             }
             for place, name in enumerate(classes)
         ]
-    labels = labels.reshape(len(labels), -1)[:, 0]
-    right = scores.hits()["top1" if scores.kind == "single" else "top1_verb"][keep]
+    right = scores.hits()["top1"][keep]
     table = []
     for place, name in enumerate(classes):
         mine = right[labels == place]
@@ -46,38 +49,43 @@ def class_table(scores: Scores, classes: Sequence[str]) -> list[dict[str, Any]]:
     return table
 
 
-def surest_mistakes(
-    scores: Scores,
-    rows: Sequence[Row],
-    classes: Sequence[str],
-    nouns: Sequence[str] = (),
-    *,
-    most: int = 50,
-) -> list[dict[str, Any]]:
-    """The videos that are wrong with the highest probability, the surest first.
+def classes_without_videos(scores: Scores, classes: Sequence[str], nouns: Sequence[str]) -> int:
+    """How many of the names no readable video has; of a ``pair`` verbs and nouns together."""
+    names = {"verb": classes, "noun": nouns}
+    parts = [(part, names[head]) for head, part in scores.heads().items()] or [(scores, classes)]
+    return sum(not row["videos"] for part, own in parts for row in class_table(part, own))
+
+
+def class_analysis(
+    scores: Scores, rows: Sequence[Row], classes: Sequence[str], nouns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What classes are like, what is taken for what, and what the model was surest of.
 
     Args:
-        scores: of the rows; unlabelled ones do not count.
+        scores: of the rows.
         rows: the videos.
         classes, nouns: names.
-        most: how many at most.
 
     Returns:
-        ``{path, start, end, label, prediction, probability}`` each.
+        ``classes`` (`class_table`), ``confusion`` (counts, of single labels), ``confusions`` and
+        ``mistakes`` (the first of `mistakes.confusions` and `mistakes.surest`). Of ``multi`` labels
+        ``missed``, too. Of a ``pair`` that is of its actions, which have no table and no matrix,
+        and ``verb`` and ``noun`` have the same of their own.
     """
-    wrong = scores.hits()["top1"] == 0
-    if scores.kind != "multi":
-        wrong &= scores.labels.reshape(len(rows), -1)[:, 0] >= 0
-    told = list(scores.predictions(classes, nouns))
-    places = sorted(np.flatnonzero(wrong).tolist(), key=lambda place: -float(told[place][2]))
-    return [
-        {
-            "path": rows[place].path,
-            "start": rows[place].start,
-            "end": rows[place].end,
-            "label": told[place][0],
-            "prediction": told[place][1],
-            "probability": float(told[place][2]),
-        }
-        for place in places[:most]
-    ]
+
+    def told(judged: Iterable[Judged]) -> list[dict[str, Any]]:
+        return [one.as_dict(rows) for one in islice(judged, _MOST)]
+
+    pair = scores.kind == "pair"
+    found = {
+        "classes": None if pair else class_table(scores, classes),
+        "confusion": scores.confusion().tolist() if scores.kind == "single" else None,
+        "confusions": confusions(scores, classes, nouns, most=_MOST),
+        "mistakes": told(surest(scores, classes, nouns, right=False)),
+    }
+    if scores.kind == "multi":
+        found["missed"] = told(missed(scores, classes))
+    names = {"verb": classes, "noun": nouns}
+    for head, part in scores.heads().items():
+        found[head] = class_analysis(part, rows, names[head])
+    return found

@@ -58,7 +58,8 @@ def launch(
         logging.getLogger(name).setLevel(logging.CRITICAL)  # our error line says it better
     with tempfile.TemporaryDirectory(prefix="vidinit-") as folder:
         given, result = Path(folder) / "config.json", Path(folder) / "result.json"
-        given.write_text(config.model_dump_json(), encoding="utf-8")
+        handed = {"config": config.model_dump(mode="json"), "origins": config.origins}
+        given.write_text(json.dumps(handed), encoding="utf-8")
         given_flags = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run}
         flags = [flag for flag, on in given_flags.items() if on]
         job = LaunchConfig(
@@ -119,7 +120,9 @@ def work(arguments: list[str]) -> int:
     keep_freed_memory()
     _end_with_parent()
     command, given, result, *flags = arguments
-    config = COMMANDS[command].model_validate_json(Path(given).read_text(encoding="utf-8"))
+    handed = json.loads(Path(given).read_text(encoding="utf-8"))
+    config = COMMANDS[command].model_validate(handed["config"])
+    config.origins.update(handed["origins"])
     try:
         value = execute(command, config, **dict.fromkeys(flags, True))
     except VidinitError as error:

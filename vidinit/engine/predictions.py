@@ -13,7 +13,8 @@ from typing import Any, get_args
 import numpy as np
 
 from ..data.rows import LabelKind, Row, Rows
-from ..errors import DataError, UsageError, VidinitError
+from ..errors import DataError, UsageError
+from ..written import written
 from .metrics import single_label
 from .scores import Average, Scores, averaged, labels_of
 
@@ -142,18 +143,10 @@ class Predictions:
         Raises:
             VidinitError: the disk does not take them; what was there before is still there.
         """
-        temporary = path.with_name(f".{path.name}.new")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, **self._arrays())
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            size = self.logits.nbytes / 1e6
-            raise VidinitError(
-                f"cannot write {path} ({error.strerror}): it takes {size:.1f} MB",
-                "make room, name another --out, or pass eval.scores=float16 for half of it",
-            ) from error
+        advice = "make room, name another --out, or pass eval.scores=float16 for half of it"
+        size = self.logits.nbytes / 1e6
+        with written(path, size=size, advice=advice) as part, part.open("wb") as file:
+            np.savez(file, **self._arrays())
 
     def _arrays(self) -> dict[str, Any]:
         rows = self.rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 from pathlib import Path
@@ -13,8 +12,12 @@ from typing import Any
 import yaml
 
 from ..checkpoint import check_out
-from ..errors import UsageError, VidinitError
+from ..errors import UsageError
+from ..written import written
 from .trackers import Trackers
+
+ORIGINS = "origins.json"
+"""In a run's folder: dotted key to the place where the value of the setting comes from."""
 
 
 def default_out(command: str, model: str) -> Path:
@@ -72,16 +75,8 @@ class RunFolder:
         """
         if not self.writes:
             return
-        temporary = self.root / f".{name}.new"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.root / name)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise VidinitError(
-                f"cannot write {self.root / name} ({error.strerror})",
-                "make room, or name another --out",
-            ) from error
+        with written(self.root / name) as part:
+            part.write_text(text, encoding="utf-8")
 
     def write_json(self, name: str, value: Any) -> None:
         """`write` of indented JSON."""

@@ -117,19 +117,27 @@ class Scores:
     def _nouns(self, keep: np.ndarray) -> np.ndarray:
         return np.zeros((int(keep.sum()), 0)) if self.nouns is None else self.nouns[keep]
 
+    def heads(self) -> dict[str, Scores]:
+        """The ``verb`` and the ``noun`` of a ``pair`` as single labels; nothing of other kinds."""
+        if self.nouns is None:
+            return {}
+        return {
+            "verb": Scores(self.probabilities, self.labels[:, 0], self.missing),
+            "noun": Scores(self.nouns, self.labels[:, 1], self.missing),
+        }
+
     def confusion(self) -> np.ndarray:
-        """Counts, int64 (true class, predicted class); of the verbs of a ``pair``.
+        """Counts of ``single`` labels, int64 (true class, predicted class).
 
         Raises:
-            ValueError: for ``multi``, where one class is not taken for another.
+            ValueError: for other kinds, where one class is not taken for another.
         """
-        if self.kind == "multi":
-            raise ValueError("there is no confusion of several classes a video")
+        if self.kind != "single":
+            raise ValueError(f"there is no confusion matrix of {self.kind} labels")
         classes = self.probabilities.shape[1]
         matrix = np.zeros((classes, classes), dtype=np.int64)
-        keep = self.readable
-        labels = self.labels[keep] if self.nouns is None else self.labels[keep, 0]
-        np.add.at(matrix, (labels, self.probabilities[keep].argmax(axis=1)), 1)
+        keep = self.readable & (self.labels >= 0)
+        np.add.at(matrix, (self.labels[keep], self.probabilities[keep].argmax(axis=1)), 1)
         return matrix
 
     def predictions(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -19,7 +18,6 @@ from ..data.views import Sampling
 from ..errors import UsageError
 from ..zoo.base import ClipSpec
 from .scores import Average, Scores, averaged, labels_of
-from .temporal_tests import changed
 from .together import of_all
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ def views_of(
     *,
     clips: int = 1,
     crops: Literal[1, 3] = 1,
-    every: int | None = None,
     reader: str = "auto",
     decode_side: int | None = None,
 ) -> EvalDataset:
@@ -49,7 +46,6 @@ def views_of(
         interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
         clips=clips,
         crops=crops,
-        every=every,
         flow=spec.flow,
         reader=reader,
         decode_side=decode_side,
@@ -57,27 +53,21 @@ def views_of(
 
 
 @torch.no_grad()
-def logits_of(
-    model: nn.Module, views: Tensor, spec: ClipSpec, *, at_once: int | None = None
-) -> tuple[Tensor, list[int]]:
+def logits_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> tuple[Tensor, list[int]]:
     """What a model in eval mode says of each view.
 
     Args:
         model: from normalized clips to logits, or to logits by head.
         views: uint8 (B, V, T, S, S, C), on the model's device.
         spec: how the clips are normalized.
-        at_once: clips of a forward pass; None for all.
 
     Returns:
         float32 (B, V, K), the heads' logits one after the other, and how many each head has.
     """
-    clips, parts, sizes = views.flatten(0, 1), [], []
-    for part in clips.split(at_once or len(clips)):
-        outputs = model(normalize(part, spec.mean, spec.std))
-        heads = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
-        parts.append(torch.cat([head.float() for head in heads], dim=1))
-        sizes = [head.shape[1] for head in heads]
-    return torch.cat(parts).unflatten(0, views.shape[:2]), sizes
+    outputs = model(normalize(views.flatten(0, 1), spec.mean, spec.std))
+    heads = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+    logits = torch.cat([head.float() for head in heads], dim=1)
+    return logits.unflatten(0, views.shape[:2]), [head.shape[1] for head in heads]
 
 
 def probabilities_of(
@@ -174,64 +164,6 @@ def said_of(
     return each_video(model, rows, spec, accelerator, told, **options)
 
 
-@dataclass(frozen=True)
-class Heard:
-    """What a model said of a video.
-
-    Attributes:
-        logits: of its views, (V, K), the crops of the first clip first.
-        changed: the same by the name of a temporal test.
-    """
-
-    logits: np.ndarray
-    changed: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-def heard_of(
-    model: nn.Module,
-    rows: Rows,
-    spec: ClipSpec,
-    accelerator: Any,
-    *,
-    tests: Sequence[str] = (),
-    seed: int = 0,
-    dtype: str = "float32",
-    batch_size: int = 8,
-    **options: Any,
-) -> list[tuple[int, Heard | str]]:
-    """What a model says of all views of every video, once, whatever the number of processes.
-
-    Args:
-        model: as `probabilities_of` takes it.
-        rows, spec, accelerator: as for `each_video`.
-        tests: of `temporal_tests.TESTS`; their clips come from the same decode.
-        seed: of what they draw.
-        dtype: of the logits, float32 or float16.
-        batch_size, options: as for `each_video`.
-
-    Returns:
-        (row, what was said of it, or why nothing), the same on all processes.
-    """
-    # Of all clips there is no telling how many they are.
-    at_once = batch_size if options.get("every") is not None else None
-
-    def logits(views: Tensor) -> np.ndarray:
-        found = logits_of(model, views, spec, at_once=at_once)[0]
-        return found.cpu().numpy().astype(dtype)
-
-    def told(views: Tensor, indices: Sequence[int]) -> list[Heard]:
-        plain = logits(views)
-        tested = {test: logits(changed(views, test, indices, seed)) for test in tests}
-        return [
-            Heard(
-                plain[place].copy(), {test: found[place].copy() for test, found in tested.items()}
-            )
-            for place in range(len(indices))
-        ]
-
-    return each_video(model, rows, spec, accelerator, told, batch_size=batch_size, **options)
-
-
 def each_video(
     model: nn.Module,
     rows: Rows,
@@ -241,7 +173,6 @@ def each_video(
     *,
     clips: int = 1,
     crops: Literal[1, 3] = 1,
-    every: int | None = None,
     batch_size: int = 8,
     workers: int = 0,
     deadline: float = 60.0,
@@ -258,7 +189,7 @@ def each_video(
         accelerator: gives the device, the precision and the processes.
         told: from views, uint8 (B, V, T, S, S, C) on the device, and the B rows they are of, to
             what is to be known of each.
-        clips, crops, every: views of a video, see `EvalDataset`.
+        clips, crops: views of a video, see `EvalDataset`.
         batch_size: clips of one forward pass, about.
         workers: decoding processes.
         deadline: seconds after which a decoder that gives no answer is killed.
@@ -274,13 +205,11 @@ def each_video(
         spec,
         clips=clips,
         crops=crops,
-        every=every,
         reader=reader,
         decode_side=decode_side,
     )
-    # Videos of which all frames or clips are taken have different lengths and fit in no batch.
-    alone = spec.sampling == "all" or every is not None
-    videos = 1 if alone else max(1, batch_size // (clips * crops))
+    # Videos of which all frames are taken have different lengths and fit in no batch.
+    videos = 1 if spec.sampling == "all" else max(1, batch_size // (clips * crops))
     loader = eval_loader(
         dataset,
         batch_size=videos,

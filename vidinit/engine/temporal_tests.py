@@ -37,7 +37,7 @@ def parse_tests(given: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def changed(views: Tensor, test: str, indices: Sequence[int], seed: int) -> Tensor:
+def changed(views: Tensor, test: str, indices: Sequence[int], seed: int, first: int = 0) -> Tensor:
     """The same views with their frames in the order of a test.
 
     Args:
@@ -46,6 +46,7 @@ def changed(views: Tensor, test: str, indices: Sequence[int], seed: int) -> Tens
         indices: the rows that the B videos are; with the seed they decide on the order of
             ``shuffle``, whatever the batch.
         seed: at least 0.
+        first: how many views of the videos come before these.
     """
     frames = views.shape[2]
     if test == "reverse":
@@ -55,12 +56,12 @@ def changed(views: Tensor, test: str, indices: Sequence[int], seed: int) -> Tens
         return middle.expand_as(views)
     import torch
 
-    orders = np.stack([_orders(seed, index, views.shape[1], frames) for index in indices])
+    orders = np.stack([_orders(seed, index, first, views.shape[1], frames) for index in indices])
     place = torch.from_numpy(orders).to(views.device)
     return views.gather(2, place.reshape(*place.shape, *[1] * (views.ndim - 3)).expand_as(views))
 
 
-def _orders(seed: int, index: int, views: int, frames: int) -> np.ndarray:
-    """A random order of the frames of each view of a row, int64 (views, frames)."""
+def _orders(seed: int, index: int, first: int, views: int, frames: int) -> np.ndarray:
+    """A random order of the frames of some views of a row, int64 (views, frames)."""
     generator = rng(seed, 0, index, stream=SHUFFLE)
-    return np.argsort(generator.random((views, frames)), axis=1)
+    return np.argsort(generator.random((first + views, frames))[first:], axis=1)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import label_kind_of, load, load_pair, model_folder
 from ..errors import UsageError, VidinitError
 from ..report.progress import say
+from ..written import written
 from ..zoo.hub import repo_name
 from ..zoo.names import check_option
 from .formats import FORMATS, GRAPHS, format_of, require_onnx
@@ -158,7 +158,7 @@ def _graph(
     spec, metadata = trunk.spec, describe(model)
     shape = (trunk.in_channels, spec.frames, spec.size, spec.size)
     program = programs.trace(model, shape)
-    with _written(path) as part:
+    with written(path) as part:
         if form == "onnx":
             programs.write_onnx(program, shape, part, metadata)
             run = programs.open_onnx(part)
@@ -191,7 +191,7 @@ def _weights(ref: str | Path, path: Path, layout: str | None, head: str | None) 
     model = load(ref, head=head)
     state = tensors_of(model, layout)
     metadata = {**describe(model), **({} if layout is None else {"layout": layout})}
-    with _written(path) as part:
+    with written(path) as part:
         write_weights(state, part, metadata)
     form = "safetensors" if path.suffix == ".safetensors" else "pickle"
     return {
@@ -221,23 +221,3 @@ def _open(
         model = load(ref, head=head)
     model = model.fuse() if fuse else model
     return model, model
-
-
-@contextlib.contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its place if nothing goes wrong, and else is removed.
-
-    Raises:
-        VidinitError: when the disk does not take it.
-    """
-    part = path.with_name(f".{path.stem}.new{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise VidinitError(
-            f"cannot write {path} ({error.strerror or error})", "make room, or name another --out"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import CotrainConfig, DistillConfig, FinetuneConfig
-from ..configure import Resolved, dumped, resolve
+from ..config import CotrainConfig, DistillConfig, FinetuneConfig, RunConfig
+from ..configure import build, dumped
 from ..errors import UsageError
 from ..report.progress import say
 from .distill_report import distill_report, refuse_report, refuse_training
@@ -56,7 +56,7 @@ def _training(
 
 def _train(
     command: str,
-    resolved: Resolved[Any],
+    built: RunConfig,
     processes: int,
     *,
     resume: bool,
@@ -64,10 +64,10 @@ def _train(
     dry_run: bool,
 ) -> dict[str, Any]:
     if dry_run:
-        say(dumped(resolved, origins=True).rstrip())
+        say(dumped(built, origins=True).rstrip())
     return run(
         command,
-        resolved.config,
+        built,
         processes=processes,
         resume=resume,
         overwrite=overwrite,
@@ -168,10 +168,8 @@ def finetune(
         "train.freeze": one_or_several(freeze),
         "train.probes": [probe] if isinstance(probe, str) else list(probe or ()) or None,
     }
-    resolved = resolve(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
-    return _train(
-        "finetune", resolved, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
-    )
+    built = build(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
+    return _train("finetune", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run)
 
 
 def distill(
@@ -274,11 +272,9 @@ def distill(
         "distill.keep": keep,
         "distill.cache": as_text(cache),
     }
-    resolved = resolve(DistillConfig, preset=preset, file=config, overrides=overrides, flags=flags)
-    parse_teachers(resolved.config.distill)
-    return _train(
-        "distill", resolved, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
-    )
+    built = build(DistillConfig, preset=preset, file=config, overrides=overrides, flags=flags)
+    parse_teachers(built.distill)
+    return _train("distill", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run)
 
 
 def cotrain(
@@ -334,7 +330,5 @@ def cotrain(
         "sources": listed or None,
         "cotrain.merge_labels": merge_labels or None,
     }
-    resolved = resolve(CotrainConfig, preset=preset, file=config, overrides=overrides, flags=flags)
-    return _train(
-        "cotrain", resolved, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
-    )
+    built = build(CotrainConfig, preset=preset, file=config, overrides=overrides, flags=flags)
+    return _train("cotrain", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run)

@@ -29,6 +29,7 @@ from ..zoo.names import find_entry
 from .health import HealthFile
 from .initial import initial_folder, initialize
 from .modality import set_modality
+from .recorded import open_recorded
 
 # What may differ when a run is resumed: it changes neither the data nor the weights.
 _FREE = frozenset(
@@ -65,13 +66,20 @@ def open_model(
         if num_classes is not None and (classes is None or model.classes != classes):
             old = model.num_classes
             model.reset_head(num_classes)
-            told = f" (it had {old} others)" if old else ""
-            say(f"{ref}: new head for {num_classes} classes{told}")
+            before = f"; its head for {_classes_of(model, old)} is left behind" if old else ""
+            say(f"{ref}: new head for {num_classes} classes{before}")
     if classes is not None:
         model.classes = list(classes)
     if init_from is not None:
         initialize(model, init_from)
     return model
+
+
+def _classes_of(model: VideoModel, count: int) -> str:
+    """What a head that gets another one was for."""
+    if model.lineage and model.lineage[-1]["step"] == "distill":
+        return f"the {count} classes of its teacher"
+    return f"{count} other classes"
 
 
 def frozen_tower(ref: str) -> str | None:
@@ -134,12 +142,11 @@ def open_run(
     if dry_run:
         return RunFolder(Path(config.out), writes=False)
     writes = accelerator.is_main_process
-    dumped = {"command": command, **config.model_dump(mode="json")}
     if resume and writes:
-        _check_same(RunFolder(Path(config.out)), dumped)
+        settings = {"command": command, **config.model_dump(mode="json")}
+        _check_same(RunFolder(Path(config.out)), settings)
     run = from_main(
-        accelerator,
-        lambda: RunFolder.open(config.out or "", overwrite=overwrite, resume=resume, config=dumped),
+        accelerator, lambda: open_recorded(config, command, overwrite=overwrite, resume=resume)
     )
     run.writes = writes
     blind = [k for k, sees in enumerate(of_all(accelerator, run.root.is_dir())) if not sees]

@@ -32,6 +32,7 @@ from .clips import (
 from .common import (
     finish,
     finished_result,
+    frozen_tower,
     open_model,
     open_run,
     saver,
@@ -162,9 +163,11 @@ def _leaves_unused(config: CotrainConfig) -> bool:
     """Whether a step may leave parameters without a gradient, which DDP has to be told.
 
     A step on one source leaves the other heads alone, and one on images alone what compares frames:
-    without a second frame a transformer's temporal queries and keys do nothing.
+    without a second frame a transformer's temporal queries and keys do nothing. A frozen tower
+    leaves a layer unused in any case.
     """
-    return config.cotrain.schedule == "use_one" or all(s.kind == "image" for s in config.sources)
+    alone = config.cotrain.schedule == "use_one" or all(s.kind == "image" for s in config.sources)
+    return alone or frozen_tower(config.model) is not None
 
 
 def _splits(config: CotrainConfig) -> dict[str, tuple[Rows, Rows]]:

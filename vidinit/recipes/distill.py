@@ -30,6 +30,7 @@ from .clips import checked, clip_batches, flips, named, quarantine_of, training_
 from .common import (
     finish,
     finished_result,
+    frozen_tower,
     open_model,
     open_run,
     saver,
@@ -51,7 +52,8 @@ def execute(
     if (done := finished_result(config.out, resume)) is not None:
         return done
     found = None if data.train is None else unlabelled_rows(data.train, root=data.root)
-    accelerator = make_accelerator(config, seed=train.seed)
+    unused = frozen_tower(config.model) is not None
+    accelerator = make_accelerator(config, seed=train.seed, find_unused=unused)
     resumed = config.out if resume else None
     clips = (
         stand_in_videos()

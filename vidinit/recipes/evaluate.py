@@ -18,10 +18,11 @@ from ..data.rows import Rows, align
 from ..data.sources import labelled_rows
 from ..engine.accelerators import make_accelerator, warn_of_slow_precision
 from ..engine.comparison import check_comparable
+from ..engine.heard import Heard, heard_of
 from ..engine.predictions import Predictions
 from ..engine.predictions import load as load_predictions
 from ..engine.run_folder import RunFolder
-from ..engine.scoring import NO_NUMBER, Heard, heard_of
+from ..engine.scoring import NO_NUMBER
 from ..engine.together import from_main
 from ..errors import UsageError
 from ..report.notes import with_messages
@@ -185,8 +186,9 @@ def _check_views(config: EvaluateConfig, spec: ClipSpec) -> None:
         )
     if config.eval.tests and spec.flow is not None:
         raise UsageError(
-            "the flow of frames in another order is not their flow in another order",
-            "temporal tests are for models that see RGB",
+            f"{config.model} sees optical flow, and the flow of a reversed video is not its flow "
+            "reversed: --temporal-test would show clips of no video",
+            "score its clips as they are; temporal tests are for models that see RGB",
         )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import EvaluateConfig
-from ..configure import DEFAULT, resolve
+from ..config import DEFAULT, EvaluateConfig
+from ..configure import build
 from ..engine.predictions import load
 from ..engine.temporal_tests import parse_tests
 from ..errors import UsageError
@@ -59,8 +59,9 @@ def evaluate(
             the videos it held out are scored.
         val: the data to score, as it is.
         root: as for `finetune`.
-        views: ``10x3``: clips and crops; ``dense``: all clips of a video, one behind the other;
-            ``whole``: the video as one clip, where the model takes clips of any length.
+        views: ``10x3``: clips and crops; ``dense``: all clips of a video, one behind the other, of
+            which memory holds ``batch_size`` at a time and the logits of all; ``whole``: the video
+            as one clip, where the model takes clips of any length and memory holds it.
         multi_view: 10 clips x 3 crops a video, unless ``clips`` or ``crops`` say otherwise.
         clips, crops: views of a video; default 1 x 1. Crops may stand beside other ``views``.
         average: over the views: ``softmax`` (default) or ``logits``.
@@ -121,10 +122,9 @@ def evaluate(
         "ensemble": ensemble,
         "seed": seed,
     }
-    found = resolve(EvaluateConfig, file=config, overrides=overrides, flags=flags)
-    built = found.config
+    built = build(EvaluateConfig, file=config, overrides=overrides, flags=flags)
     if built.predictions is not None:
-        given = {key for key, origin in found.origins.items() if origin != DEFAULT}
+        given = {key for key, origin in built.origins.items() if origin != DEFAULT}
         from .rescore import rescore
 
         return rescore(built, given, processes=processes, overwrite=overwrite)

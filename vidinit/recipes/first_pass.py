@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from ..report.progress import ProgressBar, say
 from ..tasks.distill import DistillTask
 from ..tasks.targets import LOSSES, Whitening, entropy, threshold
 from ..tasks.teacher import Teacher
+from ..written import written
 
 FILE = "first_pass.npz"
 _BINS = 60
@@ -124,11 +122,8 @@ def read(run: RunFolder) -> dict[str, np.ndarray] | None:
 def write(run: RunFolder, found: dict[str, np.ndarray]) -> None:
     """Keep it in the run folder: a resumed run has the same thresholds."""
     if run.writes:
-        buffer = io.BytesIO()
-        np.savez(buffer, **found)  # type: ignore[arg-type]
-        temporary = Path(run.root / f".{FILE}.new")
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, run.root / FILE)
+        with written(run.root / FILE) as part, part.open("wb") as file:
+            np.savez(file, **found)  # type: ignore[arg-type]
 
 
 def section(teachers: list[Teacher], found: dict[str, np.ndarray]) -> Section | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint import check_out, model_folder
-from ..config import EvaluateConfig
+from ..config import DEFAULT, EvaluateConfig
 from ..configure import build
 from ..engine.run_folder import default_out
 from ..errors import UsageError
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from ..tasks.heads import PairModel
     from ..zoo.base import VideoModel
     from .given import Overrides
+
+_READS = {
+    "data": (
+        *("batch_size", "workers", "deadline", "reader", "decode_side"),
+        *("frames", "stride", "sampling", "short", "size", "crop_pct"),
+        *("modality", "flow", "flow_bound", "flow_weights"),
+    ),
+    "eval": ("clips", "crops", "average"),
+}
+"""The settings that have a meaning here, by section, beside those that are flags."""
+_FLAGS = ("model", "head", "seed", "device", "precision")
 
 
 def predict(
@@ -68,8 +79,9 @@ def predict(
             given, averaged over the views, of the N files that can be read, and ``model``.
         out: of a timeline: the folder; default runs/predict-<model>-<n>.
         overwrite: replace ``features``, or an earlier folder.
-        overrides: settings ``data.*`` of `vidinit.configure.build`; those of a clip stay in a
-            model that is given as such.
+        overrides: settings of `vidinit.configure.build` that say how files are read and clips are
+            cut (``data.*``) and averaged (``eval.average``); those of a clip stay in a model that
+            is given as such.
         batch_size: clips of a forward pass, about.
         seed: of the random weights of a zoo name.
         device: auto, cpu, cuda or mps; a model that is given as such stays where it is.
@@ -85,7 +97,7 @@ def predict(
         DataError: there is no file at all.
         VidinitError: what is to be written cannot be.
     """
-    _check(topk, timeline, every, features, out, clips)
+    _check(topk, timeline, every, features, out)
     flags = {
         "model": _name(model),
         "eval.clips": clips,
@@ -97,6 +109,9 @@ def predict(
         "precision": precision,
     }
     config = build(EvaluateConfig, overrides=overrides, flags=flags)
+    _refuse_foreign(config)
+    if timeline and config.eval.clips != 1:
+        raise UsageError("a timeline has clips of its own", "leave --clips out; --every sets them")
     if config.data.batch_size == "auto":
         raise UsageError("data.batch_size=auto is for training", "set a number of clips")
     if isinstance(model, (str, Path)):
@@ -136,7 +151,6 @@ def _check(
     every: float | None,
     features: str | Path | None,
     out: str | Path | None,
-    clips: int | None,
 ) -> None:
     if in_group():
         raise UsageError("predict works in one process", "start it without a launcher")
@@ -147,10 +161,17 @@ def _check(
     for name, value in (("--every", every), ("--out", out)):
         if value is not None and not timeline:
             raise UsageError(f"{name} is for a timeline", "pass --timeline with it")
-    if timeline and clips not in (None, 1):
-        raise UsageError("a timeline has clips of its own", "leave --clips out; --every sets them")
     if timeline and features is not None:
         raise UsageError("--features has one row a file, --timeline many", "pass one of them")
+
+
+def _refuse_foreign(config: EvaluateConfig) -> None:
+    """Raise UsageError for a setting that only evaluations and trainings read."""
+    known = {*_FLAGS, *(f"{section}.{key}" for section, keys in _READS.items() for key in keys)}
+    for key, place in config.origins.items():
+        if place != DEFAULT and key not in known:
+            reads = "; ".join(f"{part}.{{{','.join(keys)}}}" for part, keys in _READS.items())
+            raise UsageError(f"predict does not read {key} (in {place})", f"it reads {reads}")
 
 
 def _writable(file: Path, overwrite: bool) -> Path:

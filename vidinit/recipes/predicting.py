@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +19,10 @@ from ..data.loading.watchdog import Quarantine
 from ..data.rows import Row, Rows
 from ..engine.accelerators import device_of, make_accelerator
 from ..engine.predict import Prediction, Said, heads_of, listen, ranked, trunk_of, unseen
-from ..errors import UsageError, VidinitError
+from ..errors import UsageError
 from ..report.progress import ProgressBar, say
 from ..tasks.heads import PairModel
+from ..written import written
 from ..zoo.base import ClipSpec, VideoModel
 from ..zoo.build import create_model
 from .clips import workers_of
@@ -124,20 +124,12 @@ class Answers:
         return found
 
     def _write(self, place: Path, files: list[str], vectors: list[np.ndarray]) -> None:
-        """The embeddings of files, under a temporary name at first."""
+        """The embeddings of files."""
         width = trunk_of(self.model).num_features
         table = np.array(vectors, dtype=np.float32).reshape(-1, width)
-        temporary = place.with_name(f".{place.name}.new")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, paths=np.array(files, str), features=table, model=self.config.model)
-            os.replace(temporary, place)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise VidinitError(
-                f"cannot write {place} ({error.strerror}): it takes {table.nbytes / 1e6:.1f} MB",
-                "make room, or name another file",
-            ) from error
+        size, advice = table.nbytes / 1e6, "make room, or name another file"
+        with written(place, size=size, advice=advice) as part, part.open("wb") as file:
+            np.savez(file, paths=np.array(files, str), features=table, model=self.config.model)
 
 
 def open_answers(

@@ -9,9 +9,10 @@ from typing import Any
 from ..checkpoint import check_out
 from ..config import EvaluateConfig
 from ..engine.predictions import load
-from ..engine.run_folder import RunFolder, default_out
+from ..engine.run_folder import default_out
 from ..errors import UsageError
 from ..report.progress import say
+from .recorded import open_recorded
 from .replacing import replaced
 from .results import Evaluated, comparison_of, summary, write_results
 
@@ -53,7 +54,6 @@ def rescore(
     evaluated = Evaluated(found, found.scores(), title, against=comparison_of(found, config))
     out = summary(evaluated, config)
     out["out"] = config.out
-    dumped = {"command": "eval", **config.model_dump(mode="json")}
-    with replaced(config.out, lambda: RunFolder.open(out["out"], config=dumped)) as run:
+    with replaced(config.out, lambda: open_recorded(config, "eval")) as run:
         write_results(run, config, evaluated, out)
     return out

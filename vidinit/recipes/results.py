@@ -10,7 +10,7 @@ from typing import Any
 from ..config import EvaluateConfig
 from ..engine.bootstrap import intervals
 from ..engine.calibration import calibration_of
-from ..engine.class_table import class_table, surest_mistakes
+from ..engine.class_table import class_analysis, classes_without_videos
 from ..engine.comparison import compare, mcnemar
 from ..engine.curve import curve_of
 from ..engine.predictions import FILE, LAYOUTS, Predictions, load
@@ -47,6 +47,7 @@ def summary(found: Evaluated, config: EvaluateConfig) -> dict[str, Any]:
     predictions, scores = found.predictions, found.scores
     metrics = rounded(scores.metrics())
     counted, expected = int(scores.readable.sum()), len(predictions.rows)
+    nouns = predictions.rows.nouns or ()
     low, high = wilson(metrics["top1"], counted)
     fixed = predictions.layout not in LAYOUTS
     out: dict[str, Any] = {**metrics, "top1_interval": [round(low, 6), round(high, 6)]}
@@ -61,7 +62,7 @@ def summary(found: Evaluated, config: EvaluateConfig) -> dict[str, Any]:
         "decoded": expected - predictions.undecoded,
         "videos": counted,
         "missing": [path for path, _ in scores.missing],
-        "empty_classes": sum(not row["videos"] for row in class_table(scores, predictions.classes)),
+        "empty_classes": classes_without_videos(scores, predictions.classes, nouns),
     }
     spread = intervals(scores, resamples=config.eval.resamples, seed=config.seed)
     out["intervals"] = {name: [round(end, 6) for end in ends] for name, ends in spread.items()}
@@ -100,10 +101,8 @@ def analysis(found: Evaluated, config: EvaluateConfig) -> dict[str, Any]:
     scores, predictions = found.scores, found.predictions
     rows, classes = predictions.rows, predictions.classes
     whole = {
-        "classes": class_table(scores, classes),
         "calibration": calibration_of(scores, config.eval.bins),
-        "mistakes": surest_mistakes(scores, rows.rows, classes, rows.nouns or ()),
-        "confusion": None if scores.kind == "multi" else scores.confusion().tolist(),
+        **class_analysis(scores, rows.rows, classes, rows.nouns or ()),
     }
     if found.against:
         whole["against"] = found.against

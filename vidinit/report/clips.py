@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.readers import VideoReadError, open_row
+from ..engine.mistakes import Judged, missed, surest
+from ..engine.scores import Scores
 from .html import Section, figure
 from .pictures import animation
 
@@ -23,55 +25,67 @@ _FPS = 8.0
 
 def clip_sections(
     rows: Sequence[Row],
-    probabilities: np.ndarray,
-    labels: np.ndarray,
+    scores: Scores,
     classes: Sequence[str],
+    nouns: Sequence[str] = (),
     *,
     reader: str = "auto",
 ) -> list[Section]:
-    """The surest mistakes and the surest hits, with what was said of them.
+    """What a model was surest of, right and wrong, as moving pictures.
 
-    A file is shown at most once. One that cannot be read any more is passed.
+    Of ``multi`` labels also the labels that were missed; of a ``pair`` actions, and mistakes about
+    the verb and the noun. A file is shown at most once in a section. One that cannot be read any
+    more is passed.
 
     Args:
-        rows: of the videos, V of them.
-        probabilities: (V, C); rows of NaN are videos without scores.
-        labels: class ids (V,), -1 for none.
-        classes: the C names.
+        rows: of the videos.
+        scores: of these.
+        classes, nouns: names.
         reader: what decodes, as `data.readers.open_video` takes it.
 
     Raises:
         ValueError: when the shapes do not fit.
     """
-    if probabilities.shape != (len(rows), len(classes)) or labels.shape != (len(rows),):
+    shape = (len(rows), len(classes))
+    if scores.probabilities.shape != shape or len(scores.labels) != len(rows):
         raise ValueError(
-            f"expected ({len(rows)}, {len(classes)}) and ({len(rows)},), "
-            f"got {probabilities.shape} and {labels.shape}"
+            f"expected {shape} and labels of {len(rows)}, "
+            f"got {scores.probabilities.shape} and {len(scores.labels)}"
         )
-    known = np.flatnonzero(~np.isnan(probabilities).any(axis=1) & (labels >= 0))
-    if not len(known):
-        return []
-    said = probabilities[known].argmax(axis=1)
-    order = np.argsort(-probabilities[known, said], kind="stable")
-    right = said == labels[known]
-
-    def told(video: int) -> str:
-        best, true = int(probabilities[video].argmax()), int(labels[video])
-        text = f"{classes[best]} {probabilities[video, best]:.2f}"
-        return (
-            text if best == true else f"{text}\nis {classes[true]} {probabilities[video, true]:.2f}"
-        )
-
     sections = []
-    for title, note, wanted in (
-        ("Surest mistakes", "What the model was most certain of, and wrong.", order[~right[order]]),
-        ("Surest hits", "What the model was most certain of, and right.", order[right[order]]),
-    ):
-        captioned = ((rows[i], told(i)) for i in known[wanted].tolist())
+    for title, note, judged, word in _chosen(scores, classes, nouns):
+        captioned = ((rows[one.video], _told(one, word)) for one in judged)
         body = "".join(_pictures(captioned, reader))
         if body:
             sections.append(Section(title, f'<div class="gallery">{body}</div>', note))
     return sections
+
+
+def _chosen(
+    scores: Scores, classes: Sequence[str], nouns: Sequence[str]
+) -> Iterator[tuple[str, str, Iterable[Judged], str]]:
+    """Title, note, contents, and the word before their labels, of each section there may be."""
+    wrong, right = (surest(scores, classes, nouns, right=which) for which in (False, True))
+    if scores.kind == "multi":
+        extra = "Classes that a video does not have, given to it with the highest probability."
+        yield "Surest false positives", extra, wrong, "is"
+        lost = "Labels of a video with the lowest probability, and what was said instead."
+        yield "Surest missed labels", lost, missed(scores, classes), "misses"
+    else:
+        yield "Surest mistakes", "What the model was most certain of, and wrong.", wrong, "is"
+    for head, part in scores.heads().items():
+        mistakes = surest(part, classes if head == "verb" else nouns, right=False)
+        yield f"Surest mistakes: {head}", f"The same of the {head} alone.", mistakes, "is"
+    yield "Surest hits", "What the model was most certain of, and right.", right, ""
+
+
+def _told(one: Judged, word: str) -> str:
+    """A caption: the prediction, and behind a word the label."""
+    said = f"{one.prediction} {one.probability:.2f}"
+    if not word:
+        return said
+    known = "" if one.label_probability is None else f" {one.label_probability:.2f}"
+    return f"{said}\n{word} {one.label}{known}"
 
 
 def _pictures(clips: Iterable[tuple[Row, str]], reader: str) -> Iterator[str]:

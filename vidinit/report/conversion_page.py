@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..written import written
 from .html import Section, details, page, table
 from .lineage import conversion_section
 from .model_parts import kernel_sections
@@ -21,9 +21,8 @@ _NAMES = 500  # tensors that are named
 
 def write_conversion_page(report: ConversionReport, folder: Path) -> None:
     """Write ``report.html`` into the model folder of a conversion."""
-    new = folder / ".report.html.new"
-    new.write_text(conversion_page(report), encoding="utf-8")
-    os.replace(new, folder / "report.html")
+    with written(folder / "report.html") as part:
+        part.write_text(conversion_page(report), encoding="utf-8")
 
 
 def conversion_page(report: ConversionReport) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import plots
 from .clips import clip_sections
 from .html import Section, table
-from .scores import calibration_sections
+from .scores import calibration_sections, label_sections
 
 if TYPE_CHECKING:
     from ..engine.predictions import Predictions
@@ -35,7 +35,8 @@ def evaluation_sections(
         scores: of these.
         reader: what decodes.
     """
-    parts = []
+    names, nouns = predictions.classes, predictions.rows.nouns or ()
+    parts = label_sections(analysis, scores, names, nouns)
     if analysis["calibration"] is not None:
         parts += calibration_sections(analysis["calibration"])
     if "curve" in result:
@@ -44,13 +45,9 @@ def evaluation_sections(
         parts.append(_temporal(result))
     if "against" in analysis:
         parts.append(_against(analysis["against"]))
-    if scores.kind == "single":
-        rows = predictions.rows.rows
-        found = zip(rows, predictions.keys, strict=True)
-        located = [replace(row, path=path) for row, (path, _, _) in found]
-        classes = predictions.classes
-        parts += clip_sections(located, scores.probabilities, scores.labels, classes, reader=reader)
-    return parts
+    found = zip(predictions.rows.rows, predictions.keys, strict=True)
+    located = [replace(row, path=path) for row, (path, _, _) in found]
+    return parts + clip_sections(located, scores, names, nouns, reader=reader)
 
 
 def _metrics(values: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 import yaml
 
 from ..config import COMMANDS
-from ..engine.run_folder import RunFolder
+from ..engine.run_folder import ORIGINS, RunFolder
+from ..layers import flat
 from .html import Section, details, page, table
 from .lineage import lineage_sections
 from .result_parts import phrase, result_sections
@@ -45,8 +46,9 @@ def write_report(
 ) -> None:
     """Write ``report.html`` into the run folder; parts that the run does not have are left out.
 
-    Reads result.json, metrics.jsonl, data_health.json and the model's card, so it comes after they
-    are written. Its size is bounded, whatever the number of classes, epochs and files.
+    Reads result.json, metrics.jsonl, data_health.json, origins.json and the model's card, so it
+    comes after they are written. Its size is bounded, whatever the number of classes, epochs and
+    files.
 
     Args:
         run: the folder. Nothing happens in a process that does not write to it.
@@ -68,7 +70,7 @@ def write_report(
         *extra,
         *lineage_sections(run.root, None if config is None else config.get("model")),
         *_health(_read_json(run, "data_health.json")),
-        _configuration(title.partition(" ")[0], config),
+        _configuration(title.partition(" ")[0], config, _read_json(run, ORIGINS) or {}),
     ]
     run.write("report.html", page(title, [part for part in parts if part], subtitle=str(run.root)))
 
@@ -116,8 +118,8 @@ def _counts(value: Any) -> Any:
     return phrase(dict(list(value.items())[:10])) if isinstance(value, dict) else value
 
 
-def _configuration(command: str, config: Row | None) -> Section | None:
-    """What differs from the defaults as a table, all of it as YAML."""
+def _configuration(command: str, config: Row | None, places: Mapping[str, str]) -> Section | None:
+    """What differs from the defaults as a table, and from where; all of it as YAML."""
     if not config:
         return None
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -126,26 +128,15 @@ def _configuration(command: str, config: Row | None) -> Section | None:
     whole = f"<pre>{escape(text)}</pre>"
     if command not in COMMANDS:
         return Section("Configuration", whole)
-    usual = _flat(COMMANDS[command].model_construct(model="").model_dump(mode="json"))
+    usual = dict(flat(COMMANDS[command].model_construct(model="").model_dump(mode="json")))
     usual["model"] = None  # has no default
     rows = [
-        [key, _setting(value), _setting(usual.get(key))]
-        for key, value in _flat(config).items()
+        [key, _setting(value), _setting(usual.get(key)), places.get(key)]
+        for key, value in flat(config)
         if value != usual.get(key) and key not in _FOLDERS
     ]
-    body = table(["setting", "value", "default"], rows) + details("All settings", whole)
+    body = table(["setting", "value", "default", "from"], rows) + details("All settings", whole)
     return Section("Configuration", body, "The table has what is not the default.")
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _setting(value: Any) -> str | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import plots
 from .html import Section, details, table
+
+if TYPE_CHECKING:
+    from ..engine.scores import Scores
 
 _DRAWN_UP_TO = 1000  # classes of a confusion matrix, a pixel each
 _CELLS_UP_TO = 20  # classes of a matrix that is told as a table, too
@@ -92,9 +96,7 @@ def _per_class(confusion: np.ndarray, names: list[str]) -> Section | None:
         ranked = sorted(there, key=lambda i: accuracy[i])
         shown = [*ranked[: _BARS // 2], *ranked[-_BARS // 2 :]]
         note += f" The {_BARS // 2} classes of lowest and of highest accuracy."
-    label = {i: f"{_abridged(names[i])} ({totals[i]})" for i in shown}
-    if len(set(label.values())) < len(label):  # shortened alike
-        label = {i: f"{i}: {text}" for i, text in label.items()}
+    label = _labels(names, {i: int(totals[i]) for i in shown})
     body = plots.bars(
         {label[i]: accuracy[i] for i in shown},
         xlabel="accuracy",
@@ -117,6 +119,76 @@ def _per_class(confusion: np.ndarray, names: list[str]) -> Section | None:
 
 def _abridged(name: str) -> str:
     return name if len(name) <= 20 else name[:19] + "…"
+
+
+def label_sections(
+    analysis: Mapping[str, Any], scores: Scores, classes: Sequence[str], nouns: Sequence[str] = ()
+) -> list[Section]:
+    """How good the classes are where a video has several, or a verb and a noun.
+
+    Of ``multi`` labels the average precision of each class, and what is said in place of what. Of a
+    ``pair`` the most frequent mistakes about actions, and of verb and of noun all that
+    `class_sections` has. Of single labels nothing, which `class_sections` are for.
+
+    Args:
+        analysis: `engine.class_table.class_analysis`.
+        scores: what it is of.
+        classes, nouns: names.
+    """
+    if scores.kind == "multi":
+        note = (
+            "A video is given as many classes as it has labels, the most probable ones; each label "
+            "that is not among them counts as taken for each class that should not be."
+        )
+        taken = _taken("Most frequent confusions", analysis["confusions"], note)
+        parts = [_precisions(analysis["classes"]), taken]
+        return [part for part in parts if part is not None]
+    if scores.kind == "single":
+        return []
+    actions = _taken("Most frequent mistakes: action", analysis["confusions"])
+    found = [] if actions is None else [actions]
+    for head, part in scores.heads().items():
+        own = class_sections(part.confusion(), classes if head == "verb" else nouns)
+        found += [replace(one, title=f"{one.title}: {head}") for one in own]
+    return found
+
+
+def _taken(title: str, confusions: Sequence[Mapping[str, Any]], note: str = "") -> Section | None:
+    """Which class is taken for which."""
+    keys = ("label", "prediction", "videos", "share")
+    rows = [[one[key] for key in keys] for one in confusions[:_MISTAKES]]
+    headers = ["true", "predicted", "videos", "share of the true"]
+    return Section(title, table(headers, rows), note) if rows else None
+
+
+def _precisions(classes: Sequence[Mapping[str, Any]]) -> Section | None:
+    """The average precision of each class that has a video."""
+    names = _names([one["class"] for one in classes])
+    values = {i: one["average_precision"] for i, one in enumerate(classes) if one["videos"]}
+    if not values:
+        return None
+    shown, note = list(values), "In brackets: videos of the class."
+    if len(shown) > _BARS:
+        ranked = sorted(values, key=lambda i: values[i])
+        shown = [*ranked[: _BARS // 2], *ranked[-_BARS // 2 :]]
+        note += f" The {_BARS // 2} classes of lowest and of highest precision."
+    label = _labels(names, {i: classes[i]["videos"] for i in shown})
+    body = plots.bars({label[i]: values[i] for i in shown}, xlabel="average precision")
+    rows = [[names[i], classes[i]["videos"], values[i]] for i in values][:_ROWS]
+    rest = f", the first {_ROWS} of {len(values)}" if len(values) > _ROWS else ""
+    headers = ["class", "videos", "average precision"]
+    body += details(f"All classes as a table{rest}", table(headers, rows))
+    without = len(names) - len(values)
+    note += f" {without} classes have no video and are left out." if without else ""
+    return Section("Average precision per class", body, note)
+
+
+def _labels(names: Sequence[str], videos: Mapping[int, int]) -> dict[int, str]:
+    """What bars are called, each by another name: the class, in few letters, and its videos."""
+    label = {i: f"{_abridged(names[i])} ({count})" for i, count in videos.items()}
+    if len(set(label.values())) < len(label):  # shortened alike
+        label = {i: f"{i}: {text}" for i, text in label.items()}
+    return label
 
 
 def calibration_sections(calibration: Mapping[str, Any]) -> list[Section]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import psutil  # type: ignore[import-untyped]
-import torch
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+
+if TYPE_CHECKING:
+    import torch
 
 _GAP = (0, 2, 0, 0)  # right of a cell
 _BAR = 8, 40  # columns of the bar, at least and at most
@@ -73,7 +75,11 @@ def interactive() -> bool:
 def memory(device: torch.device) -> int:
     """Bytes: the most that was in use on a CUDA device, else what this process has resident."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
+    import psutil  # type: ignore[import-untyped]
+
     return int(psutil.Process().memory_info().rss)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.index.cache import cache_file
+from ..cache import cache_folder
 from ..errors import UsageError, VidinitError, suggest
 from .files import TABLE, read_embeddings, save_embeddings
 from .templates import prompts
@@ -63,7 +63,7 @@ def text_embeddings(
     tower = find_tower(model)
     require_open_clip()
     weights = weights_file(tower)
-    kept = cache_file().parent / "text" / f"{_key(tower, weights, texts)}.safetensors"
+    kept = cache_folder() / "text" / f"{_key(tower, weights, texts)}.safetensors"
     if (found := _kept(kept)) is not None:
         return found
     table = _encode(tower, weights, texts, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UsageError, suggest
+from ..written import written
 from .names import match
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ def save_embeddings(file: str | Path, embeddings: Tensor, classes: Sequence[str]
         shape = tuple(embeddings.shape)
         raise UsageError(f"embeddings {shape} are not those of {len(classes)} classes")
     names = {_NAMES: json.dumps(list(classes), ensure_ascii=False)}
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(save({TABLE: embeddings.detach().cpu().contiguous()}, metadata=names))
-    new.replace(path)
+    with written(path, advice="make room, or name another file") as part:
+        part.write_bytes(save({TABLE: embeddings.detach().cpu().contiguous()}, metadata=names))
     return path
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .base import Origin, VideoModel
+from .base import ClipSpec, Origin, VideoModel
 from .depth import by_timm
 from .plans import apply_plan
 from .sites import read_network
+from .vit import fit_images
 
 
 class InflatedNet(VideoModel):
@@ -23,6 +24,10 @@ class InflatedNet(VideoModel):
     def __init__(self, trunk: nn.Module, num_features: int, num_classes: int) -> None:
         super().__init__(num_features, num_classes)
         self.trunk = trunk
+
+    def fit_clip(self, spec: ClipSpec) -> None:
+        """The positions of a plain vision transformer are resized; see `vit.fit_images`."""
+        fit_images(self.trunk, spec.size)
 
     def feature_maps(self, x: Tensor) -> Tensor:
         """As timm's network has them: maps, channels first or last, or (B*T', L, C) tokens."""

@@ -133,6 +133,37 @@ def check_size(info: ViTInfo, size: int) -> None:
         )
 
 
+def fixed_size(network: nn.Module) -> tuple[int, int] | None:
+    """Height and width that an image network's positions are tied to; None where it has none."""
+    embed: Any = getattr(network, "patch_embed", None)
+    if not getattr(embed, "strict_img_size", False):
+        return None
+    return int(embed.img_size[0]), int(embed.img_size[1])
+
+
+def fit_images(network: nn.Module, size: int) -> None:
+    """Let an image network take images of ``size`` pixels a side, whatever it is.
+
+    Args:
+        network: changed in place, where it is a plain vision transformer of another size.
+        size: side of the images in pixels.
+
+    Raises:
+        UsageError: for a size that is no multiple of the patch, and for another size than its own
+            where a network's positions cannot be resized.
+    """
+    own = fixed_size(network)
+    if own in (None, (size, size)):
+        return
+    if why_not_plain(network):
+        told = "x".join(map(str, own or ()))
+        raise UsageError(
+            f"{_arch(network)} takes images of {told} pixels and no others, {size} was asked for",
+            f"use {told.partition('x')[0]}, or a plain vision transformer or a CNN",
+        )
+    resize_grid(network, size)
+
+
 def resize_grid(vit: nn.Module, size: int, resizing: str = "smooth") -> None:
     """Let a plain vision transformer take other images: its position embedding is resized.
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from ...cache import cache_folder
 from ..readers import archives
 from ..rows import Probe
 
@@ -86,10 +87,8 @@ def stamp_of(path: str) -> Stamp:
 
 
 def cache_file() -> Path:
-    """Where the cache lies: ``$XDG_CACHE_HOME/vidinit``, by default ``~/.cache/vidinit``."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(home) if os.path.isabs(home) else Path.home() / ".cache"  # as the standard says
-    return root / "vidinit" / f"probes-{_FORMAT}.sqlite"
+    """Where the cache lies, see `vidinit.cache`."""
+    return cache_folder() / f"probes-{_FORMAT}.sqlite"
 
 
 class ProbeCache:

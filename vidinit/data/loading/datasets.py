@@ -26,7 +26,6 @@ from ..views import (
     CLIP,
     SUBSTITUTE,
     Sampling,
-    dense_indices,
     eval_indices,
     rng,
     train_indices,
@@ -191,8 +190,6 @@ class EvalDataset:
         interpolation: how frames are resized, with antialiasing.
         clips: clips spread over the video.
         crops: 1 (center) or 3 (along the long side) of each clip.
-        every: show all clips of a video, so many frames apart, whatever ``clips`` says, so that a
-            batch has room for one video; 0: one begins where the last ends; None: ``clips``.
         flow: show optical flow (C = 2); None: RGB (C = 3).
         reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
     """
@@ -205,7 +202,6 @@ class EvalDataset:
     interpolation: Interpolation
     clips: int = 1
     crops: Literal[1, 3] = 1
-    every: int | None = None
     flow: Flow | None = None
     reader: str = "auto"
     decode_side: int | None = None
@@ -254,11 +250,7 @@ class EvalDataset:
 
     def _views(self, row: Row) -> Tensor:
         reader = self.open(row)
-        if self.every is not None:
-            indices = dense_indices(reader.num_frames, self.sampling, self.every or None)
-        else:
-            indices = eval_indices(reader.num_frames, self.sampling, self.clips)
-        return self.cut(reader, indices)
+        return self.cut(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
 
     def cut(self, reader: Reader, indices: np.ndarray) -> Tensor:
         """Views of some clips of an open video, the crops of the first clip first.

@@ -41,6 +41,12 @@ def examined(row: Row) -> Row:
     return row if row.probe is not None else replace(row, probe=probe(row.path))
 
 
+def clips_at_once(reader: Reader, frames: int) -> int:
+    """How many clips of so many frames of a video are decoded at a time."""
+    height, width = reader.size
+    return max(1, int(_DECODED / (frames * height * width * 3)))
+
+
 @dataclass(frozen=True)
 class Sliding:
     """The clips of a timeline: windows of one length that move over a video.
@@ -121,7 +127,8 @@ class TimelineDataset:
             part = slice(done, count)  # all that is left, if it does not even open
             try:
                 with guard.reading(row, self.rows.rows[row].path):
-                    part = slice(done, min(done + self._at_a_time(row, shape[2]), count))
+                    size = clips_at_once(self._reader(row)[0], shape[2])
+                    part = slice(done, min(done + size, count))
                     clips = range(first + part.start, first + part.stop)
                     views[part], times[:, part] = self._cut(row, clips)
             except VideoReadError as failure:
@@ -142,12 +149,6 @@ class TimelineDataset:
         """The one item of a batch."""
         (item,) = items
         return item
-
-    def _at_a_time(self, row: int, frames: int) -> int:
-        """How many clips of so many frames are decoded at a time."""
-        reader, _ = self._reader(row)
-        height, width = reader.size
-        return max(1, int(_DECODED / (frames * height * width * 3)))
 
     def _about(self, row: int, clips: range) -> np.ndarray:
         """Times (2, clips) in a video whose frames are shown at even distances."""
