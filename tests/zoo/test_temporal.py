@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidinit.zoo.sts import check_sts, sts_split
+from vidinit.zoo.sts import check_sts, sts_split, sts_temporal
 from vidinit.zoo.temporal import sts_conv
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -182,3 +182,21 @@ def test_check_sts_says_why():
     assert check_sts(4, (3, 3, 3), 4) == ""
     assert "3x5x5" in check_sts(4, (3, 5, 5), 4)
     assert "halved" in check_sts(5, (3, 3, 3), 5)
+
+
+def test_tiny_maps_on_one_thread_have_gradients():
+    """Torch has a kernel of its own for these, which is picky about strides."""
+    found, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for layout in (torch.contiguous_format, torch.channels_last):
+            made = torch.Generator().manual_seed(0)
+            x = torch.randn(1, 16, 2, 2, generator=made, dtype=torch.float32)
+            weight = torch.randn(32, 16, 3, 1, generator=made, dtype=torch.float32)
+            x = x.contiguous(memory_format=layout).requires_grad_()
+            weight = weight.contiguous(memory_format=layout).requires_grad_()
+            sts_temporal(x, weight, 1).square().sum().backward()
+            found.append((x.grad, weight.grad))
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-4)

@@ -54,7 +54,9 @@ def sts_temporal(x: Tensor, weight: Tensor, frames: int, *, replicate: bool = Fa
 
     def scan(pixels: Tensor, kernel: Tensor) -> Tensor:  # pixels (B*T, ?, ?, C)
         flat = pixels.reshape(bt, 1, h * w, c).permute(0, 3, 1, 2)
-        out = F.conv2d(flat, kernel.transpose(2, 3), padding=(0, taps // 2))
+        # Not transpose: that leaves strides which torch's kernel for tiny maps takes for another
+        # memory format than the map's, and its backward pass then fails.
+        out = F.conv2d(flat, kernel[..., 0].unsqueeze(2), padding=(0, taps // 2))
         return out.permute(0, 2, 3, 1)  # (B*T, 1, H*W, O')
 
     rows = scan(nhwc, weight[:row]).reshape(bt, h, w, row)
