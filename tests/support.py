@@ -81,3 +81,11 @@ def shake_norms(model: torch.nn.Module, seed: int = 0) -> None:
             module.running_var.copy_(uniform(module.running_var, 0.6, 1.6))
             module.weight.data.copy_(uniform(module.weight, 0.5, 1.3))
             module.bias.data.copy_(uniform(module.bias, -0.2, 0.2))
+
+
+def imported_by(code: str, *packages: str) -> list[str]:
+    """Which of some packages a fresh interpreter has imported after ``code``."""
+    line = f"{code}\nimport sys\nprint(*(p for p in {packages!r} if p in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()

@@ -1,6 +1,6 @@
 """DistInit's comparison at a size that two cores can run: scratch, inflated, distilled.
 
-    python -m tests.benchmarks.distinit [--seeds 3] [--processes 2] [--quick]
+    python -m tests.benchmarks.distinit [--seeds 3] [--processes 2] [--quick] [--arms flow]
 
 needs `pip install pybullet` (`rendered`). The student is EfficientNet-Lite0 with temporal kernels
 (`s3d`) on clips of 8x64x64, the teachers are the image models of the test extra's packages. Every
@@ -8,7 +8,8 @@ arm ends with the same fine-tuning on two sets, one whose classes differ by moti
 whose classes differ by what is seen; each seed renders its own clips. Distillation on unlabelled
 clips costs steps that the first rows do not spend, so scratch and inflated are there again with
 these steps added to their fine-tuning: those rows have the compute of the distilled ones (what
-teachers cost beside the student is left out). Printed are means over seeds with 95 % intervals of
+teachers cost beside the student is left out). Of the arms on optical flow (DIS) the student sees
+flow and the teacher frames, as in the paper. Printed are means over seeds with 95 % intervals of
 Student's t, each seed's value in brackets, and the same for differences on the same clips.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,7 @@ class Arm:
         picks: frames that they see.
         loss: ce or mse; the paper divides the learning rate by 10 for mse.
         longer: the steps of distillation are added to the fine-tuning.
+        modality: what the student sees, rgb or flow.
     """
 
     inflated: bool
@@ -55,6 +58,7 @@ class Arm:
     picks: str = "random"
     loss: str = "ce"
     longer: bool = False
+    modality: str = "rgb"
 
 
 ARMS = {
@@ -68,6 +72,9 @@ ARMS = {
     "distilled, two random frames": Arm(inflated=True, teachers=(LITE0,), picks="random:2"),
     "distilled, MSE": Arm(inflated=True, teachers=(LITE0,), loss="mse"),
     "distilled, two teachers": Arm(inflated=True, teachers=(LITE0, LITE2)),
+    "flow: scratch": Arm(inflated=False, modality="flow"),
+    "flow: inflated": Arm(inflated=True, modality="flow"),
+    "flow: distilled": Arm(inflated=True, teachers=(LITE0,), modality="flow"),
 }
 PAIRS = (
     ("distilled", "scratch"),
@@ -80,6 +87,8 @@ PAIRS = (
     ("distilled, two random frames", "distilled"),
     ("distilled", "distilled, MSE"),
     ("distilled, two teachers", "distilled"),
+    ("flow: distilled", "flow: scratch"),
+    ("flow: distilled", "flow: inflated"),
 )
 
 
@@ -118,12 +127,15 @@ def run_arm(root: Path, name: str, seed: int, size: Size) -> dict[str, float]:
     arm, data = ARMS[name], root / f"seed{seed}"
     out = data / name.replace(" ", "-").replace(",", "")
     with logged(out):
-        start: str | Path = root / "converted" if arm.inflated else STUDENT
+        start: str | Path = root / f"converted-{arm.modality}" if arm.inflated else STUDENT
         if arm.teachers:
             start = _distilled(arm, start, data / "unlabelled", out / "distilled", seed)
         epochs = 1 + (size.unlabelled // size.train if arm.longer else 0)
         return {
-            one: fine_tuned(start, data / one, out / one, epochs=epochs, seed=seed) for one in SETS
+            one: fine_tuned(
+                start, data / one, out / one, epochs=epochs, seed=seed, modality=arm.modality
+            )
+            for one in SETS
         }
 
 
@@ -133,8 +145,8 @@ def _distilled(arm: Arm, start: str | Path, videos: Path, out: Path, seed: int) 
     lr = (5e-5 if arm.inflated else 1e-3) / (10 if arm.loss == "mse" else 1)
     vidinit.distill(
         start, videos=videos, teacher=[f"{name},loss={arm.loss}" for name in arm.teachers],
-        picks=arm.picks, out=out, preset=PRESET, lr=lr, seed=seed, device="cpu",
-        overrides=["data.workers=0"],
+        picks=arm.picks, modality=arm.modality, out=out, preset=PRESET, lr=lr, seed=seed,
+        device="cpu", overrides=["data.workers=0"],
     )  # fmt: skip
     return out
 
@@ -149,26 +161,34 @@ def print_tables(found: dict[str, dict[str, Mean]]) -> None:
     print("\n| difference on the same clips | motion | appearance |")
     print("|---|---:|---:|")
     for one, other in PAIRS:
+        if not {one, other} <= found.keys():
+            continue
         cells = [found[one][kind].over(found[other][kind]).cell() for kind in SETS]
         print(f"| {one} - {other} | {' | '.join(cells)} |")
     for one in ("distilled from scratch", "distilled"):
         for other in ("scratch", "scratch, all steps fine-tuning"):
+            if not {one, other} <= found.keys():
+                continue
             gains = found[one]["motion"].over(found[other]["motion"]).values
             better = sum(gain > 0 for gain in gains)
             print(f"\n{one} beats {other} on the motions: {better} of {len(gains)} seeds")
 
 
-def measure(seeds: int, processes: int, size: Size, root: Path) -> dict[str, dict[str, Mean]]:
+def measure(
+    seeds: int, processes: int, size: Size, root: Path, names: Sequence[str]
+) -> dict[str, dict[str, Mean]]:
     """Top-1 by arm and set."""
-    tasks = [(root, name, seed, size) for seed in range(seeds) for name in ARMS]
+    tasks = [(root, name, seed, size) for seed in range(seeds) for name in names]
+    arms = [ARMS[name] for name in names]
     say_plan(
-        runs=seeds * sum(len(SETS) + bool(arm.teachers) for arm in ARMS.values()),
-        trained=seeds * sum(size.clips(arm) for arm in ARMS.values()),
+        runs=seeds * sum(len(SETS) + bool(arm.teachers) for arm in arms),
+        trained=seeds * sum(size.clips(arm) for arm in arms),
         rendered=seeds * (len(SETS) * (size.train + size.test) + size.unlabelled),
         processes=processes,
     )
     with logged(root):
-        converted(root / "converted")
+        converted(root / "converted-rgb")
+        converted(root / "converted-flow", in_channels=2)
     in_turns(make_sets, [(root / f"seed{s}", s, size) for s in range(seeds)], processes=processes)
     scores = dict(zip(tasks, in_turns(run_arm, tasks, processes=processes), strict=True))
     return {
@@ -176,7 +196,7 @@ def measure(seeds: int, processes: int, size: Size, root: Path) -> dict[str, dic
             kind: Mean(tuple(scores[root, name, seed, size][kind] for seed in range(seeds)))
             for kind in SETS
         }
-        for name in ARMS
+        for name in names
     }
 
 
@@ -186,10 +206,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one seed, few clips: the steps only")
+    parser.add_argument("--arms", default="", help="those with this in their names")
     options = parser.parse_args()
+    names = [name for name in ARMS if options.arms in name]
     size, seeds = (QUICK, 1) if options.quick else (FULL, options.seeds)
     with tempfile.TemporaryDirectory() as folder, own_cache(Path(folder)):
-        print_tables(measure(seeds, options.processes, size, Path(folder)))
+        print_tables(measure(seeds, options.processes, size, Path(folder), names))
 
 
 if __name__ == "__main__":

@@ -140,9 +140,9 @@ def own_cache(root: Path) -> Iterator[None]:
             os.environ["XDG_CACHE_HOME"] = before
 
 
-def converted(folder: Path) -> Path:
+def converted(folder: Path, **options: Any) -> Path:
     """The packaged image model as a video model, without its classifier's classes."""
-    vidinit.convert(IMAGE_MODEL, PLAN, out=folder, frames=FRAMES, size=SIDE, seed=0)
+    vidinit.convert(IMAGE_MODEL, PLAN, out=folder, frames=FRAMES, size=SIDE, seed=0, **options)
     return folder
 
 
