@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,15 +79,18 @@ def timm_module() -> Any:
     return timm
 
 
-def check_timm_name(name: str) -> None:
-    """Raise UsageError, with a suggestion, unless timm knows the architecture ``name``."""
+def check_timm_name(name: str, also: Iterable[str] = ()) -> None:
+    """Raise UsageError, with a suggestion, unless timm knows the architecture ``name``.
+
+    ``also`` are names of other kinds that may have been meant.
+    """
     timm = timm_module()
     arch = name.split(".")[0]
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(arch):
         return
     raise UsageError(
         f"unknown image model '{name}'",
-        suggest(arch, timm.list_models()) or "see timm.list_models() for the names",
+        suggest(arch, [*also, *timm.list_models()]) or "see timm.list_models() for the names",
     )
 
 
