@@ -59,7 +59,7 @@ _PROFILED = (
 )
 BENCHMARKS = {
     "demo": Benchmark(
-        "vidinit demo --out OUT --overwrite", 5, "demo --quick --out OUT --overwrite"
+        "vidinit demo --out OUT --overwrite", 6, "demo --quick --out OUT --overwrite"
     ),
     "profile": Benchmark(
         f"vidinit profile {_PROFILED}", 1, "profile r3d50 --size 64 --seconds 0.1"
@@ -87,23 +87,23 @@ BENCHMARKS = {
         2,
         "--tower vit_tiny_patch16_224 --rounds 1",
     ),
-    "loop": Benchmark("tests.benchmarks.loop", 3, "--pairs 4"),
+    "loop": Benchmark("tests.benchmarks.loop", 2, "--pairs 4"),
     "distill": Benchmark(
-        "tests.benchmarks.distill --threads 1 --batch 2 --rounds 3", 3, "--batch 1 --rounds 1"
+        "tests.benchmarks.distill --threads 1 --batch 2 --rounds 3", 2, "--batch 1 --rounds 1"
     ),
     "distill-decode": Benchmark(
         "tests.benchmarks.distill --decode --threads 1", 1, "--decode --rounds 1"
     ),
-    "data": Benchmark("tests.benchmarks.data", 3, "--rounds 1 --clips 2"),
-    "evaluate": Benchmark("tests.benchmarks.evaluate", 3, "--videos 2 --seconds 1"),
+    "data": Benchmark("tests.benchmarks.data", 1, "--rounds 1 --clips 2"),
+    "evaluate": Benchmark("tests.benchmarks.evaluate", 2, "--videos 2 --seconds 1"),
     "cotrain-overhead": Benchmark(
         "tests.benchmarks.cotrain --overhead --pairs 24",
         4,
         "--overhead --pairs 4",
         needs="pybullet",
     ),
-    "cotrain": Benchmark("tests.benchmarks.cotrain --seeds 3", 14, "--quick", needs="pybullet"),
-    "distinit": Benchmark("tests.benchmarks.distinit --seeds 3", 22, "--quick", needs="pybullet"),
+    "cotrain": Benchmark("tests.benchmarks.cotrain --seeds 3", 10, "--quick", needs="pybullet"),
+    "distinit": Benchmark("tests.benchmarks.distinit --seeds 3", 26, "--quick", needs="pybullet"),
 }
 """In the order in which they run."""
 
