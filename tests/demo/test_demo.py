@@ -152,4 +152,3 @@ def test_the_demo_shows_what_it_claims(tmp_path):
     for row in (converted, distilled):
         assert row.top1 >= 2 * result.chance and row.interval[0] > 1.5 * result.chance
         assert row.top1 > scratch.top1
-    assert result.seconds < 480
