@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..zoo.base import VideoModel
+from ..zoo.eval_mode import in_eval_mode
 
 TOLERANCE = 1e-4
 
@@ -72,16 +73,16 @@ def prove(
         count: number of different frames.
     """
     image_model.to(device).eval()
-    was_training = video_model.training
-    video_model.to(device).eval()
+    video_model.to(device)
     frames, size = video_model.spec.frames, video_model.spec.size
     images = still_frames(count, size).to(device)
     want = image_model(images)
     clips = images.unsqueeze(2).expand(-1, -1, frames, -1, -1)
     has_logits = getattr(image_model, "num_classes", 1) != 0
-    got = video_model(clips) if has_logits else video_model.embed(clips)
+    with in_eval_mode(video_model):
+        got = video_model(clips) if has_logits else video_model.embed(clips)
     image_model.cpu()
-    video_model.cpu().train(was_training)
+    video_model.cpu()
     difference = float((got - want).abs().max())
     spread = float((want[0] - want[-1]).abs().max())
     return Proof(difference, float(want.abs().max()), spread, frames, size)

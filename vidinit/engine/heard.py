@@ -14,6 +14,7 @@ from ..data.loading.dense import DenseDataset
 from ..data.loading.loader import Loader
 from ..data.rows import Rows
 from ..zoo.base import ClipSpec
+from ..zoo.eval_mode import in_eval_mode
 from .scoring import each_video, logits_of, views_of
 from .temporal_tests import changed
 from .together import of_all
@@ -102,20 +103,18 @@ def _each_clip(
     videos = range(accelerator.process_index, len(rows), accelerator.num_processes)
     keys = dataset.keys(videos, max(1, batch_size // crops))
     loader = Loader(dataset, keys, 1, workers=workers, deadline=deadline, quarantine=quarantine)
-    was_training = model.training
-    model.eval()
     mine: list[tuple[int, Heard | str]] = []
-    for index, batches in groupby(loader, key=lambda batch: int(batch["index"])):
-        parts, error, first = [], None, 0
-        for batch in batches:
-            error = error or batch["error"]
-            if error is None and len(batch["views"]):
-                clips = batch["views"].to(accelerator.device)
-                with accelerator.autocast():
-                    parts += told(clips.unsqueeze(0), [index], first)
-                first += len(clips)
-        mine.append((index, _joined(parts) if error is None else error))
-    model.train(was_training)
+    with in_eval_mode(model):
+        for index, batches in groupby(loader, key=lambda batch: int(batch["index"])):
+            parts, error, first = [], None, 0
+            for batch in batches:
+                error = error or batch["error"]
+                if error is None and len(batch["views"]):
+                    clips = batch["views"].to(accelerator.device)
+                    with accelerator.autocast():
+                        parts += told(clips.unsqueeze(0), [index], first)
+                    first += len(clips)
+            mine.append((index, _joined(parts) if error is None else error))
     return [item for part in of_all(accelerator, mine) for item in part]
 
 

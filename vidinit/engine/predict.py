@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..zoo.eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,9 +111,7 @@ def listen(
     from .scoring import probabilities_of
 
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
+    with in_eval_mode(model):
         for batch in batches:
             errors: list[str | None] = batch["error"]
             good = [place for place, error in enumerate(errors) if error is None]
@@ -125,8 +124,6 @@ def listen(
                 if seen:
                     vectors = seen[0].float().unflatten(0, views.shape[:2]).mean(1).cpu().numpy()
             yield from _of_each(batch, good, values, vectors)
-    finally:
-        model.train(was_training)
 
 
 def _of_each(
@@ -239,9 +236,7 @@ def predict_file(model: VideoModel | PairModel, path: Path, topk: int = 5) -> Ra
     item = unseen(Rows((Row(str(path)),)), spec)[0]
     if item["error"] is not None:
         raise DataError(f"cannot read {path} ({item['error']})")
-    was_training = model.training
-    model.eval()
     views = item["views"].to(next(model.parameters()).device)
-    values = probabilities_of(model, views.unsqueeze(0), spec)[0].numpy()
-    model.train(was_training)
+    with in_eval_mode(model):
+        values = probabilities_of(model, views.unsqueeze(0), spec)[0].numpy()
     return ranked(heads_of(model), values, topk)["classes"]

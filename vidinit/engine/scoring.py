@@ -17,6 +17,7 @@ from ..data.rows import LabelKind, Rows
 from ..data.views import Sampling
 from ..errors import UsageError
 from ..zoo.base import ClipSpec
+from ..zoo.eval_mode import in_eval_mode
 from .scores import Average, Scores, averaged, labels_of
 from .together import of_all
 
@@ -50,6 +51,14 @@ def views_of(
         reader=reader,
         decode_side=decode_side,
     )
+
+
+def videos_at_once(spec: ClipSpec, clips: int, views: int) -> int:
+    """How many videos of so many ``views`` a forward pass of about ``clips`` clips takes.
+
+    Videos of which all frames are taken have different lengths and fit in no batch.
+    """
+    return 1 if spec.sampling == "all" else max(1, clips // views)
 
 
 @torch.no_grad()
@@ -208,8 +217,7 @@ def each_video(
         reader=reader,
         decode_side=decode_side,
     )
-    # Videos of which all frames are taken have different lengths and fit in no batch.
-    videos = 1 if spec.sampling == "all" else max(1, batch_size // (clips * crops))
+    videos = videos_at_once(spec, batch_size, clips * crops)
     loader = eval_loader(
         dataset,
         batch_size=videos,
@@ -219,22 +227,20 @@ def each_video(
         deadline=deadline,
         quarantine=quarantine,
     )
-    was_training = model.training
-    model.eval()
     mine: list[tuple[int, T | str]] = []
-    for batch in loader:
-        views, indices = batch["views"], batch["index"].tolist()
-        # A kernel may round differently for another number of clips: with batches of one size the
-        # number of processes, which decides how many the last one has, changes nothing.
-        short = min(videos, len(rows)) - len(indices)
-        if short:
-            views = torch.cat([views, views[-1:].expand(short, *views.shape[1:])])
-            indices += indices[-1:] * short
-        with accelerator.autocast(), _whole_videos(spec, views.shape[2]):
-            values = told(views.to(accelerator.device), indices)
-        for index, error, value in zip(indices, batch["error"], values, strict=False):
-            mine.append((index, value if error is None else error))
-    model.train(was_training)
+    with in_eval_mode(model):
+        for batch in loader:
+            views, indices = batch["views"], batch["index"].tolist()
+            # A kernel may round differently for another number of clips: with batches of one size
+            # the number of processes, which decides how many the last one has, changes nothing.
+            short = min(videos, len(rows)) - len(indices)
+            if short:
+                views = torch.cat([views, views[-1:].expand(short, *views.shape[1:])])
+                indices += indices[-1:] * short
+            with accelerator.autocast(), _whole_videos(spec, views.shape[2]):
+                values = told(views.to(accelerator.device), indices)
+            for index, error, value in zip(indices, batch["error"], values, strict=False):
+                mine.append((index, value if error is None else error))
     return [item for part in of_all(accelerator, mine) for item in part]
 
 

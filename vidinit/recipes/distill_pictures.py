@@ -16,7 +16,7 @@ from ..data.sources import labelled_rows
 from ..engine.accelerators import make_accelerator
 from ..engine.predict import listen
 from ..engine.run_folder import RunFolder
-from ..engine.scoring import views_of
+from ..engine.scoring import videos_at_once, views_of
 from ..errors import DataError, UsageError
 from ..report.distinit import Clips, Looked, distinit_page, result
 from ..report.notes import with_messages
@@ -153,10 +153,7 @@ def _look_with(
     )
     loader = eval_loader(
         every,
-        # Videos of which all frames are taken have different lengths and fit in no batch.
-        batch_size=1
-        if spec.sampling == "all"
-        else max(1, data.clips // (views.clips * views.crops)),
+        batch_size=videos_at_once(spec, data.clips, views.clips * views.crops),
         workers=workers_of(data, 1),
         deadline=data.deadline,
         quarantine=quarantine,

@@ -19,6 +19,7 @@ from ..data.loading.watchdog import Quarantine
 from ..data.rows import Row, Rows
 from ..engine.accelerators import device_of, make_accelerator
 from ..engine.predict import Prediction, Said, heads_of, listen, ranked, trunk_of, unseen
+from ..engine.scoring import videos_at_once
 from ..errors import UsageError
 from ..report.progress import ProgressBar, say
 from ..tasks.heads import PairModel
@@ -94,10 +95,9 @@ class Answers:
         """
         rows, reasons = recall(Rows(tuple(Row(file) for file in self.files)))
         data, views = self.config.data, self.config.eval
-        all_frames = self.spec.sampling == "all"  # videos of different lengths fit in no batch
         loader = eval_loader(
             unseen(rows, self.spec, **self.views()),
-            batch_size=1 if all_frames else max(1, data.clips // (views.clips * views.crops)),
+            batch_size=videos_at_once(self.spec, data.clips, views.clips * views.crops),
             workers=workers_of(data, 1),
             deadline=data.deadline,
             quarantine=Quarantine(reasons),

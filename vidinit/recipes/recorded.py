@@ -27,24 +27,32 @@ def open_recorded(
     Raises:
         UsageError: as `RunFolder.open`.
     """
-    settings = {"command": command, **config.model_dump(mode="json")}
+    settings = config.model_dump(mode="json")
     before = _earlier(Path(config.out or "")) if resume else {}
-    run = RunFolder.open(config.out or "", overwrite=overwrite, resume=resume, config=settings)
-    places = {}
-    for key, value in flat(config.model_dump(mode="json")):
+    run = RunFolder.open(
+        config.out or "",
+        overwrite=overwrite,
+        resume=resume,
+        config={"command": command, **settings},
+    )
+    places = _places(config, settings)
+    for key, value in flat(settings):
         was, place = before.get(key, (None, None))
-        places[key] = place if place is not None and was == value else _place(config, key, value)
+        if place is not None and was == value:
+            places[key] = place
     run.write_json(ORIGINS, places)
     return run
 
 
-def _place(config: RunConfig, key: str, value: Any) -> str:
-    """Where a value comes from; what nobody set and is not the default, the run has settled."""
-    place = config.origins.get(key, DEFAULT)
-    if place != DEFAULT:
-        return place
+def _places(config: RunConfig, settings: dict[str, Any]) -> dict[str, str]:
+    """Where values come from; what nobody set and is not the default, the run has settled."""
     usual = dict(flat(type(config).model_construct(model="").model_dump(mode="json")))
-    return DEFAULT if key in usual and usual[key] == value else SETTLED
+    places = {}
+    for key, value in flat(settings):
+        place = config.origins.get(key, DEFAULT)
+        is_usual = key in usual and usual[key] == value
+        places[key] = SETTLED if place == DEFAULT and not is_usual else place
+    return places
 
 
 def _earlier(root: Path) -> dict[str, tuple[Any, str]]:

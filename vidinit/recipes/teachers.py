@@ -163,10 +163,8 @@ def load_source(teacher: TeacherSettings, *, pretrained: bool = True) -> ImageSo
         UsageError: unknown name, or weights that do not fit.
         VidinitError: weights that cannot be fetched.
     """
-    from ..zoo.image import check_timm_name, load_image_model
+    from ..zoo.image import load_image_model
 
-    if teacher.named is None and ":" not in teacher.model:
-        check_timm_name(teacher.model, also=TEACHERS)
     return load_image_model(
         teacher.named.timm if teacher.named else teacher.model,
         weights=teacher.file,
@@ -176,6 +174,7 @@ def load_source(teacher: TeacherSettings, *, pretrained: bool = True) -> ImageSo
             f"pass a local file with --teacher {teacher.model}=FILE",
             "--teacher imagenet-lite, which needs no hub",
         ),
+        also=TEACHERS,
     )
 
 

@@ -108,6 +108,7 @@ def load_image_model(
     pretrained: bool = True,
     headless: bool = False,
     ways: Sequence[str] = CONVERT_WAYS,
+    also: Iterable[str] = (),
 ) -> ImageSource:
     """An image network with weights from a file, a package, or timm's hub.
 
@@ -117,12 +118,13 @@ def load_image_model(
         pretrained: False keeps random weights.
         headless: a file without a classifier is a network without one, not a wrong file.
         ways: what to do when the hub is out of reach, for the message.
+        also: names of other kinds that may have been meant by an unknown one.
 
     Raises:
         UsageError: unknown name, missing file, or a file that does not fit the architecture.
         VidinitError: weights that cannot be fetched.
     """
-    check_timm_name(name)
+    check_timm_name(name, also)
     arch = name.split(".")[0]
     if weights is not None:
         state = strip_prefixes(read_state_dict(Path(weights)))

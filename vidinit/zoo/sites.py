@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from .eval_mode import in_eval_mode
 
 SIZES = (32, 64, 128, 256)  # of the blank image; the smallest one that passes is taken
 
@@ -187,8 +188,6 @@ def _run(trunk: nn.Module, name: str) -> tuple[list[_Call], Any]:
         for key, module in trunk.named_modules()
         if key and (not list(module.children()) or isinstance(module, NORMS))
     ]
-    was_training = trunk.training
-    trunk.eval()
     parameter = next(trunk.parameters())
     problem = ""
     try:
@@ -196,12 +195,11 @@ def _run(trunk: nn.Module, name: str) -> tuple[list[_Call], Any]:
             calls.clear()
             image = parameter.new_zeros(1, 3, size, size)
             try:
-                with torch.no_grad():
+                with in_eval_mode(trunk), torch.no_grad():
                     return calls, trunk(image)
             except (RuntimeError, AssertionError, ValueError, IndexError) as error:
                 problem = problem or f"{error}".partition("\n")[0]
     finally:
-        trunk.train(was_training)
         for handle in handles:
             handle.remove()
     raise UsageError(f"{name} takes no blank image: {problem}", "choose a convolutional network")

@@ -22,14 +22,7 @@ from ..flow.settings import Flow
 from ..pixels.transforms import Augment, Interpolation, augment_clip, eval_crops
 from ..readers import Reader, VideoReadError, open_row
 from ..rows import Row, Rows
-from ..views import (
-    CLIP,
-    SUBSTITUTE,
-    Sampling,
-    eval_indices,
-    rng,
-    train_indices,
-)
+from ..views import CLIP, SUBSTITUTE, Sampling, eval_indices, rng, train_indices
 from .teacher_frames import CROPS, TeacherFrames
 from .watchdog import Guard
 
