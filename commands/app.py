@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -98,6 +98,10 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
             show_error(str(error), alone=not isinstance(error, Interrupted))
             _leave(error.exit_code)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _is_unread():
+                # What Python still has to write when it ends would be an error again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _leave(141)  # as a program does that is told so by a signal
             if kwargs.get("debug"):
                 traceback.print_exc()
             give_way()  # the end of another process may be all that went wrong here
@@ -110,6 +114,20 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
             _leave(1)
 
     return wrapped
+
+
+def _is_unread() -> bool:
+    """Whether those who read what is printed have enough of it, as ``head`` has.
+
+    The broken pipe may also be one to a process of ours, which is an error like others.
+    """
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):  # it is no file
+        return False
+    return False
 
 
 def _leave(code: int) -> NoReturn:
@@ -188,28 +206,35 @@ def register() -> None:
         (export.export, "export", share),
     ):
         _add(app, command, name, panel)
+    _add_group(
+        "data",
+        "Check and prepare video data.",
+        {"check": data.check, "prepare": data.prepare},
+        examples=("vidinit data check videos/", "vidinit data prepare videos/ videos-256/"),
+        panel="Data",
+    )
+    _add_group(
+        "preset",
+        "The papers' recipes.",
+        {"list": preset.list_all, "show": preset.show, "copy": preset.copy, "check": preset.check},
+        examples=("vidinit preset list", "vidinit preset show sts-r3d50_k400"),
+        panel=build,
+    )
+
+
+def _add_group(
+    name: str,
+    text: str,
+    commands: Mapping[str, Callable[..., None]],
+    *,
+    examples: Sequence[str],
+    panel: str,
+) -> None:
+    """Add a command of commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-    _add(group, data.check, "check")
-    _add(group, data.prepare, "prepare")
-    app.add_typer(
-        group,
-        name="data",
-        help="Check and prepare video data.",
-        epilog=_examples("vidinit data check videos/", "vidinit data prepare videos/ videos-256/"),
-        rich_help_panel="Data",
-    )
-    recipes = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-    _add(recipes, preset.list_all, "list")
-    _add(recipes, preset.show, "show")
-    _add(recipes, preset.copy, "copy")
-    _add(recipes, preset.check, "check")
-    app.add_typer(
-        recipes,
-        name="preset",
-        help="The papers' recipes.",
-        epilog=_examples("vidinit preset list", "vidinit preset show sts-r3d50_k400"),
-        rich_help_panel="Build",
-    )
+    for own, command in commands.items():
+        _add(group, command, own)
+    app.add_typer(group, name=name, help=text, epilog=_examples(*examples), rich_help_panel=panel)
 
 
 def _add(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -104,10 +103,7 @@ def predict(
     import vidinit
 
     words, overrides = _split(paths)
-    try:
-        found = vidinit.predict(paths=words, overrides=overrides, tell=tell, **given)
-    except BrokenPipeError:
-        _leave_quietly()
+    found = vidinit.predict(paths=words, overrides=overrides, tell=tell, **given)
     bad = [prediction for prediction in found if prediction.error is not None]
     if json:
         opt.print_json(_summary(model, found, bad))
@@ -133,10 +129,3 @@ def _summary(model: str, found: list[Prediction], bad: list[Prediction]) -> dict
         "failed": [{"path": one.file, "reason": one.error} for one in bad],
         "predictions": [one.as_dict() for one in found],
     }
-
-
-def _leave_quietly() -> NoReturn:
-    """Whoever reads the lines has enough of them: end as a program does that is told so."""
-    # What Python still has to write when it ends would be an error again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(141)

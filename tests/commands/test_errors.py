@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +205,14 @@ def test_a_few_bad_files_are_left_out_and_counted(bad):
     assert "broken.mp4" in result.stderr
     assert json.loads(result.stdout)["skipped"] == 0
     assert np.isfinite(json.loads(result.stdout)["best"])
+
+
+def test_readers_who_have_enough_are_no_fault():
+    code = "import sys; sys.argv[1:] = ['list', 'models']; from vidinit.commands import app; app()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (141, "")
