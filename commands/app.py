@@ -13,9 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from vidinit import __version__
-from vidinit.engine.allocator import keep_freed_memory
 from vidinit.errors import Interrupted, VidinitError
-from vidinit.processes import give_way, in_group, is_main_process
+from vidinit.processes import give_way, in_group, is_main_process, keep_freed_memory
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,7 +77,7 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from vidinit.layers import COMMAND_LINE, called_from
+        from vidinit.config.layers import COMMAND_LINE, called_from
 
         if keeps_memory:
             keep_freed_memory()

@@ -26,15 +26,15 @@ def targets(incomplete: str) -> list[str]:
 
 def teachers(incomplete: str) -> list[str]:
     """Short names of teachers."""
-    from vidinit.zoo.teachers import TEACHERS
+    from vidinit.zoo.images.teachers import TEACHERS
 
     return _fitting(TEACHERS, incomplete)
 
 
 def presets(ctx: typer.Context, incomplete: str) -> list[str]:
     """Recipes of the command, without its name; all, with theirs, of `vidinit preset`."""
-    from vidinit.config import COMMANDS
-    from vidinit.preset_files import list_presets
+    from vidinit.config.presets import list_presets
+    from vidinit.pipelines.registry import COMMANDS
 
     names = list_presets()
     if ctx.info_name in COMMANDS:

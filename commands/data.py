@@ -115,7 +115,7 @@ def prepare(
     """
     given = opt.passed_on(locals())
     import vidinit
-    from vidinit.data.copies.prepare import UnpreparedError
+    from vidinit.data.copies.make import UnpreparedError
 
     try:
         result = vidinit.prepare_data(**given)

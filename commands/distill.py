@@ -116,7 +116,7 @@ def distill(
     if report is None or json:
         opt.print_training(result, as_json=json, dry_run=dry_run)
         return
-    from vidinit.report.distinit import lines_of
+    from vidinit.pipelines.distill.report_page import lines_of
 
     for line in lines_of(result):
         typer.echo(line)

@@ -42,11 +42,11 @@ def list_names(
     elif kind == "plans":
         rows = {k: v for k, v in names.PLANS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "teachers":
-        from vidinit.zoo.teachers import TEACHERS
+        from vidinit.zoo.images.teachers import TEACHERS
 
         rows = {k: t.described() for k, t in TEACHERS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "layouts":
-        from vidinit.conversion.layouts.layout import LAYOUTS
+        from vidinit.conversion.layouts.read_write import LAYOUTS
 
         rows = {name: "" for name in LAYOUTS if fnmatch.fnmatch(name, pattern)}
     else:

@@ -173,7 +173,7 @@ def print_training(result: dict[str, Any], *, as_json: bool, dry_run: bool) -> N
     if as_json:
         print_json(result)
     elif is_main_process():
-        from vidinit.report.summary import dry_run_summary, summary
+        from vidinit.pipelines.shared.summary import dry_run_summary, summary
 
         for line in dry_run_summary(result) if dry_run else summary(result):
             typer.echo(line)

@@ -13,7 +13,7 @@ from . import completion
 from . import options as opt
 
 if TYPE_CHECKING:
-    from vidinit.engine.predict import Prediction
+    from vidinit.scoring.predict import Prediction
 
 TIMELINE = "Timeline"
 
@@ -86,9 +86,9 @@ def predict(
         vidinit predict runs/finetune-mine-1 match.mp4 --timeline --every 2 --out runs/match
     """
     given = opt.passed_on(locals(), "form", "paths")
+    from vidinit.console import say
     from vidinit.errors import UsageError, VidinitError
-    from vidinit.report.predictions import Lines, check_format
-    from vidinit.report.progress import say
+    from vidinit.pipelines.predict.lines import Lines, check_format
 
     if json and form is not None:
         raise UsageError("--json is one value, --format is lines", "pass one of them")

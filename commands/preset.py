@@ -34,7 +34,7 @@ def list_all(
         vidinit preset list '*_ssv2'
         vidinit preset list 'distill/*' --json
     """
-    from vidinit.preset_files import list_presets, preset_path, read_header
+    from vidinit.config.presets import list_presets, preset_path, read_header
 
     headers = {
         name: read_header(preset_path(name).read_text(encoding="utf-8"))
@@ -73,13 +73,13 @@ def show(
         vidinit preset show sts-r3d50_k400 --origin
         vidinit preset show sts-r3d50_k400 train.epochs=100 > my.yaml
     """
-    from vidinit.config import COMMANDS
-    from vidinit.configure import build, dumped
-    from vidinit.preset_files import find_preset
+    from vidinit.config.build import build, dumped
+    from vidinit.config.presets import find_preset
+    from vidinit.pipelines.registry import config_class
 
     full = find_preset(name)
     command = full.partition("/")[0]
-    built = build(COMMANDS[command], preset=full, overrides=overrides or ())
+    built = build(config_class(command), preset=full, overrides=overrides or ())
     if json:
         config = {"command": command, **built.model_dump(mode="json")}
         opt.print_json({"name": full, "config": config, "origins": built.origins})
@@ -98,7 +98,7 @@ def copy(
     Examples:
         vidinit preset copy sts-r3d50_k400 my.yaml
     """
-    from vidinit.preset_files import copy_preset
+    from vidinit.config.presets import copy_preset
 
     command = copy_preset(name, file, force=force).partition("/")[0]
     typer.echo(f"{file}: edit it, then `vidinit {command} ... --config {file}`")
@@ -117,6 +117,7 @@ def check(
         vidinit preset check my.yaml
         vidinit preset check my.yaml --command distill
     """
-    from vidinit.configure import check_file
+    from vidinit.config.build import check_file
+    from vidinit.pipelines.registry import config_classes
 
-    typer.echo(f"{file}: valid for `vidinit {check_file(file, command)}`")
+    typer.echo(f"{file}: valid for `vidinit {check_file(file, config_classes(), command)}`")

@@ -22,6 +22,7 @@ from typer.models import ArgumentInfo
 from vidinit.commands import app
 
 from vidinit import config
+from vidinit.pipelines.registry import config_classes
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARKED = re.compile(r"(<!-- (options: [a-z ]+|settings) -->\n).*?(<!-- end -->)", flags=re.S)
@@ -114,7 +115,7 @@ def settings_tables() -> str:
             used = ", ".join(f"`{user}`" for user in users)
             parts.append(f"{cls.__doc__} For {used}.\n\n{settings_table(cls, prefix, keys)}")
     parts.append("## Outside of sections\n\nThese are keys of a file for `--config`, and flags.")
-    for cls in (config.RunConfig, config.TrainRunConfig, *config.COMMANDS.values()):
+    for cls in (config.RunConfig, config.TrainRunConfig, *config_classes().values()):
         own = [key for key, _ in leaves(cls) if key in cls.__annotations__]
         if own:
             title = (cls.__doc__ or "").splitlines()[0]
@@ -125,7 +126,7 @@ def settings_tables() -> str:
 def sections() -> dict[str, dict[type[BaseModel], list[str]]]:
     """Section to its classes, smaller ones first, and the commands that have them."""
     found: dict[str, dict[type[BaseModel], list[str]]] = {}
-    for command, owner in config.COMMANDS.items():
+    for command, owner in config_classes().items():
         for name, info in owner.model_fields.items():
             for kind in (info.annotation, *get_args(info.annotation)):
                 if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vidinit.data.rows import Row, Rows
-from vidinit.engine.predictions import Predictions
+from vidinit.scoring.predictions import Predictions
 
 CLASSES = ("a", "b", "c")
 

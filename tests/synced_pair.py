@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from vidinit.engine.synced_norms import SyncedNorms
+from vidinit.engine.norms import SyncedNorms
 
 
 def net() -> nn.Sequential:

@@ -8,9 +8,9 @@ import yaml
 from support import MODEL
 
 import vidinit
-from vidinit import checkpoint
+from vidinit import checkpoint, files
 from vidinit.errors import UsageError
-from vidinit.tasks.classify import ClassifyTask
+from vidinit.pipelines.shared.classify import ClassifyTask
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_folder_of_before_there_were_kinds(saved, tmp_path):
     assert card.pop("kind") == "single" and card["clip"].pop("sampling") == "dense"
     weights = (folder / checkpoint.WEIGHTS).read_bytes()
     old = {checkpoint.WEIGHTS: weights, checkpoint.CARD: yaml.safe_dump(card).encode()}
-    checkpoint.write_folder(tmp_path / "old", old)
+    files.write_folder(tmp_path / "old", old)
     loaded = vidinit.load(tmp_path / "old")
     assert (loaded.label_kind, loaded.spec.sampling) == ("single", "dense")
 
@@ -109,7 +109,7 @@ def test_damaged_folders(saved, tmp_path):
 
     def with_files(name: str, content: bytes, described: str):
         place = tmp_path / name
-        checkpoint.write_folder(
+        files.write_folder(
             place, {checkpoint.WEIGHTS: content, checkpoint.CARD: described.encode()}
         )
         return place
@@ -127,25 +127,25 @@ def test_damaged_folders(saved, tmp_path):
 
 def test_a_failed_write_leaves_the_old_folder(saved, tmp_path, monkeypatch):
     place = tmp_path / "model"
-    checkpoint.write_folder(place, {"a": b"old"})
+    files.write_folder(place, {"a": b"old"})
     with pytest.raises(TypeError):
-        checkpoint.write_folder(place, {"a": b"new", "b": None})
+        files.write_folder(place, {"a": b"new", "b": None})
     assert (place / "a").read_bytes() == b"old"
-    checkpoint.write_folder(place, {"a": b"new"})
+    files.write_folder(place, {"a": b"new"})
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert (place / "a").read_bytes() == b"new"
 
 
 def test_out_folders(tmp_path):
-    assert checkpoint.check_out(tmp_path / "new") == tmp_path / "new"
+    assert files.check_out(tmp_path / "new") == tmp_path / "new"
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file"):
-        checkpoint.check_out(tmp_path / "file")
+        files.check_out(tmp_path / "file")
     with pytest.raises(UsageError, match=r"not empty.*--overwrite"):
-        checkpoint.check_out(tmp_path)
+        files.check_out(tmp_path)
     with pytest.raises(UsageError, match=r"would delete .*file, which vidinit did not write"):
-        checkpoint.check_out(tmp_path, overwrite=True)
+        files.check_out(tmp_path, overwrite=True)
     with pytest.raises(UsageError, match="holds no run to resume"):
-        checkpoint.check_out(tmp_path, resume=True)
+        files.check_out(tmp_path, resume=True)
     (tmp_path / "file").rename(tmp_path / "model.yaml")
-    assert checkpoint.check_out(tmp_path, overwrite=True) == tmp_path
+    assert files.check_out(tmp_path, overwrite=True) == tmp_path

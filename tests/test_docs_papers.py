@@ -14,11 +14,13 @@ from published import FIGURES
 from vidinit.commands import app
 
 import vidinit
-from vidinit.config import COMMANDS
-from vidinit.configure import build
-from vidinit.preset_files import find_preset, list_presets
-from vidinit.recipes.teachers import parse_teacher
+from vidinit.config.build import build
+from vidinit.config.presets import find_preset, list_presets
+from vidinit.pipelines.distill.teachers import parse_teacher
+from vidinit.pipelines.registry import config_classes
 from vidinit.zoo.names import find_entry, find_target
+
+CONFIGS = config_classes()
 
 PAGE = Path(__file__).parents[1] / "docs" / "papers.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -64,7 +66,7 @@ def check_training(command: str, given: dict[str, Any], made: set[str]) -> None:
     if command == "distill":
         flags |= {"distill.picks": given["picks"], "distill.keep": given["keep"]}
     config = build(
-        COMMANDS[command],
+        CONFIGS[command],
         preset=preset,
         overrides=given["overrides"] or (),
         flags={**flags, "model": model},
@@ -90,12 +92,12 @@ def check(line: str, made: set[str]) -> None:
             assert source.startswith("torchvision:") or timm.is_model(source.partition(".")[0])
             if "." in source:
                 assert source in timm.list_pretrained()
-    elif command in COMMANDS and command != "eval":
+    elif command in CONFIGS and command != "eval":
         if not given.get("report"):
             check_training(command, given, made)
     elif command == "eval":
         assert str(given["model"]) in made
-        build(COMMANDS["eval"], overrides=given["overrides"] or (), flags={"model": "x"})
+        build(CONFIGS["eval"], overrides=given["overrides"] or (), flags={"model": "x"})
     elif command == "profile":
         for name in given["models"]:
             assert name in made or vidinit.list_models(name), name
@@ -140,7 +142,7 @@ def test_what_is_added_to_a_recipe_is_known():
     settings = re.findall(r"`([\w-]+_(?:k400|ssv2))` with `([a-z.]+=\d+)`", TEXT)
     assert len(settings) == 4
     for name, override in settings:
-        build(COMMANDS["finetune"], preset=name, overrides=[override])
+        build(CONFIGS["finetune"], preset=name, overrides=[override])
 
 
 def test_every_recipe_of_a_paper_is_there_with_its_figure():

@@ -15,8 +15,8 @@ from support import moving_bar, write_video
 from typer.testing import CliRunner
 from vidinit.commands import app
 
-from vidinit.engine.array_store import predicted_bytes
-from vidinit.report.summary import peak_lr
+from vidinit.engine.optimizer import peak_lr
+from vidinit.pipelines.shared.array_store import predicted_bytes
 
 IMAGES = ROOT / "docs" / "images"
 SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")

@@ -14,10 +14,8 @@ from published import FIGURES, PUBLISHED, STS_SSV2, VIEWS
 from vidinit.commands import app
 
 import vidinit
-from vidinit.config import COMMANDS, EvaluateConfig
-from vidinit.configure import build, dumped
-from vidinit.errors import UsageError
-from vidinit.preset_files import (
+from vidinit.config.build import build, dumped
+from vidinit.config.presets import (
     copy_preset,
     find_preset,
     list_presets,
@@ -25,7 +23,12 @@ from vidinit.preset_files import (
     preset_path,
     read_header,
 )
+from vidinit.errors import UsageError
+from vidinit.pipelines.evaluate.settings import EvaluateConfig
+from vidinit.pipelines.registry import config_classes
 from vidinit.zoo.names import find_entry
+
+CONFIGS = config_classes()
 
 ROOT = Path(__file__).parents[1]
 NAMES = list_presets()
@@ -35,7 +38,7 @@ PROGRAM = typer.main.get_command(app)
 
 def made_for(name: str) -> Any:
     """A preset's configuration, without anything else."""
-    return build(COMMANDS[name.partition("/")[0]], preset=name)
+    return build(CONFIGS[name.partition("/")[0]], preset=name)
 
 
 def value_of(config: Any, key: str) -> Any:
@@ -65,7 +68,7 @@ def test_there_are_all_of_them():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_resolves_and_round_trips(name, tmp_path):
     command, _, short = name.partition("/")
-    cls = COMMANDS[command]
+    cls = CONFIGS[command]
     built = build(cls, preset=name)
     assert built == build(cls, preset=short)
     find_entry(built.model)
@@ -263,7 +266,7 @@ QUICK = ("distill/s3d-tf_efficientnet_lite0_demo", "finetune/s3d-tf_efficientnet
 def test_a_preset_takes_its_first_step(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = name.partition("/")[0]
-    wanted = build(COMMANDS[command], preset=name, overrides=reduced(name))
+    wanted = build(CONFIGS[command], preset=name, overrides=reduced(name))
     found = getattr(vidinit, command)(preset=name, overrides=reduced(name), dry_run=True)
     clips, data = found["batch"], wanted.data
     assert found["model"] == wanted.model

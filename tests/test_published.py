@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 from published_transformers import DISTS, TIMESFORMERS
 
-from vidinit.config import COMMANDS, TrainConfig
-from vidinit.configure import build
-from vidinit.engine.schedule import lr_factor
+from vidinit.config import TrainConfig
+from vidinit.config.build import build
+from vidinit.engine.optimizer import lr_factor
+from vidinit.pipelines.registry import config_classes
+
+CONFIGS = config_classes()
 
 GPUS, STEPS = 8, 50  # of the originals, and of an epoch
 
 
 def made_for(name):
-    return build(COMMANDS["finetune"], preset=name)
+    return build(CONFIGS["finetune"], preset=name)
 
 
 def rate(train: TrainConfig, epoch: float) -> float:

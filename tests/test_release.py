@@ -67,7 +67,9 @@ def test_licenses_are_what_packages_say(name):
 
 def test_the_version_stands_in_one_place():
     assert "version" not in PROJECT["project"] and "version" in PROJECT["project"]["dynamic"]
-    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "vidinit.__version__"}
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "vidinit.version.__version__"
+    }
     assert f"\n## {vidinit.__version__}\n" in (ROOT / "docs" / "changelog.md").read_text()
 
 

@@ -11,7 +11,7 @@ from support import shake_norms
 from torch import Tensor, nn
 
 import vidinit
-from vidinit.conversion.layouts.layout import SCHEMES
+from vidinit.conversion.layouts.read_write import SCHEMES
 from vidinit.conversion.proof import Proof, prove
 from vidinit.zoo.base import VideoModel
 

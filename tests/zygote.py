@@ -20,8 +20,6 @@ def main() -> None:
     import accelerate  # noqa: F401
     import timm  # noqa: F401
 
-    from vidinit.recipes import cotrain, distill, finetune, run  # noqa: F401
-
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:

@@ -9,23 +9,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 _PUBLIC = {
-    "check_data": "vidinit.recipes.check",
-    "convert": "vidinit.conversion.convert",
-    "cotrain": "vidinit.recipes.api",
+    "check_data": "vidinit.pipelines.data.check",
+    "convert": "vidinit.pipelines.convert",
+    "cotrain": "vidinit.pipelines.cotrain.api",
     "create_model": "vidinit.zoo.build",
-    "distill": "vidinit.recipes.api",
-    "evaluate": "vidinit.recipes.evaluation",
+    "distill": "vidinit.pipelines.distill.api",
+    "evaluate": "vidinit.pipelines.evaluate.api",
     "export": "vidinit.exports.export",
     "export_metadata": "vidinit.exports.metadata",
-    "finetune": "vidinit.recipes.api",
+    "finetune": "vidinit.pipelines.finetune.api",
     "list_models": "vidinit.zoo.names",
     "load": "vidinit.checkpoint",
-    "predict": "vidinit.recipes.predict",
-    "prepare_data": "vidinit.recipes.prepare",
-    "profile": "vidinit.recipes.profile",
+    "predict": "vidinit.pipelines.predict.api",
+    "prepare_data": "vidinit.pipelines.data.prepare",
+    "profile": "vidinit.pipelines.profile.api",
     "VidinitError": "vidinit.errors",
 }
 _ROOMS = (
@@ -75,15 +75,17 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .checkpoint import load
-    from .conversion.convert import convert
     from .errors import VidinitError
     from .exports.export import export
     from .exports.metadata import export_metadata
-    from .recipes.api import cotrain, distill, finetune
-    from .recipes.check import check_data
-    from .recipes.evaluation import evaluate
-    from .recipes.predict import predict
-    from .recipes.prepare import prepare_data
-    from .recipes.profile import profile
+    from .pipelines.convert import convert
+    from .pipelines.cotrain.api import cotrain
+    from .pipelines.data.check import check_data
+    from .pipelines.data.prepare import prepare_data
+    from .pipelines.distill.api import distill
+    from .pipelines.evaluate.api import evaluate
+    from .pipelines.finetune.api import finetune
+    from .pipelines.predict.api import predict
+    from .pipelines.profile.api import profile
     from .zoo.build import create_model
     from .zoo.names import list_models

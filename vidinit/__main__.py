@@ -1,6 +1,6 @@
 """`python -m vidinit`, for `torchrun -m vidinit` and `accelerate launch -m vidinit` too."""
 
-from vidinit.commands import app
+from .commands import app
 
 if __name__ == "__main__":
     app(prog_name="vidinit")

@@ -6,97 +6,27 @@ written under a temporary name and renamed, so that a half-written one is never 
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .errors import UsageError, VidinitError
-from .zoo.hub import hub_folder, is_hub
+from .errors import UsageError
+from .files import write_folder
+from .zoo.images.hub import hub_folder, is_hub
 from .zoo.names import find_entry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .data.rows import LabelKind
-    from .tasks.heads import PairModel
     from .zoo.base import VideoModel
+    from .zoo.pair import PairModel
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
+
+
 FORMAT = 1
-
-OURS = {
-    *(WEIGHTS, CARD, "config.yaml", "origins.json", "metrics.jsonl", "split.json"),
-    *("checkpoints", "model", "report.html", "result.json", "predictions.csv", "profile.json"),
-    *("data_health.json", "first_pass.npz", "predictions.npz", "analysis.json"),
-    "timelines",  # of predict
-    "profile.html",
-    "sources",  # of an evaluation of all sources
-    # a demo's folder
-    *("clips", "unlabelled", "converted", "image", "distilled", "eval"),
-    *("image-model", "from-scratch", "from-converted", "from-distilled"),
-}
-"""What commands write into their output folders: all that ``--overwrite`` may delete."""
-
-
-def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
-    """An output folder that may be written: absent, empty, or allowed to be replaced.
-
-    Raises:
-        UsageError: when it is a file, cannot be made, or holds something.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    if found and not (overwrite or resume):
-        raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
-    visible = [entry for entry in found if not entry.name.startswith(".")]
-    strangers = [entry for entry in visible if entry.name not in OURS]
-    if overwrite and strangers:
-        raise UsageError(
-            f"--overwrite would delete {strangers[0]}, which vidinit did not write",
-            "name another --out",
-        )
-    if resume and visible and not (folder / "config.yaml").is_file():
-        raise UsageError(f"--out {folder} holds no run to resume", "name the run's folder")
-    parent = folder.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    if not os.access(parent, os.W_OK):
-        raise UsageError(f"--out {folder} cannot be written", f"{parent} is not writable")
-    return folder
-
-
-def write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """Write all files of a folder at once: under a temporary name, then renamed into place.
-
-    Raises:
-        VidinitError: when the disk does not take it. What was there before is still there.
-    """
-    new = folder.with_name(f".{folder.name}.new")
-    old = folder.with_name(f".{folder.name}.old")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        new.mkdir()
-        for name, content in files.items():
-            (new / name).write_bytes(content)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except OSError as error:
-        shutil.rmtree(new, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        size = sum(map(len, files.values())) / 1e6
-        raise VidinitError(
-            f"cannot write {folder} ({error.strerror}): it takes {size:.1f} MB",
-            "make room, or name another --out",
-        ) from error
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_model(
@@ -126,8 +56,8 @@ def save_model(
         )
     from safetensors.torch import save
 
-    from . import __version__
-    from .zoo.dist_reference import with_reference
+    from .version import __version__
+    from .zoo.dist_network.reference import with_reference
 
     own, tower = with_reference(model)
     state = {k: v.detach().cpu().contiguous() for k, v in own.items()}
@@ -243,7 +173,7 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
     if head is not None:
         model.classes, model.label_kind = heads[head], "single"
         if head in card.get("source_clips", {}):
-            from .zoo.base import ClipSpec
+            from .zoo.spec import ClipSpec
 
             clip = ClipSpec.from_dict(card["source_clips"][head])
             if clip.frames == 1:  # an image, which the model takes as it is
@@ -272,7 +202,7 @@ def load_pair(folder: str | Path) -> PairModel:
     """
     from torch import nn
 
-    from .tasks.heads import NOUN, PairModel
+    from .zoo.pair import NOUN, PairModel
 
     place, card, state = _read(folder)
     if _kind(card) != "pair":
@@ -302,11 +232,11 @@ def _read(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
 def _build(place: Path, card: dict[str, Any], state: dict[str, Tensor]) -> VideoModel:
     """The model that a card describes, with the tensors that are its own."""
     from .zoo.attentive import AttentivePooler
-    from .zoo.base import ClipSpec
     from .zoo.build import create_model
-    from .zoo.dist import DistModel
-    from .zoo.dist_reference import load_beside, rebuild
-    from .zoo.image import load_exactly
+    from .zoo.dist_network.model import DistModel
+    from .zoo.dist_network.reference import load_beside, rebuild
+    from .zoo.images.networks import load_exactly
+    from .zoo.spec import ClipSpec
 
     own = {k: v for k, v in state.items() if not k.startswith(("heads.", "statistics."))}
     classes = len(own["head.weight"]) if "head.weight" in own else 0

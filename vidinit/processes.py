@@ -5,11 +5,14 @@ torchrun, `accelerate launch` and `--processes` all say it by the same environme
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import time
 
 OWN_GROUP = "VIDINIT_PROCESSES"
 """The environment variable that processes set which ``--processes`` started."""
+
 
 # Seconds in which the launcher ends a process when another one of its group has failed.
 _GRACE = 2.0
@@ -42,3 +45,28 @@ def give_way(*, to_main: bool = False) -> None:
     if in_group() and not (to_main and is_main_process()):
         first = os.environ.get("LOCAL_RANK", "0") == "0"
         time.sleep(_GRACE if first else 2 * _GRACE)
+
+
+_TRIM, _MMAP = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+
+
+_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep freed memory for the next step instead of giving it back.
+
+    The activations of a clip are tens of megabytes each. By default glibc hands such blocks back to
+    the system when they are freed and fetches them anew, page by page, at every layer: a fifth of
+    a training step. Kept, they cost about a fifth more resident memory.
+
+    Returns:
+        Whether it was done: not without glibc, nor where the user has set its allocator.
+    """
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in _OWN):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_MMAP, 1 << 30)) and bool(mallopt(_TRIM, (1 << 31) - 1))

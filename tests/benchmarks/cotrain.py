@@ -35,9 +35,10 @@ import numpy as np
 import torch
 
 import vidinit
-from vidinit.engine.allocator import keep_freed_memory
 from vidinit.engine.job import Job
-from vidinit.recipes import cotrain, finetune
+from vidinit.pipelines.cotrain import run as cotraining
+from vidinit.pipelines.finetune import run as finetuning
+from vidinit.processes import keep_freed_memory
 
 from . import rendered
 from .loop import interval
@@ -239,7 +240,7 @@ def take_turns(root: Path, name: str, steps: int, line: Connection) -> None:
     """A process: the mixture, or the fine-tuning on one set, a step when it is told to."""
     keep_freed_memory()
     torch.set_num_threads(1)
-    module: Any = cotrain if name == "mixture" else finetune
+    module: Any = cotraining if name == "mixture" else finetuning
     real = module.fit
 
     def fit(job: Job, *rest: Any, **more: Any) -> Any:

@@ -26,7 +26,7 @@ from vidinit.data.pixels.transforms import Augment, eval_crops
 from vidinit.data.readers import open_row, probe
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import CLIP, Sampling, eval_indices, rng, train_indices
-from vidinit.engine.allocator import keep_freed_memory
+from vidinit.processes import keep_freed_memory
 
 SIZE, VIEWS = 224, 10
 SAMPLING = Sampling(8, 8)

@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import vidinit
-from vidinit.engine.allocator import keep_freed_memory
-from vidinit.engine.array_store import ArrayStore
-from vidinit.zoo.dist import DistModel
+from vidinit.pipelines.shared.array_store import ArrayStore
+from vidinit.processes import keep_freed_memory
+from vidinit.zoo.dist_network.model import DistModel
 
 CLASSES = 400
 BOUNDS = {"frozen": 0.65, "cached": 0.25}

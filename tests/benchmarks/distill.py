@@ -32,13 +32,13 @@ from vidinit.data.loading.teacher_frames import FrameView, TeacherFrames
 from vidinit.data.pixels.transforms import Augment
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Picks, Sampling
-from vidinit.engine.allocator import keep_freed_memory
-from vidinit.engine.array_store import ArrayStore
-from vidinit.engine.on_device import OnDevice
-from vidinit.recipes.teacher_cache import FrameCache
-from vidinit.tasks.distill import DistillTask
-from vidinit.tasks.teacher import Teacher
-from vidinit.zoo.base import IMAGENET
+from vidinit.pipelines.distill.task import DistillTask
+from vidinit.pipelines.distill.teacher import Teacher
+from vidinit.pipelines.distill.teacher_cache import FrameCache
+from vidinit.pipelines.shared.array_store import ArrayStore
+from vidinit.pipelines.shared.on_device import OnDevice
+from vidinit.processes import keep_freed_memory
+from vidinit.zoo.spec import IMAGENET
 
 STUDENT, FRAMES, SIDE, CLASSES = "r2plus1d-18", 8, 112, 1000
 VIEW = FrameView(224, 0.95, "bicubic")

@@ -31,15 +31,16 @@ import torch.nn.functional as F
 from torch import nn
 
 import vidinit
-from vidinit.config import FinetuneConfig, TrainConfig
+from vidinit.config import TrainConfig
 from vidinit.data.pixels.batch import normalize
 from vidinit.engine.accelerators import make_accelerator
-from vidinit.engine.allocator import keep_freed_memory
 from vidinit.engine.fit import fit
 from vidinit.engine.job import Batch, Job
-from vidinit.engine.on_device import OnDevice
 from vidinit.engine.run_folder import RunFolder
-from vidinit.tasks.classify import ClassifyTask
+from vidinit.pipelines.finetune.settings import FinetuneConfig
+from vidinit.pipelines.shared.classify import ClassifyTask
+from vidinit.pipelines.shared.on_device import OnDevice
+from vidinit.processes import keep_freed_memory
 from vidinit.zoo.base import VideoModel
 
 CLASSES, BATCHES, WARM_UP = 400, 4, 3

@@ -19,8 +19,8 @@ import yaml
 from scipy import stats
 
 import vidinit
-from vidinit.engine.allocator import keep_freed_memory
-from vidinit.preset_files import preset_path
+from vidinit.config.presets import preset_path
+from vidinit.processes import keep_freed_memory
 
 STUDENT = "s3d-tf_efficientnet_lite0"
 IMAGE_MODEL, PLAN = "tf_efficientnet_lite0", "s3d"

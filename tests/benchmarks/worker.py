@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from transformers_models import timesformer
 
 import vidinit
-from vidinit.conversion.layouts.layout import read_layout, recognize
-from vidinit.engine.allocator import keep_freed_memory
+from vidinit.conversion.layouts.read_write import read_layout, recognize
 from vidinit.measure.speed import PRECISIONS, PeakMemory
+from vidinit.processes import keep_freed_memory
 from vidinit.zoo.base import VideoModel
 
 CLASSES = 400

@@ -16,7 +16,7 @@ import vidinit
 
 def test_help_and_names_load_nothing_heavy():
     code = (
-        "import vidinit.commands, vidinit.checkpoint, vidinit.configure, vidinit.recipes.run\n"
+        "import vidinit.commands, vidinit.checkpoint, vidinit.config.build, vidinit.pipelines.run\n"
         "from vidinit.zoo.names import list_models"
     )
     heavy = "torch", "timm", "torchvision", "accelerate", "transformers", "matplotlib"

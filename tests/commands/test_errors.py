@@ -182,7 +182,7 @@ def test_unknown_faults_are_one_line_too(bad, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("vidinit.recipes.finetune.train_val", broken)
+    monkeypatch.setattr("vidinit.pipelines.finetune.run.train_val", broken)
     result = CliRunner().invoke(app, ["finetune", MODEL, "--data", "good"])
     assert result.exit_code == 1
     assert "unexpected RuntimeError: first line; " in result.stderr

@@ -11,9 +11,9 @@ import yaml
 from typer.testing import CliRunner
 from vidinit.commands import app
 
-from vidinit.config import FinetuneConfig
-from vidinit.configure import build
-from vidinit.preset_files import list_presets
+from vidinit.config.build import build
+from vidinit.config.presets import list_presets
+from vidinit.pipelines.finetune.settings import FinetuneConfig
 
 
 def preset(*words: str):

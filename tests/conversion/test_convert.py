@@ -112,7 +112,7 @@ def test_mean_inflation_is_reported_as_not_exact(tmp_path):
 
 def test_the_proof_notices_a_wrong_tap():
     report = vidinit.convert("tf_efficientnet_lite0", "i3d", size=64)
-    image = vidinit.zoo.image.load_image_model("tf_efficientnet_lite0").model
+    image = vidinit.zoo.images.networks.load_image_model("tf_efficientnet_lite0").model
     assert prove(image, report.model).exact
     volume = next(m for m in report.model.modules() if isinstance(m, VolumeConv))
     volume.weight.data[:, :, 2] = 0.1 * volume.weight.data[:, :, 1]

@@ -16,17 +16,17 @@ from torch import Tensor
 
 import vidinit
 from vidinit.checkpoint import load, load_pair, save_model
-from vidinit.conversion.convert import convert
 from vidinit.conversion.layouts.dist import LISTS, OLDER
-from vidinit.conversion.layouts.layout import Found, read_layout, recognize, write_layout
+from vidinit.conversion.layouts.read_write import Found, read_layout, recognize, write_layout
 from vidinit.conversion.proof import still_frames
 from vidinit.conversion.tower import is_isolated, prove_tower
 from vidinit.engine import resume
 from vidinit.engine.resume import Progress
 from vidinit.errors import UsageError, VidinitError
-from vidinit.zoo.dist import DistModel
-from vidinit.zoo.dist_reference import reference_to
-from vidinit.zoo.image import load_image_model
+from vidinit.pipelines.convert import convert
+from vidinit.zoo.dist_network.model import DistModel
+from vidinit.zoo.dist_network.reference import reference_to
+from vidinit.zoo.images.networks import load_image_model
 
 ARCH = "vit_tiny_patch16_224"
 SMALL: dict[str, Any] = {"dim": 64, "temporal_dim": 16, "pools": 1, "frames": 4, "size": 32}
@@ -156,7 +156,7 @@ def test_a_tower_that_is_gone(folder: Path, weights: Path, tmp_path: Path) -> No
 def test_a_hub_that_is_out_of_reach(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidinit.zoo.hub.reachable", lambda url: False)
+    monkeypatch.setattr("vidinit.zoo.images.hub.reachable", lambda url: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     place = tmp_path / "m"
     shutil.copytree(folder, place)

@@ -8,7 +8,7 @@ from support import shake_norms
 from torch import nn
 from zoo_support import feed_pathways
 
-from vidinit.conversion.layouts.layout import (
+from vidinit.conversion.layouts.read_write import (
     Found,
     fits,
     implied,

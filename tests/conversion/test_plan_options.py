@@ -22,7 +22,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("weights are read before the options are checked")
 
-    monkeypatch.setattr("vidinit.conversion.convert.open_source", never)
+    monkeypatch.setattr("vidinit.pipelines.convert.open_source", never)
 
 
 def test_options_reach_the_model_and_its_folder(tmp_path: Path):

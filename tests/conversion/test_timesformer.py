@@ -9,7 +9,7 @@ import torch
 from vit_support import converted, small_vit, wake
 
 import vidinit
-from vidinit.conversion.layouts.layout import Found, read_layout, recognize, write_layout
+from vidinit.conversion.layouts.read_write import Found, read_layout, recognize, write_layout
 from vidinit.errors import UsageError
 
 TINY = "timesformer-vit_tiny_patch16_224"

@@ -12,7 +12,7 @@ from zoo_support import still_proof
 from vidinit.conversion.plan import transfer
 from vidinit.errors import UsageError
 from vidinit.zoo.build import assemble
-from vidinit.zoo.image import ImageSource
+from vidinit.zoo.images.networks import ImageSource
 from vidinit.zoo.names import Entry
 from vidinit.zoo.temporal import TemporalConv, TemporalShift, VolumeConv
 

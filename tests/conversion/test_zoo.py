@@ -12,7 +12,7 @@ from torch import nn
 
 import vidinit
 from vidinit.errors import UsageError, VidinitError
-from vidinit.zoo.torchvision_models import googlenet
+from vidinit.zoo.images.torchvision_models import googlenet
 
 
 def settled(model: nn.Module, size: int = 64) -> nn.Module:
@@ -148,7 +148,7 @@ def test_files_tell_their_architecture(files):
 
 def test_torchvision_sources_come_from_its_cache(files, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("vidinit.zoo.torchvision_models.reachable", lambda url: False)
+    monkeypatch.setattr("vidinit.zoo.images.torchvision_models.reachable", lambda url: False)
     with pytest.raises(VidinitError, match="could not reach torchvision's weights of 'resnet18'"):
         vidinit.convert("torchvision:resnet18", "i3d")
     cache = tmp_path / "hub" / "checkpoints"

@@ -12,8 +12,8 @@ import pytest
 from support import json_of, run_cli
 
 from vidinit.doctor import inside
+from vidinit.doctor.examine import Trial
 from vidinit.doctor.finding import Finding
-from vidinit.doctor.trials import Trial
 
 LONG = 120.0
 # As much of torch as a product of ones needs.

@@ -10,9 +10,10 @@ import yaml
 from support import MODEL, SMALL
 
 import vidinit
-from vidinit.config import EvaluateConfig, FinetuneConfig
 from vidinit.engine.accelerators import make_accelerator, resolve_precision
 from vidinit.errors import UsageError
+from vidinit.pipelines.evaluate.settings import EvaluateConfig
+from vidinit.pipelines.finetune.settings import FinetuneConfig
 
 
 def resolved(device: str, capability: tuple[int, int] = (0, 0), **settings: str) -> str:

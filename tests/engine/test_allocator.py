@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from vidinit.engine.allocator import keep_freed_memory
+from vidinit.processes import keep_freed_memory
 
 STEP = """
 import resource
-from vidinit.engine.allocator import keep_freed_memory
+from vidinit.processes import keep_freed_memory
 assert not {keep} or keep_freed_memory()
 import torch
 
@@ -44,7 +44,7 @@ def test_a_users_setting_is_left_alone(monkeypatch):
 
 def test_commands_of_many_steps_set_it_and_the_library_does_not():
     code = (
-        "import vidinit.engine.allocator as a\n"
+        "import vidinit.processes as a\n"
         "called = []\n"
         "a.keep_freed_memory = lambda: called.append(1)\n"
         "from typer.testing import CliRunner\n"

@@ -8,9 +8,9 @@ import yaml
 from support import MODEL, SMALL
 
 import vidinit
-from vidinit.config import FinetuneConfig
 from vidinit.engine import resume
 from vidinit.engine.accelerators import make_accelerator
+from vidinit.pipelines.finetune.settings import FinetuneConfig
 
 pytestmark = [
     pytest.mark.gpu,

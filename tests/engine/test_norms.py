@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import vidinit
 from vidinit.engine.norms import precise_statistics
 from vidinit.zoo.base import VideoModel
-from vidinit.zoo.inflate import InflatedNet
+from vidinit.zoo.plans.inflate import InflatedNet
 
 SIZE = (2, 3, 2, 32, 32)
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from vidinit.config import TrainConfig
-from vidinit.engine.optim import make_optimizer
-from vidinit.engine.schedule import lr_factor, scaled_lr, set_lr
+from vidinit.engine.optimizer import lr_factor, make_optimizer, scaled_lr, set_lr
 
 
 def rates(config: TrainConfig, per_epoch: int) -> list[float]:

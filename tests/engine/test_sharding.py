@@ -17,10 +17,11 @@ from support import SMALL
 from torch import nn
 from toy import make
 
-from vidinit.config import FinetuneConfig, TrainConfig
+from vidinit.config import TrainConfig
 from vidinit.engine import checkpoint_folders as folders
 from vidinit.engine import resume, sharding
 from vidinit.errors import UsageError
+from vidinit.pipelines.finetune.settings import FinetuneConfig
 
 MODEL = "tsm-resnet10t"
 STEPS = [

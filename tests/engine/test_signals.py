@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vidinit.engine.signals import StopRequest
+from vidinit.engine.collectives import StopRequest
 
 
 class Process:

@@ -13,7 +13,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 import vidinit
-from vidinit.engine.synced_norms import SyncedNorms
+from vidinit.engine.norms import SyncedNorms
 from vidinit.errors import UsageError
 
 

@@ -11,7 +11,7 @@ from support import shake_norms
 
 import vidinit
 from vidinit.checkpoint import save_model
-from vidinit.zoo import hub as hub_module
+from vidinit.zoo.images import hub as hub_module
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from vidinit.checkpoint import save_model
 from vidinit.errors import UsageError, VidinitError
 from vidinit.exports import export as module
 from vidinit.exports.formats import ONNX_PACKAGES
-from vidinit.zoo.base import ClipSpec
+from vidinit.zoo.spec import ClipSpec
 
 
 def run(*words: object):

@@ -19,8 +19,8 @@ import vidinit
 from vidinit.checkpoint import model_folder, save_model
 from vidinit.errors import UsageError, VidinitError
 from vidinit.exports.publish import publish
-from vidinit.recipes.common import open_model
-from vidinit.zoo import hub as hub_module
+from vidinit.pipelines.shared.training import open_model
+from vidinit.zoo.images import hub as hub_module
 
 
 def run(*words: object):

@@ -21,8 +21,8 @@ import vidinit
 from vidinit.errors import VidinitError
 from vidinit.exports import programs
 from vidinit.exports.metadata import describe
-from vidinit.tasks.heads import PairModel
 from vidinit.zoo.attentive import AttentivePooler
+from vidinit.zoo.pair import PairModel
 
 BATCHES = (1, 3)
 SMALL: dict[str, Callable[[], Any]] = {

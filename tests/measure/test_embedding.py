@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidinit.measure.embedding import (
-    gradient,
-    joint_probabilities,
-    nearest_labels,
-    tsne,
-    unit,
-)
+from vidinit.measure.embedding import gradient, joint_probabilities, nearest_labels, tsne, unit
 
 
 def clusters(sizes: list[int], *, width: int = 20, apart: float = 8.0, seed: int = 0):

@@ -17,12 +17,12 @@ from vidinit.errors import UsageError
 from vidinit.measure.kernels import (
     KernelRow,
     appearance,
-    filters_picture,
     first_filters,
     join,
     kernel_table,
     summarize,
 )
+from vidinit.report.pictures import filters_picture
 from vidinit.zoo.temporal import TemporalConv, VolumeConv
 
 

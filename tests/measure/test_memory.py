@@ -72,7 +72,7 @@ def test_shared_weights_count_once():
     ],
 )
 def test_states_are_those_of_the_optimizer(values, states):
-    from vidinit.engine.optim import make_optimizer
+    from vidinit.engine.optimizer import make_optimizer
 
     layer, config = nn.Linear(16, 16), TrainConfig(ema=0.9, **values)
     found = training_memory(layer, config, lambda n: layer(torch.ones(n, 16)).sum(), most=2)
@@ -240,7 +240,7 @@ def test_the_resident_memory_agrees(name):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["sts-r3d50", "s3d-mobilenetv2_050", "c2d-vit_tiny_patch16_224"])
 def test_the_gpu_takes_as_much(name, precision, optimizer):
-    from vidinit.engine.optim import make_optimizer
+    from vidinit.engine.optimizer import make_optimizer
 
     model = vidinit.create_model(name, num_classes=5).cuda().train()
     clip = torch.randn(1, 3, 8, 224, 224, device="cuda")

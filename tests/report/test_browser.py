@@ -13,12 +13,13 @@ from support import moving_bar, write_video
 
 from vidinit.data.rows import Row
 from vidinit.engine.run_folder import RunFolder
-from vidinit.engine.scores import Scores
-from vidinit.report.clips import clip_sections
+from vidinit.pipelines.finetune.settings import FinetuneConfig
 from vidinit.report.html import Section, table
+from vidinit.report.judged_clips import clip_sections
 from vidinit.report.model_parts import cost_sections, kernel_sections
 from vidinit.report.run_report import write_report
 from vidinit.report.scores import calibration_sections
+from vidinit.scoring.scores import Scores
 from vidinit.zoo.build import create_model
 
 LIMIT = 5_000_000  # bytes of a report, whatever it is of
@@ -62,7 +63,7 @@ def full_report(root: Path, *, classes: int, epochs: int, steps: int = 2, terms:
         *kernel_sections({"trained": model}),
         Section("Wide", table([f"column {i}" for i in range(30)], [list(range(30))])),
     ]
-    config = {"command": "finetune", "model": "m", "train": {"epochs": epochs}}
+    config = FinetuneConfig.model_validate({"model": "m", "train": {"epochs": epochs}})
     write_report(
         run, title="finetune m", config=config, confusion=confusion, classes=names, extra=extra
     )

@@ -7,8 +7,12 @@ import yaml
 from report.browsing import Reader
 
 import vidinit
-from vidinit.report.lineage import lineage_sections
-from vidinit.report.model_parts import cost_sections, kernel_sections, model_sections
+from vidinit.report.model_parts import (
+    cost_sections,
+    kernel_sections,
+    lineage_sections,
+    model_sections,
+)
 from vidinit.zoo.build import create_model
 
 
@@ -45,7 +49,7 @@ def test_a_conversion_has_a_report_of_its_own(converted: Path) -> None:
 def test_a_video_checkpoint_is_no_proof_and_leftovers_are_named(
     converted: Path, tmp_path: Path
 ) -> None:
-    from vidinit.report.conversion_page import conversion_page
+    from vidinit.pipelines.convert import conversion_page
 
     report = vidinit.convert("mobilenetv2_050", "s3d", pretrained=False, frames=4, size=32)
     report.proof, report.layout, report.leftovers = None, "timm", ["a.<b>"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vidinit.engine.run_folder import RunFolder
+from vidinit.pipelines.finetune.settings import FinetuneConfig
 from vidinit.report.html import Section
 from vidinit.report.run_report import write_report
 
@@ -43,7 +44,7 @@ def test_a_full_run(tmp_path: Path) -> None:
     write_report(
         run,
         title="finetune <x>",
-        config={"model": "r3d50 <&>", "train": {"lr": 0.1}},
+        config=FinetuneConfig.model_validate({"model": "r3d50 <&>", "train": {"lr": 0.1}}),
         confusion=np.array([[3, 1], [0, 0]]),
         classes=["walk", "<run>"],
         extra=[Section("Clips", "<em>here</em>")],

@@ -9,9 +9,9 @@ from report.browsing import Reader
 from scoring_support import CLASSES, drawn
 
 from vidinit.data.rows import Row
-from vidinit.engine.class_table import class_analysis
 from vidinit.report.html import Section
 from vidinit.report.scores import calibration_sections, class_sections, label_sections
+from vidinit.scoring.analysis import class_analysis
 
 
 def by_title(sections: list[Section]) -> dict[str, Section]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vidinit.text import clean
-from vidinit.text.names import match
+from vidinit.text.templates import match
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from zoo_support import families
 
 import vidinit
 from vidinit.errors import UsageError
-from vidinit.zoo.checkpointing import checkpoint_units
+from vidinit.zoo.modify.recompute import checkpoint_units
 
 
 def pair(name: str) -> tuple:

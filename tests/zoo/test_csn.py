@@ -11,7 +11,7 @@ import vidinit
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import count_parameters
-from vidinit.zoo.csn import csn, sts_csn
+from vidinit.zoo.families.csn import csn, sts_csn
 from vidinit.zoo.temporal import VolumeConv
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from zoo_support import on_meta
 
 from vidinit.errors import UsageError
-from vidinit.zoo.inflate import InflatedNet
+from vidinit.zoo.plans.inflate import InflatedNet
 
 BLOCKS = {
     "r2plus1d-18": 8,

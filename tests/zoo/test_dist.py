@@ -10,13 +10,13 @@ from dist_models import SIDE, clip_like_vit, clips, small_dist, small_vit
 from zoo_support import on_meta
 
 import vidinit
-from vidinit.conversion.layouts.layout import write_layout
+from vidinit.conversion.layouts.read_write import write_layout
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
-from vidinit.tasks.classify import ClassifyTask
-from vidinit.tasks.heads import PairModel
-from vidinit.zoo.dist import DistModel, dist
-from vidinit.zoo.image import build_image_model
+from vidinit.pipelines.shared.classify import ClassifyTask
+from vidinit.zoo.dist_network.model import DistModel, dist
+from vidinit.zoo.images.networks import build_image_model
+from vidinit.zoo.pair import PairModel
 
 B16, L14, L14_336 = "dist-b16", "dist-l14", "dist-l14-336"
 VISUAL = {B16: 86_192_640, L14: 303_966_208, L14_336: 304_293_888}

@@ -10,7 +10,7 @@ from torch import nn
 
 from vidinit.conversion.tower import block_outputs
 from vidinit.errors import UsageError
-from vidinit.zoo.dist_tower import Tower, digest, has_projection, towers_left_out
+from vidinit.zoo.dist_network.tower import Tower, digest, has_projection, towers_left_out
 
 
 def eva(**options: Any) -> nn.Module:

@@ -11,8 +11,8 @@ from zoo_support import families, on_meta
 
 import vidinit
 from vidinit.errors import UsageError
-from vidinit.zoo.drop_path import ClipDropPath, set_drop_path
 from vidinit.zoo.folding import FrameCount
+from vidinit.zoo.modify.drop_path import ClipDropPath, set_drop_path
 
 WITHOUT = {"i2d", "i3d", "s3d", "s3d-g"}
 

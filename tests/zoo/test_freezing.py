@@ -7,7 +7,7 @@ from zoo_support import on_meta
 
 import vidinit
 from vidinit.errors import UsageError
-from vidinit.zoo.freezing import freeze, frozen_norms, hold_frozen_norms
+from vidinit.zoo.modify.freezing import freeze, frozen_norms, hold_frozen_norms
 
 
 def frozen(model: nn.Module) -> set[str]:

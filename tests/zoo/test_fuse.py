@@ -13,7 +13,7 @@ from vidinit.checkpoint import save_model
 from vidinit.errors import UsageError
 from vidinit.zoo.base import VideoModel
 from vidinit.zoo.folding import FrameCount
-from vidinit.zoo.fuse import conv_norm_pairs
+from vidinit.zoo.modify.fuse import conv_norm_pairs
 from vidinit.zoo.temporal import TemporalConv
 
 NORM = nn.modules.batchnorm._BatchNorm

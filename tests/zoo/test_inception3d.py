@@ -10,15 +10,8 @@ from torch import nn
 from zoo_support import on_meta
 
 from vidinit.errors import UsageError
+from vidinit.zoo.families.inception3d import MIXED, Mixed, Settings, Unit, inception3d, window_mean
 from vidinit.zoo.folding import FrameCount, fold, unfold
-from vidinit.zoo.inception3d import (
-    MIXED,
-    Mixed,
-    Settings,
-    Unit,
-    inception3d,
-    window_mean,
-)
 
 
 @pytest.mark.parametrize("name", ["i3d", "s3d", "s3d-g", "i2d", "s3d-g@bottom:4"])

@@ -10,7 +10,7 @@ from zoo_support import on_meta
 
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import count_parameters
-from vidinit.zoo.inception3d import Inception3D, inception3d, layer_kinds
+from vidinit.zoo.families.inception3d import Inception3D, inception3d, layer_kinds
 from vidinit.zoo.names import CUTS
 
 CUT_COUNTS = {  # K: top I3D, bottom I3D, top S3D (parameters, GMACs of 64 frames), top S3D-G

@@ -12,9 +12,9 @@ from zoo_support import on_meta, shapes
 import vidinit
 from vidinit.errors import UsageError
 from vidinit.zoo.base import count_parameters
-from vidinit.zoo.inflate import InflatedNet
 from vidinit.zoo.names import parse_plan
-from vidinit.zoo.sites import read_network
+from vidinit.zoo.plans.inflate import InflatedNet
+from vidinit.zoo.plans.read_network import read_network
 from vidinit.zoo.temporal import TemporalConv, VolumeConv
 
 

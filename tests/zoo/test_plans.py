@@ -17,8 +17,8 @@ from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import VideoModel, count_parameters
 from vidinit.zoo.folding import fold
-from vidinit.zoo.places import shift_sites
-from vidinit.zoo.sites import Network, read_network
+from vidinit.zoo.plans.plan_layers import shift_sites
+from vidinit.zoo.plans.read_network import Network, read_network
 from vidinit.zoo.temporal import SelfGating, TemporalConv, TemporalShift, VolumeConv
 
 

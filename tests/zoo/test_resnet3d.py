@@ -15,8 +15,8 @@ from vidinit.conversion.plan import transfer
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import count_parameters
-from vidinit.zoo.residual3d import mid_planes
-from vidinit.zoo.resnet3d import resnet3d, sts_r2plus1d
+from vidinit.zoo.families.residual3d import mid_planes
+from vidinit.zoo.families.resnet3d import resnet3d, sts_r2plus1d
 from vidinit.zoo.temporal import TemporalConv, VolumeConv
 
 IN_1K = 1000

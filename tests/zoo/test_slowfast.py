@@ -22,7 +22,7 @@ from vidinit.conversion.plan import transfer
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import VideoModel, count_parameters
-from vidinit.zoo.slowfast import slow_indices
+from vidinit.zoo.families.slowfast import slow_indices
 from vidinit.zoo.temporal import TemporalConv
 
 HEAD = (2048 + 256) * 400

@@ -13,13 +13,13 @@ from vit_support import CLASSES, SMALL, converted, small_vit, wake
 from zoo_support import check_gradients, check_logits, on_meta, peer_names
 
 from vidinit.config import TrainConfig
-from vidinit.engine.optim import parameter_groups
+from vidinit.engine.optimizer import parameter_groups
+from vidinit.engine.task import Task
 from vidinit.measure.flops import count_macs
-from vidinit.tasks.task import Task
 from vidinit.zoo.build import set_input_channels
-from vidinit.zoo.drop_path import ClipDropPath, set_drop_path
-from vidinit.zoo.freezing import freeze
-from vidinit.zoo.timesformer import TimeSformer
+from vidinit.zoo.families.timesformer import TimeSformer
+from vidinit.zoo.modify.drop_path import ClipDropPath, set_drop_path
+from vidinit.zoo.modify.freezing import freeze
 
 FRAMES = 4
 TYPES = {"divided": "divided_space_time", "joint": "joint_space_time", "space": "space_only"}

@@ -12,7 +12,7 @@ from zoo_support import families, on_meta
 
 import vidinit
 from vidinit.zoo.base import VideoModel
-from vidinit.zoo.inception3d import window_mean
+from vidinit.zoo.families.inception3d import window_mean
 
 FRAMES, SIZE = 8, 64
 

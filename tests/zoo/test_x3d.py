@@ -12,9 +12,9 @@ import vidinit
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import VideoModel, count_parameters
+from vidinit.zoo.families.x3d import SqueezeExcite
 from vidinit.zoo.folding import FrameCount, fold, unfold
 from vidinit.zoo.temporal import VolumeConv
-from vidinit.zoo.x3d import SqueezeExcite
 
 HEAD = 432 * 2048 + 2048 * 400
 DEPTHS = (3, 5, 11, 7)

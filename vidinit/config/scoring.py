@@ -22,25 +22,6 @@ class EvalConfig(Section):
     """Over the views of a video: their probabilities, or their logits before the softmax."""
 
 
-class EvaluateSection(EvalConfig):
-    """How `vidinit eval` scores, beside what evaluations while training have."""
-
-    dense: bool = False
-    """All clips of a video, one behind the other, whatever clips says."""
-    step: int = Field(0, ge=0)
-    """Of dense: frames from one clip to the next; 0: one begins where the last ends."""
-    curve: bool = False
-    """Also score by fewer views, from 1 clip x 1 crop on; all come from one pass."""
-    tests: list[Literal["reverse", "shuffle", "freeze"]] = Field(default_factory=list)
-    """Also score clips whose frames are reversed, shuffled, or one frame repeated."""
-    scores: Literal["float32", "float16"] = "float32"
-    """Type of the logits in predictions.npz; all figures are those of what is in the file."""
-    resamples: int = Field(1000, ge=0)
-    """Of the videos, for the bootstrap's intervals; 0 for none."""
-    bins: int = Field(15, ge=1)
-    """Of the confidences, for the calibration error."""
-
-
 class TextSection(Section):
     """Text embeddings of the classes, for zero-shot and for text heads."""
 

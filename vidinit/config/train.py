@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from ..tasks.probe_entries import named_probes
+from .probes import named_probes
 from .section import Section
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..zoo.base import Origin, VideoModel
+from ..zoo.base import VideoModel
+from ..zoo.spec import Origin
 from ..zoo.temporal import TemporalConv
 from . import rules
 

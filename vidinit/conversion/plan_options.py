@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..errors import UsageError
 from ..zoo.build import check_backbone, check_options, create_model, maker_of
-from ..zoo.hub import is_hub
+from ..zoo.images.hub import is_hub
+from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
 from ..zoo.names import ALIASES, ZOO, Entry, find_target, parse_plan
-from ..zoo.torchvision_models import GOOGLENET, is_torchvision
 from .sources import is_file
 
 

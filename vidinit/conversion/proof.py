@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..zoo.base import VideoModel
-from ..zoo.eval_mode import in_eval_mode
+from ..zoo.modify.eval_mode import in_eval_mode
 
 TOLERANCE = 1e-4
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..zoo.image import (
+from ..zoo.images.networks import (
     ImageSource,
     build_image_model,
     load_exactly,
@@ -18,8 +18,7 @@ from ..zoo.image import (
     read_state_dict,
     strip_prefixes,
 )
-from ..zoo.names import ALIASES, check_option, find_entry, find_target
-from ..zoo.torchvision_models import (
+from ..zoo.images.torchvision_models import (
     GOOGLENET,
     PREFIX,
     googlenet_source,
@@ -29,7 +28,8 @@ from ..zoo.torchvision_models import (
     is_video,
     published_state,
 )
-from .layouts.layout import LAYOUTS, Found, recognize
+from ..zoo.names import ALIASES, check_option, find_entry, find_target
+from .layouts.read_write import LAYOUTS, Found, recognize
 
 IMAGE_LAYOUTS = ("timm", "torchvision")
 FILE_KINDS = (".pth", ".pt", ".safetensors", ".bin", ".pyth", ".tar", ".pkl")

@@ -19,10 +19,10 @@ from ..errors import UsageError
 from ..measure.flops import count_macs
 from ..zoo.base import count_parameters, to_channels_last
 from ..zoo.build import assemble
-from ..zoo.dist import DistModel
-from ..zoo.dist_reference import can_be_had_again, reference_to
-from ..zoo.dist_tower import Tower, has_projection
-from ..zoo.image import ImageSource, timm_module
+from ..zoo.dist_network.model import DistModel
+from ..zoo.dist_network.reference import can_be_had_again, reference_to
+from ..zoo.dist_network.tower import Tower, has_projection
+from ..zoo.images.networks import ImageSource, timm_module
 from ..zoo.names import Entry
 from .plan import RULES, Row, stage_of
 from .proof import Proof, still_frames

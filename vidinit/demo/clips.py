@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..console import say
 from ..data.sources import unlabelled_rows
 from ..errors import DataError, UsageError
-from ..report.progress import say
 from .footage import (
     CLASSES,
     Footage,

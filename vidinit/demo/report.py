@@ -9,18 +9,18 @@ import numpy as np
 
 from ..data.readers import open_video
 from ..engine.run_folder import RunFolder
-from ..engine.scores import confusion_of
 from ..report import pictures, plots
 from ..report.html import Section, page, table
+from ..scoring.scores import confusion_of
 from .footage import CLASSES
 
 if TYPE_CHECKING:
-    from .run import DemoResult
+    from .result import DemoResult
 
 
 def write_demo_report(run: RunFolder, result: DemoResult) -> None:
     """Write report.html into the demo's folder."""
-    from .run import HEADERS
+    from .result import HEADERS
 
     best = max(range(len(result.rows)), key=lambda i: result.rows[i].top1)
     sections = [

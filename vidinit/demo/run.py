@@ -8,116 +8,35 @@ middle frame shows what one frame tells.
 
 from __future__ import annotations
 
-import io
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import DistillConfig, FinetuneConfig, RunConfig
-from ..configure import build
-from ..conversion.convert import convert
+from ..config import RunConfig
+from ..config.build import build
+from ..config.layers import called_from
+from ..console import say
 from ..engine.run_folder import RunFolder, default_out
-from ..layers import called_from
-from ..recipes.api import distill, finetune
-from ..recipes.evaluation import evaluate
-from ..report.progress import say
+from ..pipelines.convert import convert
+from ..pipelines.distill.api import distill
+from ..pipelines.distill.settings import DistillConfig
+from ..pipelines.evaluate.api import evaluate
+from ..pipelines.finetune.api import finetune
+from ..pipelines.finetune.settings import FinetuneConfig
 from .clips import ClipSet, make_clips
 from .footage import CLASSES
+from .result import DemoResult, Row
 
 BACKBONE = "tf_efficientnet_lite0"
+
+
 VIDEO_MODEL = f"s3d-{BACKBONE}"
+
+
 PRESET = f"{VIDEO_MODEL}_demo"
+
+
 IMAGE_PRESET = f"c2d-{BACKBONE}_demo"
-
-
-@dataclass
-class Row:
-    """One line of the result: what was trained, how well it scores, how long it took."""
-
-    model: str
-    top1: float
-    interval: tuple[float, float]
-    seconds: float
-    run: str
-
-
-@dataclass
-class DemoResult:
-    """Outcome of the demo.
-
-    Attributes:
-        rows: the image model, then the video models.
-        chance: one over the number of classes.
-        videos: test clips.
-        out: the folder with everything.
-        seconds: the whole demo.
-        clips: the clips it made.
-        conversion: what `convert` printed with ``--json``.
-    """
-
-    rows: list[Row]
-    chance: float
-    videos: int
-    out: Path
-    seconds: float
-    clips: ClipSet
-    conversion: dict[str, Any] = field(repr=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
-        return {
-            "chance": self.chance,
-            "videos": self.videos,
-            "rows": [
-                {
-                    "model": row.model,
-                    "top1": round(row.top1, 6),
-                    "interval": [round(bound, 6) for bound in row.interval],
-                    "times_chance": round(row.top1 / self.chance, 3),
-                    "seconds": round(row.seconds, 1),
-                    "run": row.run,
-                }
-                for row in self.rows
-            ],
-            "conversion": {
-                key: self.conversion[key] for key in ("target", "exact", "max_difference")
-            },
-            "train_videos": [str(path) for path in self.clips.train_videos],
-            "test_videos": [str(path) for path in self.clips.test_videos],
-            "seconds": round(self.seconds, 1),
-            "out": str(self.out),
-        }
-
-    def cells(self) -> list[list[str]]:
-        """The table's cells, chance first."""
-        lines = [["chance", f"{self.chance:.3f}", "", "1.0", ""]]
-        for row in self.rows:
-            low, high = row.interval
-            times = f"{row.top1 / self.chance:.1f}"
-            bounds = f"{low:.3f} to {high:.3f}"
-            lines.append([row.model, f"{row.top1:.3f}", bounds, times, f"{row.seconds:.0f}"])
-        return lines
-
-    def table(self) -> str:
-        """The table for a terminal, and where the report is."""
-        from rich.console import Console
-        from rich.table import Table
-
-        parts = ", ".join(path.name for path in self.clips.test_videos)
-        table = Table(title=f"{self.videos} test clips of footage never trained on ({parts})")
-        table.add_column("model")
-        for column in HEADERS[1:]:
-            table.add_column(column, justify="right")
-        for line in self.cells():
-            table.add_row(*line)
-        text = io.StringIO()
-        Console(file=text, width=100).print(table)
-        minutes, seconds = divmod(int(self.seconds), 60)
-        return f"{text.getvalue()}\n{minutes} min {seconds} s   report: {self.out}/report.html"
-
-
-HEADERS = ["model", "top-1", "95 % interval", "x chance", "seconds"]
 
 
 def run_clips(

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..cache import cache_folder
-from ..report.table import size
+from ..engine.live_table import size
+from ..files import cache_folder
 from .finding import Finding, Status
 
 _GIB = 1 << 30

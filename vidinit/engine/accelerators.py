@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from ..config import RunConfig
+from ..console import say
 from ..errors import UsageError
 from ..processes import in_group
-from ..report.progress import say
 from . import sharding
 
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}

@@ -12,22 +12,19 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
+from ..console import say
 from ..errors import Interrupted
-from ..report.live import Epoch, Live
-from ..report.progress import say
 from . import resume as checkpoints
 from . import sharding
 from .accelerators import warn_of_slow_precision
 from .averages import MovingAverage
-from .job import Batch, FitResult, Job, Trial
-from .losses import LossLog
-from .norms import precise_statistics, same_buffers
-from .optim import make_optimizer, parameter_groups
+from .collectives import StopRequest
+from .job import Batch, FitResult, Job, LossLog, Trial
+from .live import Epoch, Live
+from .norms import SyncedNorms, precise_statistics, same_buffers
+from .optimizer import lr_factor, make_optimizer, parameter_groups, scaled_lr, set_lr
 from .resume import Progress
 from .run_folder import RunFolder
-from .schedule import lr_factor, scaled_lr, set_lr
-from .signals import StopRequest
-from .synced_norms import SyncedNorms
 from .trackers import Trackers
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import TrainConfig
+from ..console import say
 from ..errors import UsageError, VidinitError
 from ..processes import launched_elsewhere
-from ..report.progress import say
 from . import checkpoint_folders as folders
+from .collectives import first_failure, from_main, gather_all
 from .sharding import kind
-from .together import first_failure, from_main, of_all
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Progress:
         sharded: ``whole`` weights, or what shards them: ``fsdp`` or ``deepspeed``.
         finished: the last epoch is done.
         bad: files that failed while training.
-        spent: time and clips up to here; see `report.live.Live.spent`.
+        spent: time and clips up to here; see `engine.live.Live.spent`.
         own_skipped, own_bad: of this process since the last checkpoint; `save` adds them up.
     """
 
@@ -70,7 +70,7 @@ class Progress:
 
     def add_up(self, accelerator: Any) -> None:
         """Bring the counts of all processes together; all of them call it."""
-        parts = of_all(accelerator, (self.own_skipped, self.own_bad))
+        parts = gather_all(accelerator, (self.own_skipped, self.own_bad))
         self.skipped += sum(skipped for skipped, _ in parts)
         known = dict.fromkeys(self.bad + [path for _, bad in parts for path in bad])
         self.bad, self.own_skipped, self.own_bad = list(known), 0, []
@@ -169,7 +169,7 @@ def _save_state(accelerator: Any, folder: Path) -> None:
 
 def _towers_left_out(accelerator: Any) -> contextlib.AbstractContextManager[None]:
     """Frozen towers, which the model that a run starts from has, are not written each time."""
-    from ..zoo.dist_tower import towers_left_out
+    from ..zoo.dist_network.tower import towers_left_out
 
     whole = kind(accelerator) == "whole"  # shards know nothing of what is left out
     return towers_left_out(accelerator._models if whole else [])

@@ -11,9 +11,8 @@ from typing import Any
 
 import yaml
 
-from ..checkpoint import check_out
 from ..errors import UsageError
-from ..written import written
+from ..files import check_out, written
 from .trackers import Trackers
 
 ORIGINS = "origins.json"

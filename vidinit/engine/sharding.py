@@ -22,9 +22,9 @@ from torch import Tensor
 
 from ..config import RunConfig, TrainConfig
 from ..errors import UsageError
-from ..tasks.task import Task
-from ..zoo.checkpointing import checkpoint_units
-from .schedule import set_lr
+from ..zoo.modify.recompute import checkpoint_units
+from .optimizer import set_lr
+from .task import Task
 
 
 def asked(name: str) -> bool:

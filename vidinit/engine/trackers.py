@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from ..console import say
 from ..errors import UsageError
 from ..processes import is_main_process
-from ..report.progress import say
 
 _HINTS = {
     "tensorboard": "see that the run's folder can be written to",

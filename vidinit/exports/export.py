@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import label_kind_of, load, load_pair, model_folder
+from ..console import say
 from ..errors import UsageError, VidinitError
-from ..report.progress import say
-from ..written import written
-from ..zoo.hub import repo_name
+from ..files import written
+from ..zoo.images.hub import repo_name
 from ..zoo.names import check_option
 from .formats import FORMATS, GRAPHS, format_of, require_onnx
 
 if TYPE_CHECKING:
-    from ..tasks.heads import PairModel
     from ..zoo.base import VideoModel
+    from ..zoo.pair import PairModel
 
 TOLERANCE = 1e-4
 BATCHES = (1, 3)
@@ -207,8 +207,8 @@ def _open(
     ref: str | Path, head: str | None, fuse: bool
 ) -> tuple[VideoModel | PairModel, VideoModel]:
     """The model to trace, with both heads where it has two, and the video model in it."""
-    from ..tasks.heads import PairModel
     from ..zoo.build import create_model
+    from ..zoo.pair import PairModel
 
     if model_folder(ref) is None:
         say(f"{ref}: a zoo name, so its weights are random")

@@ -33,8 +33,8 @@ from ..errors import UsageError
 from .formats import require_onnx
 
 if TYPE_CHECKING:
-    from ..tasks.heads import PairModel
     from ..zoo.base import VideoModel
+    from ..zoo.pair import PairModel
 
 KEY = "vidinit"
 EXTRA_FILE = f"{KEY}.json"
@@ -44,7 +44,7 @@ INPUT = "clip"
 
 def output_names(model: VideoModel | PairModel) -> list[str]:
     """What the outputs of a model are called, in their order."""
-    from ..tasks.heads import NOUN, VERB, PairModel
+    from ..zoo.pair import NOUN, VERB, PairModel
 
     if isinstance(model, PairModel):
         return [VERB, NOUN]
@@ -53,8 +53,8 @@ def output_names(model: VideoModel | PairModel) -> list[str]:
 
 def describe(model: VideoModel | PairModel) -> dict[str, Any]:
     """What is written into a file of a model; see the table of this module."""
-    from .. import __version__
-    from ..tasks.heads import NOUN, VERB, PairModel
+    from ..version import __version__
+    from ..zoo.pair import NOUN, VERB, PairModel
 
     pair = isinstance(model, PairModel)
     trunk = model.model if isinstance(model, PairModel) else model

@@ -25,7 +25,7 @@ def tensors_of(model: VideoModel, layout: str | None) -> dict[str, Tensor]:
     if layout is None:
         state = model.state_dict()
     else:
-        from ..conversion.layouts.layout import write_layout
+        from ..conversion.layouts.read_write import write_layout
 
         if model.pooler is not None:
             raise UsageError(

@@ -16,22 +16,24 @@ tell of space; the halves have rows of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
 from ..zoo.base import VideoModel
 from ..zoo.sts import sts_split
 from ..zoo.temporal import TemporalConv, VolumeConv
 
 _STRIPS = 32  # filters of a picture
+
+
 _SIDE = 64  # channels that a picture of a kernel without pixels shows, of either kind
+
+
 _GRAY = 127.5
 
 
@@ -229,43 +231,3 @@ def _colored(filters: Tensor) -> np.ndarray:
     shown = torch.cat([filters, torch.zeros_like(filters[:, :, :1]).repeat(1, 1, missing, 1, 1)], 2)
     scale = shown.abs().amax(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-12)
     return (_GRAY + _GRAY * shown / scale).round().byte().permute(0, 1, 3, 4, 2).numpy()
-
-
-def filters_picture(models: Mapping[str, VideoModel]) -> str:
-    """The first temporal kernels of models side by side, as in Fig. 3 and 4 of DistInit.
-
-    Girdhar et al., "DistInit: Learning Video Representations Without a Single Labeled Video",
-    ICCV 2019. Each filter is a strip of its taps, time from left to right; zero is gray, and each
-    filter's largest weight, over all taps, has full color: a strip whose patches are alike looks at
-    appearance. The same channels are shown of every model.
-
-    Args:
-        models: by the name that stands above each picture.
-
-    Returns:
-        HTML to put into a page.
-
-    Raises:
-        UsageError: when no model has a temporal kernel.
-    """
-    from ..report.pictures import strips
-
-    found = {name: first_filters(model) for name, model in models.items()}
-    if not any(found.values()):
-        raise UsageError(
-            f"no temporal kernel in {', '.join(models)}",
-            "kernels are shown of models that mix time by convolutions",
-        )
-    figures = []
-    for name, filters in found.items():
-        if filters is None:
-            body, caption = "", "no temporal kernels"
-        else:
-            body = strips(filters.strips, label=f"first temporal filters of {name}")
-            caption = filters.name + (f" ({filters.note})" if filters.note else "")
-        figures.append(
-            f'<figure style="margin: 0 0 1rem"><figcaption><strong>{escape(name)}</strong><br>'
-            f"{escape(caption)}</figcaption>{body}</figure>"
-        )
-    start = '<div style="display: flex; flex-wrap: wrap; gap: 0 2rem">'
-    return start + "\n".join(figures) + "</div>"

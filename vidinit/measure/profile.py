@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..checkpoint import load, model_folder, read_card
 from ..config import TrainConfig
+from ..console import say
 from ..errors import UsageError
-from ..report.progress import say
-from ..zoo.base import ClipSpec, VideoModel, count_parameters
+from ..zoo.base import VideoModel, count_parameters
 from ..zoo.build import create_model
+from ..zoo.spec import ClipSpec
 from .flops import count_macs
 from .memory import TrainingMemory, training_memory
 from .speed import PRECISIONS, PeakMemory, measure_speed
@@ -155,7 +156,7 @@ def measure(
         beside: measures more, with the model as it is in the row.
 
     Returns:
-        Rows as `recipes.profile.profile` describes them.
+        Rows as `pipelines.profile.api.profile` describes them.
     """
     memory = PeakMemory(how.device)
     first = jobs[0]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import read_card
+import yaml
+
+from ..checkpoint import CARD, read_card
 from ..errors import UsageError
-from ..measure.kernels import filters_picture, kernel_table, summarize
+from ..measure.kernels import kernel_table, summarize
 from ..measure.profile import plan
 from .html import Section, details, table
+from .pictures import filters_picture
 from .profile_page import KERNELS, sheets
 
 if TYPE_CHECKING:
     from ..zoo.base import VideoModel
 
 _counted: dict[str, dict[str, Any]] = {}  # by network: one process may train it many times
+
+
 _FILTERS = (
     "The first temporal kernel: a strip for each output channel, time from left to right. Zero is "
     "gray. Patches that are alike look at appearance."
@@ -56,7 +61,7 @@ def cost_sections(rows: list[dict[str, Any]]) -> list[Section]:
     """A profile's tables, the stages to be opened.
 
     Args:
-        rows: as `recipes.profile.profile` returns them, or `measure.profile.Job.as_row`.
+        rows: as `pipelines.profile.api.profile` returns them, or `measure.profile.Job.as_row`.
     """
     first, *others = sheets(rows)
     body = table(first.headers, first.rows)
@@ -92,3 +97,100 @@ def kernel_sections(models: Mapping[str, VideoModel]) -> list[Section]:
 
 def _note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
+
+
+_STEPS_BACK = 8  # runs that are followed to the conversion that stands at their beginning
+
+
+_APART = ("exact", "max_difference")  # of a conversion's step, that the proof tells
+
+
+def lineage_sections(run: Path, model: str | None) -> list[Section]:
+    """What made the weights of a run what they are.
+
+    Args:
+        run: its folder, with a ``model/`` if it trained one.
+        model: what it was given: a zoo name, or a model or run folder.
+    """
+    card = _card(run) or (None if model is None else _card(Path(model)))
+    if card is None or not card["lineage"]:
+        return []
+    rows = [
+        [number, step["step"], _details(step), _verdict(step)]
+        for number, step in enumerate(card["lineage"], 1)
+    ]
+    headers = ["", "step", "what it took and gave", "proof"]
+    sections = [Section("Where the weights come from", table(headers, rows))]
+    conversion = card.get("conversion") or (None if model is None else _conversion(Path(model)))
+    if conversion:
+        sections.append(conversion_section(conversion))
+    return sections
+
+
+def conversion_section(rows: Sequence[Mapping[str, Any]]) -> Section:
+    """The table of a conversion.
+
+    Args:
+        rows: ``stage``, ``rule``, ``kind``, ``tensors`` and ``note``, as `conversion.plan.Row`.
+    """
+    headers = ["stage", "tensors", "rule", "kind", "note"]
+    cells = [[row["stage"], row["tensors"], row["rule"], row["kind"], row["note"]] for row in rows]
+    if not any(row["note"] for row in rows):
+        headers, cells = headers[:-1], [line[:-1] for line in cells]
+    totals = {
+        kind: sum(row["tensors"] for row in rows if row["kind"] == kind)
+        for kind in dict.fromkeys(row["kind"] for row in rows)
+    }
+    note = ", ".join(f"{count} {kind}" for kind, count in totals.items())
+    return Section("Conversion", table(headers, cells), f"Tensors: {note}.")
+
+
+def _card(folder: Path) -> dict[str, Any] | None:
+    """model.yaml of a model or run folder; None where there is none to be read."""
+    for place in (folder, folder / "model"):
+        if (place / CARD).is_file():
+            try:
+                return read_card(place)
+            except UsageError:  # damaged, or of another version: the report goes without it
+                return None
+    return None
+
+
+def _conversion(folder: Path) -> list[dict[str, Any]] | None:
+    """The table of the conversion at the beginning of a chain of runs, or None."""
+    for _ in range(_STEPS_BACK):
+        card = _card(folder)
+        if card is not None and card.get("conversion"):
+            return list(card["conversion"])
+        config = folder / "config.yaml"
+        if not config.is_file():
+            return None
+        before = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("model")
+        if not before:
+            return None
+        folder = Path(before)
+    return None
+
+
+def _details(step: Mapping[str, Any]) -> str:
+    rest = {k: v for k, v in step.items() if k not in ("step", *_APART) and v is not None}
+    return "; ".join(f"{key} {_word(value)}" for key, value in rest.items())
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_word(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        more = f" and {len(value) - 8} more" if len(value) > 8 else ""
+        return ", ".join(map(_word, value[:8])) + more
+    return str(value)
+
+
+def _verdict(step: Mapping[str, Any]) -> str | None:
+    """What the still clip said of a conversion."""
+    if step.get("exact") is None:
+        return None
+    verdict = "exact" if step["exact"] else "not exact"
+    return f"{verdict}, largest difference {step['max_difference']:.1e}"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from html import escape
 
 import numpy as np
 from PIL import Image
+
+from ..errors import UsageError
+from ..measure.kernels import first_filters
+from ..zoo.base import VideoModel
 
 _STEPS = ((96, 60), (96, 35), (80, 25), (64, 15), (48, 5))
 """Longer side in pixels and quality of a moving picture, until it is small enough."""
@@ -126,3 +131,41 @@ def _uri(kind: str, data: bytes) -> str:
 def _check_frames(frames: np.ndarray) -> None:
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ValueError(f"expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}")
+
+
+def filters_picture(models: Mapping[str, VideoModel]) -> str:
+    """The first temporal kernels of models side by side, as in Fig. 3 and 4 of DistInit.
+
+    Girdhar et al., "DistInit: Learning Video Representations Without a Single Labeled Video",
+    ICCV 2019. Each filter is a strip of its taps, time from left to right; zero is gray, and each
+    filter's largest weight, over all taps, has full color: a strip whose patches are alike looks at
+    appearance. The same channels are shown of every model.
+
+    Args:
+        models: by the name that stands above each picture.
+
+    Returns:
+        HTML to put into a page.
+
+    Raises:
+        UsageError: when no model has a temporal kernel.
+    """
+    found = {name: first_filters(model) for name, model in models.items()}
+    if not any(found.values()):
+        raise UsageError(
+            f"no temporal kernel in {', '.join(models)}",
+            "kernels are shown of models that mix time by convolutions",
+        )
+    figures = []
+    for name, filters in found.items():
+        if filters is None:
+            body, caption = "", "no temporal kernels"
+        else:
+            body = strips(filters.strips, label=f"first temporal filters of {name}")
+            caption = filters.name + (f" ({filters.note})" if filters.note else "")
+        figures.append(
+            f'<figure style="margin: 0 0 1rem"><figcaption><strong>{escape(name)}</strong><br>'
+            f"{escape(caption)}</figcaption>{body}</figure>"
+        )
+    start = '<div style="display: flex; flex-wrap: wrap; gap: 0 2rem">'
+    return start + "\n".join(figures) + "</div>"

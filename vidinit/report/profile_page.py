@@ -49,7 +49,7 @@ def sheets(rows: Sequence[Row]) -> Iterator[Sheet]:
     """The tables of a profile: costs, then what was asked for beside them.
 
     Args:
-        rows: as `recipes.profile.profile` returns them.
+        rows: as `pipelines.profile.api.profile` returns them.
     """
     yield _costs(rows)
     for row in rows:
@@ -175,7 +175,7 @@ def profile_page(rows: Sequence[Row], models: Mapping[str, VideoModel]) -> str:
     """``profile.html``.
 
     Args:
-        rows: as `recipes.profile.profile` returns them.
+        rows: as `pipelines.profile.api.profile` returns them.
         models: by name, those whose first temporal kernels are drawn.
     """
     found = [Section(s.title, table(s.headers, s.rows), s.note) for s in sheets(rows)]
@@ -229,7 +229,7 @@ def _throughput(rows: Sequence[Row]) -> Iterator[Section]:
 
 
 def _filters(rows: Sequence[Row], models: Mapping[str, VideoModel]) -> Iterator[Section]:
-    from ..measure.kernels import filters_picture
+    from .pictures import filters_picture
 
     if any(row.get("kernels") for row in rows):
         note = (

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 import yaml
 
-from ..config import COMMANDS
+from ..config.base import RunConfig
+from ..config.layers import flat
 from ..engine.run_folder import ORIGINS, RunFolder
-from ..layers import flat
+from . import plots
 from .html import Section, details, page, table
-from .lineage import lineage_sections
-from .result_parts import phrase, result_sections
+from .model_parts import lineage_sections
+from .result_parts import LABELS, METRICS, phrase, result_sections, split
 from .scores import class_sections
-from .training import training_sections
 
 _BAD_FILES, _FILES_AT_ONCE = 100, 8
+
+
 _CONFIG = 200_000  # characters of a configuration, which may name a list of many files
+
+
 _HEALTH = {
     "frames": "frames",
     "hours": "hours",
@@ -30,7 +34,10 @@ _HEALTH = {
     "readers": "what decodes (files)",
     "reasons": "why files are left out (files)",
 }  # of data_health.json, beside its lists
+
+
 _FOLDERS = ("out", "device")  # settings that say where, not what
+
 
 Row = dict[str, Any]
 
@@ -39,7 +46,7 @@ def write_report(
     run: RunFolder,
     *,
     title: str,
-    config: dict[str, Any] | None = None,
+    config: RunConfig | None = None,
     confusion: np.ndarray | None = None,
     classes: list[str] | None = None,
     extra: Sequence[Section] = (),
@@ -52,8 +59,8 @@ def write_report(
 
     Args:
         run: the folder. Nothing happens in a process that does not write to it.
-        title: plain text; its first word is the command.
-        config: plain values; those that are not the command's defaults are shown first.
+        title: plain text.
+        config: of the run; what is not the command's default is shown first.
         confusion: counts (C, C), true class by predicted class.
         classes: the C class names; default: their numbers.
         extra: further parts, after the measurements and before lineage, health and configuration.
@@ -68,9 +75,9 @@ def write_report(
         *training_sections(run.read_metrics()),
         *([] if confusion is None else class_sections(confusion, classes)),
         *extra,
-        *lineage_sections(run.root, None if config is None else config.get("model")),
+        *lineage_sections(run.root, None if config is None else config.model),
         *_health(_read_json(run, "data_health.json")),
-        _configuration(title.partition(" ")[0], config, _read_json(run, ORIGINS) or {}),
+        _configuration(config, _read_json(run, ORIGINS) or {}),
     ]
     run.write("report.html", page(title, [part for part in parts if part], subtitle=str(run.root)))
 
@@ -118,21 +125,20 @@ def _counts(value: Any) -> Any:
     return phrase(dict(list(value.items())[:10])) if isinstance(value, dict) else value
 
 
-def _configuration(command: str, config: Row | None, places: Mapping[str, str]) -> Section | None:
+def _configuration(config: RunConfig | None, places: Mapping[str, str]) -> Section | None:
     """What differs from the defaults as a table, and from where; all of it as YAML."""
-    if not config:
+    if config is None:
         return None
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    settings = config.model_dump(mode="json")
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     if len(text) > _CONFIG:
         text = f"{text[:_CONFIG]}\n… (all of it is in config.yaml)"
     whole = f"<pre>{escape(text)}</pre>"
-    if command not in COMMANDS:
-        return Section("Configuration", whole)
-    usual = dict(flat(COMMANDS[command].model_construct(model="").model_dump(mode="json")))
+    usual = dict(flat(config.defaults()))
     usual["model"] = None  # has no default
     rows = [
         [key, _setting(value), _setting(usual.get(key)), places.get(key)]
-        for key, value in flat(config)
+        for key, value in flat(settings)
         if value != usual.get(key) and key not in _FOLDERS
     ]
     body = table(["setting", "value", "default", "from"], rows) + details("All settings", whole)
@@ -146,3 +152,127 @@ def _setting(value: Any) -> str | None:
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     text = text.removesuffix("...\n").strip()
     return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+_POINTS = 500  # of a curve: more than the picture has room for
+
+
+_ALL_POINTS = 20_000  # of all curves of a part, so that many losses do not make a large page
+
+
+_SPEED = {"data_wait", "clips_per_second"}
+
+
+MetricsRow = dict[str, Any]
+
+
+Points = list[tuple[float, float]]
+
+
+def training_sections(rows: Sequence[MetricsRow]) -> list[Section]:
+    """Losses and learning rate, scores, and speed; parts without numbers are left out.
+
+    Args:
+        rows: of metrics.jsonl, in their order.
+    """
+    steps = [row for row in rows if "loss" in row]
+    speed = [row for row in rows if _SPEED & row.keys() and "loss" not in row]
+    scores = [row for row in rows if "loss" not in row and not _SPEED & row.keys()]
+    parts = [_losses(steps), _evaluation(scores), _speed(speed)]
+    return [part for part in parts if part is not None]
+
+
+def _points(rows: Iterable[MetricsRow], key: str, x: str) -> Points:
+    """(x, value) of the rows that have a value; null, which stands for no number, has none."""
+    return [(row[x], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
+
+
+def _every(series: Mapping[str, Points]) -> int:
+    """How many neighbors are drawn as one point."""
+    most = min(_POINTS, max(20, _ALL_POINTS // max(len(series), 1)))
+    return -(-max(map(len, series.values()), default=0) // most)
+
+
+def _thin(series: Mapping[str, Points]) -> dict[str, Points]:
+    """The means of as many neighbors as `_every` says."""
+    every = _every(series)
+    if every <= 1:
+        return dict(series)
+    thinned: dict[str, Points] = {}
+    for name, points in series.items():
+        groups = (np.array(points[i : i + every]) for i in range(0, len(points), every))
+        thinned[name] = [(float(g[:, 0].mean()), float(g[:, 1].mean())) for g in groups]
+    return thinned
+
+
+def _numbers(series: Mapping[str, Points], x: str) -> str:
+    """What a picture of curves shows, in numbers."""
+    rows = []
+    for name, points in series.items():
+        low, high = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
+        row = [name, points[0][1], points[-1][1], low[1], low[0], high[1], high[0]]
+        rows.append(row)
+    headers = ["", "first", "last", "lowest", f"at {x}", "highest", f"at {x}"]
+    return details("In numbers", table(headers, rows))
+
+
+def _losses(rows: Sequence[MetricsRow]) -> Section | None:
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("loss"))
+    losses = {key: points for key in keys if (points := _points(rows, key, "step"))}
+    rate = _points(rows, "lr", "step")
+    body = []
+    if losses:
+        body.append(plots.curves(_thin(losses), xlabel="step", ylabel="loss"))
+    if rate:
+        body.append(plots.curves(_thin({"lr": rate}), xlabel="step", ylabel="learning rate"))
+    if not body:
+        return None
+    body.append(_numbers({**losses, **({"learning rate": rate} if rate else {})}, "step"))
+    every = _every(losses or {"lr": rate})
+    note = f"Each point is the mean of {every} logged steps." if every > 1 else ""
+    return Section("Training", "\n".join(body), note)
+
+
+def _evaluation(rows: Sequence[MetricsRow]) -> Section | None:
+    keys = dict.fromkeys(key for row in rows for key in row if key not in ("epoch", "step"))
+    charts: dict[str, dict[str, Points]] = {}
+    for key in keys:
+        metric, source = split(key)
+        points = _points(rows, key, "epoch")
+        if points:
+            chart = source if metric in METRICS else key
+            charts.setdefault(chart, {})[LABELS.get(metric, metric)] = points
+    if not charts:
+        return None
+    body, note = [], ""
+    for chart, series in charts.items():
+        if chart and len(charts) > 1:
+            body.append(f"<h3>{escape(chart)}</h3>")
+        is_score = all(name in map(LABELS.get, METRICS) for name in series)
+        label = "fraction of the videos" if is_score else chart
+        body.append(plots.curves(_thin(series), xlabel="epoch", ylabel=label))
+        body.append(_numbers(series, "epoch"))
+    first = next(iter(keys))
+    shown = [row for row in rows if isinstance(row.get(first), (int, float))]
+    if shown:
+        best = max(shown, key=lambda row: row[first])  # the earliest of equals, as in training
+        chosen = [best] if best is rows[-1] else [best, rows[-1]]
+        cells = [[row["epoch"], *(row.get(key) for key in keys)] for row in chosen]
+        body.append(table(["epoch", *keys], cells, highlight=0))
+        note = f"The table has the best epoch by {first}, and the last one."
+    return Section("Evaluation", "\n".join(body), note)
+
+
+def _speed(rows: Sequence[MetricsRow]) -> Section | None:
+    wait = {"waiting": _points(rows, "data_wait", "epoch")}
+    rate = {"clips per second": _points(rows, "clips_per_second", "epoch")}
+    body = []
+    if wait["waiting"]:
+        label = "share of the time waiting for data"
+        body.append(plots.curves(_thin(wait), xlabel="epoch", ylabel=label))
+    if rate["clips per second"]:
+        body.append(plots.curves(_thin(rate), xlabel="epoch", ylabel="clips per second"))
+    if not body:
+        return None
+    body.append(_numbers({k: v for k, v in {**wait, **rate}.items() if v}, "epoch"))
+    return Section("Speed", "\n".join(body))

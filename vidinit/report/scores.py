@@ -12,7 +12,7 @@ from . import plots
 from .html import Section, details, table
 
 if TYPE_CHECKING:
-    from ..engine.scores import Scores
+    from ..scoring.scores import Scores
 
 _DRAWN_UP_TO = 1000  # classes of a confusion matrix, a pixel each
 _CELLS_UP_TO = 20  # classes of a matrix that is told as a table, too
@@ -84,7 +84,7 @@ def _mistakes(confusion: np.ndarray, names: list[str]) -> Section | None:
 
 
 def _per_class(confusion: np.ndarray, names: list[str]) -> Section | None:
-    from ..engine.scores import wilson
+    from ..scoring.scores import wilson
 
     totals, said = confusion.sum(axis=1), confusion.sum(axis=0)
     there = np.flatnonzero(totals).tolist()
@@ -131,7 +131,7 @@ def label_sections(
     `class_sections` has. Of single labels nothing, which `class_sections` are for.
 
     Args:
-        analysis: `engine.class_table.class_analysis`.
+        analysis: `scoring.analysis.class_analysis`.
         scores: what it is of.
         classes, nouns: names.
     """

@@ -4,8 +4,7 @@ Nothing here imports torch until embeddings are asked for.
 """
 
 from .embeddings import text_embeddings
-from .files import save_embeddings
-from .names import clean
-from .templates import TEMPLATES, prompts
+from .tables import save_embeddings
+from .templates import TEMPLATES, clean, prompts
 
 __all__ = ["TEMPLATES", "clean", "prompts", "save_embeddings", "text_embeddings"]

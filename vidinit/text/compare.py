@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..zoo.dist import LOGIT_SCALE
+from ..zoo.dist_network.model import LOGIT_SCALE
 
 if TYPE_CHECKING:
     from ..zoo.base import VideoModel
-    from ..zoo.dist import DistModel
+    from ..zoo.dist_network.model import DistModel
 
 
 def has_text_head(model: nn.Module) -> TypeGuard[DistModel]:

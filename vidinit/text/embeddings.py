@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cache import cache_folder
 from ..errors import UsageError, VidinitError, suggest
-from .files import TABLE, read_embeddings, save_embeddings
+from ..files import cache_folder
+from .tables import TABLE, read_embeddings, save_embeddings
 from .templates import prompts
 from .towers import TextTower, find_tower, require_open_clip
 
@@ -38,9 +38,9 @@ def text_embeddings(
     tower, its weights' contents and the texts.
 
     Args:
-        classes: K names as the data has them; `names.clean` makes words of them.
+        classes: K names as the data has them; `templates.clean` makes words of them.
         model: a text tower, see `towers.find_tower`; it needs open_clip.
-        file: a table of embeddings instead, see `files.read_embeddings`.
+        file: a table of embeddings instead, see `tables.read_embeddings`.
         templates: of the text tower's texts, see `templates.read_templates`.
         device: where the text tower computes.
 
@@ -95,7 +95,7 @@ def weights_file(tower: TextTower) -> Path:
     """
     import open_clip
 
-    from ..zoo.hub import quiet_hub
+    from ..zoo.images.hub import quiet_hub
 
     if tower.model not in open_clip.list_models():
         raise UsageError(
@@ -163,7 +163,7 @@ def _open(tower: TextTower, weights: Path) -> tuple[Any, Any]:
     """
     import open_clip
 
-    from ..zoo.hub import quiet_hub
+    from ..zoo.images.hub import quiet_hub
 
     try:
         with quiet_hub():

@@ -12,12 +12,12 @@ from torch import nn
 
 from ..errors import UsageError, suggest
 from .base import VideoModel, to_channels_last
-from .dist import DistModel, dist
-from .image import build_image_model, clip_spec_of, timm_module
-from .inflate import inflate
+from .dist_network.model import DistModel, dist
+from .families.timesformer import timesformer
+from .images.networks import build_image_model, clip_spec_of, timm_module
 from .names import ALIASES, ZOO, Entry, find_entry
+from .plans.inflate import inflate
 from .temporal import VolumeConv
-from .timesformer import timesformer
 
 PLAN_OPTIONS = {
     "c2d": ("pool",),
@@ -134,7 +134,7 @@ def builder_of(entry: Entry) -> Callable[..., VideoModel]:
     assert entry.builder is not None
     module, function = entry.builder.split(":")
     found: Callable[..., VideoModel] = getattr(
-        importlib.import_module(f".{module}", __package__), function
+        importlib.import_module(f".families.{module}", __package__), function
     )
     return found
 

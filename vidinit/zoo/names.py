@@ -44,8 +44,8 @@ class Entry:
         backbone: timm name of the image network it is made of or whose weights fit it;
             ``torchvision:googlenet`` for the Inception family; None where no image network fits.
         plan: temporal plan put on the backbone; None where a builder makes the model.
-        builder: ``module:function`` below `vidinit.zoo`, which takes the number of classes and the
-            options as keywords.
+        builder: ``module:function`` below `vidinit.zoo.families`, which takes the number of classes
+            and the options as keywords.
         frames, stride, size: the clip it is trained on by default (frames, step, pixels); a size of
             None is the image network's.
         options: arguments of the plan or the builder.

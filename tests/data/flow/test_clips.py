@@ -15,7 +15,7 @@ from support import write_video
 from vidinit.data.flow.settings import STILL, Flow, pixels
 from vidinit.data.loading.loader import eval_loader, train_loader
 from vidinit.data.loading.teacher_frames import CROPS, FrameView, TeacherFrames
-from vidinit.data.loading.unseen import Sliding, TimelineDataset
+from vidinit.data.loading.unprobed import Sliding, TimelineDataset
 from vidinit.data.loading.watchdog import Guard
 from vidinit.data.pixels.transforms import Augment
 from vidinit.data.rows import Rows

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vidinit.data.index.health import Health, kind_of
+from vidinit.data.index import Health, kind_of
 from vidinit.data.rows import Probe, Row, Rows
 
 PROBE = Probe(250, 25.0, 240, 320, 0, "decord")

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from vidinit.data.loading import unseen
+from vidinit.data.loading import unprobed
 from vidinit.data.loading.datasets import EvalDataset
-from vidinit.data.loading.dense import DenseDataset
 from vidinit.data.loading.loader import Loader
-from vidinit.data.loading.unseen import examined
+from vidinit.data.loading.unprobed import DenseDataset, examined
 from vidinit.data.loading.watchdog import Guard
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Sampling, dense_indices
@@ -33,7 +32,7 @@ def rows(write_video, tmp_path_factory):
 
 @pytest.mark.parametrize(("every", "count"), [(0, 2), (0, 100), (3, 5)])
 def test_parts_are_the_whole(rows, every, count, monkeypatch):
-    monkeypatch.setattr(unseen, "_DECODED", 3 * 4 * 48 * 64 * 3)  # three clips at most
+    monkeypatch.setattr(unprobed, "_DECODED", 3 * 4 * 48 * 64 * 3)  # three clips at most
     views = EvalDataset(rows, sampling=SAMPLING, **CUT)
     dataset = DenseDataset(views, every)
     parts: dict[int, list[torch.Tensor]] = {}

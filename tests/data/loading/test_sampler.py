@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vidinit.data.loading.sampler import EpochSampler
+from vidinit.data.loading.loader import EpochSampler
 from vidinit.errors import DataError
 
 

@@ -19,7 +19,7 @@ from vidinit.data.loading import workers as module
 from vidinit.data.loading.datasets import ClipDataset
 from vidinit.data.loading.loader import eval_loader
 from vidinit.data.loading.watchdog import Quarantine
-from vidinit.data.loading.worker import RowGuard
+from vidinit.data.loading.workers import RowGuard
 from vidinit.data.readers import VideoReadError
 from vidinit.data.rows import Rows
 from vidinit.errors import DataError, VidinitError

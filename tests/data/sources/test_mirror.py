@@ -4,7 +4,7 @@ import pytest
 
 from vidinit.data.rows import Row, Rows
 from vidinit.data.sources import flippable, mirrored
-from vidinit.data.sources.mirror import exchanged
+from vidinit.data.sources.classes import exchanged
 from vidinit.errors import UsageError
 
 SSV2 = (  # all of its classes that have a side

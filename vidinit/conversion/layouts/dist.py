@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ...zoo.base import ClipSpec, VideoModel
-from ...zoo.dist import DistModel
-from .table import OTHER_FAMILY, Rename, Scheme
+from ...zoo.base import VideoModel
+from ...zoo.dist_network.model import DistModel
+from ...zoo.spec import ClipSpec
+from .scheme import OTHER_FAMILY, Rename, Scheme
 
 ROOT = "backbone.base_encoder."
 LISTS = {

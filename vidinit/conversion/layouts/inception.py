@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...zoo.base import KINETICS, SIGNED
-from .table import Rename, Scheme
+from ...zoo.spec import KINETICS, SIGNED
+from .scheme import Rename, Scheme
 
 PLACES = {
     "conv1a": 0,

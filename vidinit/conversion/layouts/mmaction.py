@@ -8,8 +8,8 @@ bases wrote them.
 
 from __future__ import annotations
 
-from ...zoo.base import GRAY, IMAGENET, KINETICS
-from .table import IR_CSNS, X3DS, ZEROS, Rename, Scheme, renamer
+from ...zoo.spec import GRAY, IMAGENET, KINETICS
+from .scheme import IR_CSNS, X3DS, ZEROS, Rename, Scheme, renamer
 
 SHORTCUT = {"downsample.0": "downsample.conv", "downsample.1": "downsample.bn"}
 RESNET = {

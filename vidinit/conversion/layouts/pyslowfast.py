@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...zoo.base import GRAY
-from .table import TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
+from ...zoo.spec import GRAY
+from .scheme import TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
 
 RESNET = {
     **{f"conv{n}": f"branch2.{letter}" for n, letter in enumerate("abc", 1)},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...zoo.base import GRAY
-from .table import IR_CSNS, TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
+from ...zoo.spec import GRAY
+from .scheme import IR_CSNS, TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
 
 CONVS = {f"conv{n}": f"branch2.conv_{letter}" for n, letter in enumerate("abc", 1)}
 NORMS = {f"bn{n}": f"branch2.norm_{letter}" for n, letter in enumerate("abc", 1)}

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from ...zoo.base import GRAY, VideoModel
-from ...zoo.timesformer import TimeSformer
-from .table import OTHER_FAMILY, Rename, Scheme
+from ...zoo.base import VideoModel
+from ...zoo.families.timesformer import TimeSformer
+from ...zoo.spec import GRAY
+from .scheme import OTHER_FAMILY, Rename, Scheme
 
 BLOCK = re.compile(r"trunk\.blocks\.(?P<block>\d+)\.(?P<layer>.+)")
 LAYERS = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...zoo.base import KINETICS
-from .table import Scheme
+from ...zoo.spec import KINETICS
+from .scheme import Scheme
 
 
 def _public_key(key: str) -> str:

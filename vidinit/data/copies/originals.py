@@ -25,11 +25,11 @@ from ...errors import DataError
 from ..index.cache import file_key
 from ..readers import archives
 from ..rows import VIDEO_SUFFIXES, Label, LabelKind, Rows
+from ..sources.access import MEDIA_SUFFIXES, suffix_of
 from ..sources.dispatch import read
-from ..sources.files import MEDIA_SUFFIXES, suffix_of
 from ..sources.folders import clips_below
+from ..sources.options import Reading
 from ..sources.parts import join
-from ..sources.reading import Reading
 from ..sources.table import Part
 
 _LABELS: dict[LabelKind, list[str]] = {

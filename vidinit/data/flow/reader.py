@@ -10,9 +10,9 @@ from ..readers import Reader, VideoReadError
 from ..readers.base import checked
 from ..readers.opening import Segment
 from ..rows import Row
-from .files import FlowFile, stored_flow
 from .methods import FlowError, estimated
 from .settings import STILL, Flow, quantized
+from .stored import FlowFile, stored_flow
 
 
 class FlowReader:

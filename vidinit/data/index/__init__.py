@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from typing import Any
 
 from ...errors import DataError
 from ..readers import VideoReadError, probe
-from ..rows import Probe, Rows
+from ..rows import Probe, Row, Rows
 from .cache import ProbeCache, Stamp, file_key, stamp_of
-from .health import Health
 from .pool import run_in_pool
 
 __all__ = ["Health", "UnreadableError", "check", "probe_file", "quarantine", "recall"]
+
 
 _AT_A_TIME = 500  # files that are looked up in one go
 
@@ -81,7 +83,7 @@ def check(
     return _judged(findings.health(), max_bad)
 
 
-def recall(rows: Rows) -> tuple[Rows, dict[int, str]]:
+def known_probes(rows: Rows) -> tuple[Rows, dict[int, str]]:
     """What can be known of files without opening any: what earlier checks found, what is not there.
 
     Returns:
@@ -209,3 +211,73 @@ def _judged(health: Health, max_bad: float) -> Health:
             health,
         )
     return health
+
+
+# A data set may hold images of as many sizes as files.
+_MOST_COMMON = 20
+
+
+@dataclass(frozen=True)
+class Health:
+    """Outcome of a check.
+
+    Attributes:
+        files: how many different files the rows have.
+        good: the rows whose file can be read, in their order, each with its ``probe``.
+        bad: (path, reason) of every file that cannot be read, in their order.
+    """
+
+    files: int
+    good: Rows
+    bad: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome in counts of files, ready for JSON; all values can be added up.
+
+        ``{files, good, bad: [{path, reason}], reasons: {kind: files}, frames, hours, sizes:
+        {"WIDTHxHEIGHT": files}, fps: {rate: files}, rotated, readers: {name: files}, outside:
+        [{path, reason}]}``. ``sizes`` and ``fps`` name the 20 most common ones and count the rest
+        as "other". ``outside`` are rows whose segment begins behind the end of a good file.
+        """
+        probes = {row.path: row.probe for row in self.good.rows if row.probe is not None}
+        known = probes.values()
+        timed = [probe for probe in known if probe.fps > 0]
+        return {
+            "files": self.files,
+            "good": self.files - len(self.bad),
+            "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
+            "reasons": _counts(kind_of(reason) for _, reason in self.bad),
+            "frames": sum(probe.num_frames for probe in known),
+            "hours": round(sum(probe.num_frames / probe.fps for probe in timed) / 3600, 4),
+            "sizes": _counts(f"{probe.width}x{probe.height}" for probe in known),
+            "fps": _counts(f"{probe.fps:.4g}" for probe in timed),
+            "rotated": sum(probe.rotation != 0 for probe in known),
+            "readers": _counts(probe.reader for probe in known),
+            "outside": [
+                {"path": row.path, "reason": reason}
+                for row in self.good.rows
+                if (reason := _outside(row, row.probe))
+            ],
+        }
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what is particular to its file: numbers, details behind a ( or a colon."""
+    return re.sub(r"\d+([.,]\d+)*", "N", re.split(r"\s*[(:]", reason)[0])
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    counted = Counter(values).most_common()
+    counts = dict(counted[:_MOST_COMMON])
+    rest = sum(count for _, count in counted[_MOST_COMMON:])
+    return {**counts, "other": rest} if rest else counts
+
+
+def _outside(row: Row, probe: Probe | None) -> str:
+    """Why nothing of a row's segment can be read, or the empty string."""
+    if probe is None or row.start is None or probe.fps <= 0:
+        return ""
+    seconds = probe.num_frames / probe.fps
+    if row.start < seconds:
+        return ""
+    return f"it ends at {seconds:.2f} s, before its segment begins at {row.start:g} s"

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from ...cache import cache_folder
+from ...files import cache_folder
 from ..readers import archives
 from ..rows import Probe
 
@@ -87,7 +87,7 @@ def stamp_of(path: str) -> Stamp:
 
 
 def cache_file() -> Path:
-    """Where the cache lies, see `vidinit.cache`."""
+    """Where the cache lies, see `vidinit.files`."""
     return cache_folder() / f"probes-{_FORMAT}.sqlite"
 
 

@@ -25,12 +25,11 @@ from typing import Literal
 
 from ...errors import UsageError
 from ..rows import Rows
-from .classes import ClassList, read_class_names
+from .access import Kinds, existing
+from .classes import ClassList, flippable, mirrored, read_class_names
 from .dispatch import read
-from .files import Kinds, existing
-from .mirror import flippable, mirrored
+from .options import Reading
 from .parts import few_shots, for_training, hold_out, join, pick
-from .reading import Reading
 from .table import Part
 
 __all__ = ["flippable", "labelled_rows", "mirrored", "train_val", "unlabelled_rows"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import DataError, suggest
-from . import identified
-from .files import MEDIA_SUFFIXES, read_json, suffix_of, text_lines
-from .reading import PART_NAMES, PartName, Reading
+from . import by_id
+from .access import MEDIA_SUFFIXES, read_json, suffix_of, text_lines
+from .options import PART_NAMES, PartName, Reading
 from .table import Table
 
 # What a column may be called, the better name first.
@@ -168,9 +168,9 @@ def _table(
             participants.append(row.get("participant", ""))
     if "template" in header.names:
         table.labels = [label.replace("[", "").replace("]", "") for label in table.labels]
-    identified.find_names(table, header.names)
+    by_id.find_names(table, header.names)
     if "path" not in at:
-        identified.locate(table, header.names, participants, base)
+        by_id.locate(table, header.names, participants, base)
     return table
 
 

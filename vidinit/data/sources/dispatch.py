@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from ...errors import DataError, UsageError
 from ..rows import Row, Rows, align
-from .columns import json_table
-from .files import (
+from .access import (
     MEDIA_NOUN,
     MEDIA_SUFFIXES,
     SUFFIXES,
@@ -18,9 +17,10 @@ from .files import (
     subfolders,
     suffix_of,
 )
+from .columns import json_table
 from .folders import class_folders, clips_below
 from .lists import list_table
-from .reading import PART_NAMES, PartName, Reading
+from .options import PART_NAMES, PartName, Reading
 from .shards import expand_shards, folder_shards, shards_table
 from .splits import find_splits, is_ucf_list, splits_table, ucf_list_table
 from .table import Part

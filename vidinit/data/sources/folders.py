@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Iterator
 
-from .files import MEDIA_SUFFIXES, SUFFIXES, Kinds, subfolders, suffix_of
+from .access import MEDIA_SUFFIXES, SUFFIXES, Kinds, subfolders, suffix_of
 from .table import Table
 
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from ...errors import DataError
+from .access import MEDIA_SUFFIXES, content_lines, suffix_of
 from .columns import csv_table, find_header
-from .files import MEDIA_SUFFIXES, content_lines, suffix_of
-from .reading import Reading
+from .options import Reading
 from .table import Table
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(MEDIA_SUFFIXES))

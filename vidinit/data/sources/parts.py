@@ -9,7 +9,7 @@ from dataclasses import replace
 from ...errors import DataError
 from ..rows import LabelKind, Row, Rows, align
 from ..views import SHOTS, SPLIT, rng
-from .reading import PartName
+from .options import PartName
 from .table import Part
 
 _KINDS: dict[LabelKind, str] = {

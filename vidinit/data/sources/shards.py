@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from ...errors import DataError, UsageError
 from ..readers.archives import member_path
 from ..rows import IMAGE_SUFFIXES
-from .files import SUFFIXES, entries, existing, suffix_of
-from .reading import Reading
+from .access import SUFFIXES, entries, existing, suffix_of
+from .options import Reading
 from .table import Table
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

@@ -14,10 +14,10 @@ import re
 from collections.abc import Sequence
 
 from ...errors import DataError
+from .access import beside, content_lines, entries, existing, subfolders, text_lines
+from .by_id import Finder
 from .classes import ClassList, read_class_names
-from .files import beside, content_lines, entries, existing, subfolders, text_lines
-from .lookup import Finder
-from .reading import PartName, Reading
+from .options import PartName, Reading
 from .table import Table
 
 _UCF_LIST = re.compile(r"(train|test)list(\d+)\.txt")

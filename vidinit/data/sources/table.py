@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ...errors import DataError
 from ..rows import Label, Row, Rows
 from .classes import ClassList, Labels, read_labels
-from .reading import PartName, Reading
+from .options import PartName, Reading
 
 
 @dataclass(frozen=True)

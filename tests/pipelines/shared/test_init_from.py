@@ -1,0 +1,147 @@
+"""`--init-from`: weights of another run, in a run of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from support import MODEL, SMALL
+
+import vidinit
+from vidinit.engine import checkpoint_folders as folders
+from vidinit.errors import UsageError
+from vidinit.pipelines.shared.init_from import initial_folder
+from vidinit.pipelines.shared.training import open_model
+
+
+def parameters(model: torch.nn.Module, *, head: bool) -> dict[str, torch.Tensor]:
+    return {n: p for n, p in model.named_parameters() if head or not n.startswith("head.")}
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module, *, head: bool) -> bool:
+    others = parameters(b, head=head)
+    return all(torch.equal(p, others[n]) for n, p in parameters(a, head=head).items())
+
+
+def test_a_run_starts_from_another_runs_weights_without_naming_the_network(
+    trained, motion_set, tmp_path, capsys
+):
+    out = tmp_path / "run"
+    result = vidinit.finetune(
+        init_from=trained, data=motion_set, out=out, overrides=SMALL, epochs=1, lr=1e-12
+    )
+    assert result["steps"] == 3
+    assert "random weights" not in capsys.readouterr().err
+    model = vidinit.load(out)
+    steps = [step["step"] for step in model.lineage]
+    assert model.name == MODEL and steps == ["finetune", "finetune"]
+    # A rate of nothing leaves the weights where they began, head included: the classes are equal.
+    start = vidinit.load(trained)
+    largest = max(
+        float((p - parameters(start, head=True)[n]).detach().abs().max())
+        for n, p in parameters(model, head=True).items()
+    )
+    assert largest < 1e-6
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["init_from"] == str(trained) == config["model"]
+
+
+def test_a_named_network_takes_what_fits_and_says_what_does_not(trained, capsys):
+    model = open_model(f"s3d-g-{MODEL[4:]}", 2, ["left", "right"], init_from=str(trained))
+    said = capsys.readouterr().err
+    start = vidinit.load(trained)
+    assert torch.equal(model.head.weight, start.head.weight)
+    gates = [name for name in model.state_dict() if name not in start.state_dict()]
+    assert gates and gates[0] in said
+    assert f"{len(start.state_dict())} of the {len(model.state_dict())} tensors" in said
+    assert "random weights" not in said
+
+
+def test_a_head_for_other_classes_is_not_taken(trained, capsys):
+    model = open_model(MODEL, 2, ["up", "down"], init_from=str(trained))
+    start = vidinit.load(trained)
+    assert same(model, start, head=False)
+    assert not torch.equal(model.head.weight, start.head.weight)
+    assert "as new: head.weight, head.bias" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["last", "best", "newest"])
+def test_a_checkpoint_gives_its_weights(trained, name):
+    newest = folders.newest(trained / "checkpoints")
+    assert newest is not None
+    place = newest if name == "newest" else newest.with_name(name)
+    model = open_model(MODEL, 2, ["left", "right"], init_from=str(place))
+    end = torch.load(  # what accelerate itself reads
+        place / "optimizer.bin", weights_only=True
+    )
+    assert end["state"], "it is a checkpoint of training"
+    from safetensors.torch import load_file
+
+    state = load_file(place / "model.safetensors")
+    assert all(
+        torch.equal(p, state[f"model.{n}"]) for n, p in parameters(model, head=False).items()
+    )
+
+
+def test_the_averages_of_a_checkpoint_are_what_counts(motion_set, tmp_path):
+    out = tmp_path / "run"
+    vidinit.finetune(MODEL, data=motion_set, out=out, overrides=[*SMALL, "train.ema=0.9"], epochs=1)
+    model = open_model(MODEL, 2, ["left", "right"], init_from=str(out / "checkpoints" / "last"))
+    assert same(model, vidinit.load(out), head=False), "the model folder holds the averages, too"
+
+
+def test_a_run_that_was_stopped_gives_its_newest_checkpoint(trained, tmp_path):
+    run = tmp_path / "stopped"
+    shutil.copytree(trained, run, symlinks=True, ignore=shutil.ignore_patterns("model"))
+    newest = folders.newest(run / "checkpoints")
+    assert initial_folder(str(run)) == newest
+
+
+def test_the_same_run_resumes_with_its_first_weights_named(trained, motion_set, tmp_path):
+    out = tmp_path / "run"
+    given = {"data": motion_set, "out": out, "overrides": SMALL, "epochs": 1}
+    first = vidinit.finetune(init_from=trained, **given)
+    again = vidinit.finetune(init_from=trained, resume=True, **given)
+    assert again["steps"] == first["steps"]
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(UsageError, match=r"was started with model=.*runs0/trained"):
+        vidinit.finetune(MODEL, resume=True, **given)
+
+
+def _empty(folder: Path) -> str:
+    folder.mkdir()
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "place", "message"),
+    [
+        (MODEL, lambda tmp, run: str(tmp / "nothing"), "nothing does not exist"),
+        (MODEL, lambda tmp, run: _empty(tmp / "empty"), "empty holds no weights"),
+        (None, lambda tmp, run: str(run / "checkpoints/last"), "which holds weights only"),
+        ("x3d-s", lambda tmp, run: str(run), "none of its .* tensors fits x3d-s"),
+    ],
+)
+def test_what_cannot_be_is_told(model, place, message, trained, motion_set, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        vidinit.finetune(
+            model,
+            init_from=place(tmp_path, trained),
+            data=motion_set,
+            out=tmp_path / "out",
+            overrides=SMALL,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint_is_not_taken(trained, tmp_path):
+    newest = folders.newest(trained / "checkpoints")
+    copied = shutil.copytree(newest, tmp_path / newest.name)
+    with (copied / "model.safetensors").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\0\1\2\3")
+    with pytest.raises(UsageError, match="is damaged"):
+        initial_folder(str(copied))

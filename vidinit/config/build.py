@@ -1,0 +1,286 @@
+"""From presets, files, overrides and flags to a checked configuration.
+
+A configuration is built from layers: defaults, a preset, a file, ``section.key=value`` overrides,
+and command-line flags; a later layer wins. Everything that is wrong with any of them is told at
+once, each error with the layer (file and line) that caused it. Where each value came from is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from ..errors import UsageError, suggest
+from . import DEFAULT, RunConfig
+from .layers import CALLER, Layer, file_layer, override_layer
+from .presets import find_preset, preset_path
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def build(
+    cls: type[C],
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> C:
+    """A checked configuration: defaults < preset < file < overrides < flags.
+
+    Args:
+        cls: the configuration class of a command.
+        preset: name below ``presets/``, with or without the command.
+        file: YAML in the form of a run's config.yaml.
+        overrides: ``section.key=value`` texts, or a dict from dotted keys to values.
+        flags: dotted keys to values; None values are left out.
+
+    Returns:
+        It, with the place that each value comes from in `RunConfig.origins`.
+
+    Raises:
+        UsageError: naming every unknown key and wrong value, and where each stands.
+    """
+    layers = []
+    if preset is not None:
+        full = find_preset(preset, cls.command)
+        layers.append(file_layer(preset_path(full), f"preset {full}"))
+    if file is not None:
+        layers.append(file_layer(Path(file)))
+    layers.append(override_layer(overrides))
+    given = {k: v for k, v in (flags or {}).items() if v is not None}
+    layers.append(Layer(given, CALLER.get()))
+    return _merged(cls, layers)
+
+
+def check_file(file: Path, known: Mapping[str, type[RunConfig]], command: str | None = None) -> str:
+    """Check a configuration file; it need not name a model.
+
+    Args:
+        file: YAML, a preset's copy for instance.
+        known: the configuration class of each command.
+        command: which command it is for; default: what it says itself, else finetune.
+
+    Returns:
+        The command.
+
+    Raises:
+        UsageError: naming everything that is wrong with it.
+    """
+    layer = file_layer(file)
+    named = command or layer.command or "finetune"
+    if named not in known:
+        hint = suggest(named, known) or f"commands are {', '.join(known)}"
+        where = CALLER.get() if command else layer.where("command")
+        raise UsageError(f"unknown command '{named}' in {where}", hint)
+    _merged(known[named], [Layer({"model": ""}, DEFAULT), layer])
+    return named
+
+
+def _merged(cls: type[C], layers: list[Layer]) -> C:
+    fields = dict(_fields(cls))
+    problems: list[str] = []
+    merged: dict[str, Any] = {}
+    source: dict[str, Layer] = {}
+    for layer in layers:
+        problems += layer.problems
+        if layer.command is not None and layer.command != cls.command:
+            problems.append(
+                f"{layer.where('command')} is for `vidinit {layer.command}`, "
+                f"not for `vidinit {cls.command}`"
+            )
+        for key, value in layer.values.items():
+            wrong = _misplaced(key, value, layer, fields)
+            if wrong:
+                problems.append(wrong)
+            elif key in fields:
+                merged[key], source[key] = value, layer
+    try:
+        config = cls.model_validate(_nested(merged))
+    except ValidationError as error:
+        found = _by_key(error, fields)
+        problems += _wrong_values(found, source, fields)
+        lost = {key for key in fields if any(_holds(key, w) or _holds(w, key) for w in found)}
+        rest = {key: value for key, value in merged.items() if key not in lost}
+        right = cls.model_validate(_nested({"model": "", **rest}))
+        raise UsageError("; ".join([*problems, *_together(right, source, lost)])) from error
+    problems += _together(config, source)
+    if problems:
+        raise UsageError("; ".join(problems))
+    config.origins.update({k: source[k].where(k) if k in source else DEFAULT for k in fields})
+    return config
+
+
+def _misplaced(key: str, value: Any, layer: Layer, fields: Mapping[str, FieldInfo]) -> str:
+    """What is wrong with a key, or with its kind of value; empty if nothing is."""
+    if key not in fields:
+        if any(name.startswith(f"{key}.") for name in fields):
+            if value is None or value == {}:  # a section of which all is left out
+                return ""
+            return f"'{key}' in {layer.where(key)} is a section and takes no value"
+        return f"unknown key '{key}' in {layer.where(key)}{_tip(suggest(key, fields))}"
+    # Python takes True for 1, so nothing behind this would object.
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, bool) and bool not in _members(fields[key].annotation):
+            return f"{key} in {layer.where(key)}: {item} is no value for it{_yaml_tip(item)}"
+    return ""
+
+
+def _together(
+    config: RunConfig, source: Mapping[str, Layer], lost: Collection[str] = ()
+) -> list[str]:
+    """One sentence for each contradiction, but for those that rest on a lost value."""
+    problems = []
+    for keys, text in config.contradictions():
+        if not any(key in lost for key in keys):
+            places = dict.fromkeys(source[key].where(key) for key in keys if key in source)
+            problems.append(f"{text} (in {' and '.join(places)})")
+    return problems
+
+
+def _holds(section: str, key: str) -> bool:
+    return section in ("", key) or key.startswith(f"{section}.")
+
+
+def _by_key(error: ValidationError, fields: Mapping[str, FieldInfo]) -> dict[str, list[Any]]:
+    """Pydantic's errors by the dotted key of the value."""
+    by_key: dict[str, list[Any]] = {}
+    for item in error.errors():
+        by_key.setdefault(_key_of(item["loc"], fields, item["type"]), []).append(item)
+    return by_key
+
+
+def _wrong_values(
+    by_key: Mapping[str, list[Any]], source: Mapping[str, Layer], fields: Mapping[str, FieldInfo]
+) -> list[str]:
+    """One sentence for each key with a wrong value, whatever members its type has."""
+    problems = []
+    for key, items in by_key.items():
+        layer = next((source[k] for k in _parents(key) if k in source), None)
+        where = f" in {layer.where(key)}" if layer is not None else ""
+        first, given = items[0], items[0]["input"]
+        if first["type"] == "missing":
+            problems.append(f"no {key} is given{where}")
+        elif first["type"] == "extra_forbidden":
+            tip = _tip(suggest(key.rpartition(".")[2], _entry_names(fields)))
+            problems.append(f"unknown key '{key}'{where}{tip}")
+        elif first["type"] == "told":  # a field's own words, which say all
+            problems.append(f"{key}{where}: {first['msg']}")
+        else:
+            wanted = [item["msg"].partition(", unable")[0] for item in items]
+            wanted = [text[0].lower() + text[1:] for text in wanted]
+            wanted[1:] = [text.removeprefix("input should be ") for text in wanted[1:]]
+            words = re.findall("'([^']+)'", " ".join(wanted))
+            quoted = first["type"] in ("string_type", "literal_error")
+            tip = _tip(suggest(given, words)) if isinstance(given, str) else ""
+            tip = tip or (_yaml_tip(given) if quoted else "")
+            problems.append(f"{key}{where}: {' or '.join(wanted)}, not {given!r}{tip}")
+    return problems
+
+
+def _key_of(loc: tuple[int | str, ...], fields: Mapping[str, FieldInfo], kind: str) -> str:
+    """Pydantic's place of an error as a dotted key; it names members of unions, too."""
+    parts = [str(part) for part in loc]
+    if kind == "extra_forbidden":
+        return ".".join(parts)
+    known = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in fields), 0)
+    rest = [p for p in parts[known:] if p.isdigit() or p in _entry_names(fields)]
+    return ".".join(parts[:known] + rest)
+
+
+def _entry_names(fields: Mapping[str, FieldInfo]) -> list[str]:
+    """Names of the settings of entries, where a setting is a list of sections."""
+    kinds = {kind for info in fields.values() for kind in _members(info.annotation)}
+    entries = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [name for entry in entries for name in entry.model_fields]
+
+
+def _parents(key: str) -> Iterator[str]:
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
+def _tip(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _yaml_tip(value: object) -> str:
+    """Why a word became something else than text."""
+    if isinstance(value, bool):
+        return " (YAML reads yes, no, on and off as true and false: quote words)"
+    if value is None or isinstance(value, (str, list, dict)):
+        return ""
+    return " (quote it to make it text)"
+
+
+def _members(kind: Any) -> set[Any]:
+    """A type, or the members of a union at any depth."""
+    return {kind}.union(*(_members(part) for part in get_args(kind)))
+
+
+def _fields(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, info in cls.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _fields(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, info
+
+
+def known_keys(cls: type[BaseModel]) -> Iterator[str]:
+    """All dotted keys of a configuration class."""
+    return (key for key, _ in _fields(cls))
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, leaf = key.split(".")
+        place = out
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[leaf] = value
+    return out
+
+
+def dumped(config: RunConfig, *, origins: bool = False) -> str:
+    """A configuration as YAML that ``--config`` takes.
+
+    Args:
+        config: what to write.
+        origins: say behind each value where it comes from.
+    """
+    lines: list[tuple[str, str]] = [(f"command: {config.command}", "")]
+    section = ""
+    for key, value in _leaves(config):
+        before, _, leaf = key.rpartition(".")
+        if before and before != section:
+            lines.append((f"{before}:", ""))
+        section = before
+        shown = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
+        text = f"{'  ' if before else ''}{leaf}: {shown.removesuffix('...' + chr(10)).strip()}"
+        lines.append((text, config.origins.get(key, DEFAULT)))
+    if not origins:
+        return "".join(f"{text}\n" for text, _ in lines)
+    width = min(40, max(len(text) for text, _ in lines))
+    return "".join(
+        f"{text:{width}}  # {origin}\n" if origin else f"{text}\n" for text, origin in lines
+    )
+
+
+def _leaves(config: BaseModel) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and plain values: those outside of sections first."""
+    values = config.model_dump(mode="json")
+    keys = sorted(known_keys(type(config)), key=lambda key: "." in key)
+    for key in keys:
+        value = values
+        for part in key.split("."):
+            value = value[part]
+        yield key, value

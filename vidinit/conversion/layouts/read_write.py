@@ -1,0 +1,321 @@
+"""Video checkpoints of other code bases: recognized, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import UsageError
+from ...zoo.base import VideoModel
+from ...zoo.images.networks import timm_module
+from ...zoo.names import ALIASES, ZOO, check_option, find_entry, parse_plan
+from . import dist, inception, mmaction, pyslowfast, pytorchvideo, timesformer, torchvision
+from .recognize import FAMILIES, FIRST_KERNELS, Guess, View
+from .scheme import OTHER_FAMILY, Scheme, known_options, option_defaults
+
+SCHEMES: tuple[Scheme, ...] = (
+    *torchvision.SCHEMES,
+    *inception.SCHEMES,
+    *pytorchvideo.SCHEMES,
+    *pyslowfast.SCHEMES,
+    *mmaction.SCHEMES,
+    *timesformer.SCHEMES,
+    *dist.SCHEMES,
+)
+"""The tables, in the order `recognize` tries them."""
+
+LAYOUTS: tuple[str, ...] = tuple(dict.fromkeys(scheme.layout for scheme in SCHEMES))
+"""Names of the layouts, which ``--layout`` takes."""
+
+TWINS = {
+    "sts-slowonly-r50": "slowonly-r50",
+    "sts-ir-csn-50": "ir-csn-50",
+    "x3d-xs": "x3d-s",
+    "x3d-m": "x3d-s",
+    "sts-x3d-s": "x3d-s",
+}
+"""Networks with the same keys and shapes: the weights of one fit the other."""
+
+DIFFERENCES = {
+    ("slowfast", "sts-slowfast"): "its lateral connections have no norms",
+    ("sts-slowfast", "slowfast"): "its lateral connections have norms",
+    ("r2plus1d", "sts-r2plus1d"): "its shortcuts are factored and its stem is 83 wide",
+    ("sts-r2plus1d", "r2plus1d"): "its shortcuts are whole and its stem is 45 wide",
+}
+"""Why a file of the second family cannot become a model of the first."""
+
+DEFAULT_CLASSES = 400
+COUNTER = "num_batches_tracked"  # of norms; many public files lack it
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a state dict looks like.
+
+    Attributes:
+        layout: one of `LAYOUTS`.
+        target: the zoo name it most likely is.
+        num_classes: size of its head; 400 where it has none.
+        options: for `create_model`, what layout and shapes imply beyond the entry's defaults.
+        refusal: why it cannot become a zoo model although it is understood; empty where it can.
+        notes: what its keys do not tell, one sentence each.
+        clip: frames and size, where parameters have values for each of them.
+    """
+
+    layout: str
+    target: str
+    num_classes: int
+    options: dict[str, Any] = field(default_factory=dict)
+    refusal: str = ""
+    notes: tuple[str, ...] = ()
+    clip: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What `read_layout` did.
+
+    Attributes:
+        loaded: our keys that were filled.
+        leftovers: public keys that are known to have no place in our models.
+        missing: our keys that the file lacks, or has in another shape (``allow_partial``).
+        unexpected: public keys nothing is known of, or of another shape (``allow_partial``).
+    """
+
+    loaded: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
+def recognize(state: Mapping[str, Tensor], layout: str | None = None) -> Found | None:
+    """What a public state dict holds, by its keys and shapes.
+
+    Args:
+        state: without a wrapper's prefix (``module.``, ``model.``), but with mmaction2's
+            ``backbone.``.
+        layout: looked at alone; needed where keys cannot tell. R(2+1)D with mid-planes per
+            convolution is VMZ's by default, all else of that form torchvision's; mmaction2's names
+            are mmaction2's by default, not the STS repository's.
+
+    Returns:
+        None for a state dict of no video layout, or not of ``layout``.
+    """
+    for scheme in SCHEMES:
+        if layout not in (None, scheme.layout):
+            continue
+        view = View(scheme, state, asked=layout is not None)
+        guess = FAMILIES[scheme.family](view)
+        if guess is not None:
+            return _found(view, guess)
+    return None
+
+
+def _found(view: View, guess: Guess) -> Found:
+    head = view.get("head.weight")
+    headless = 0 if view.scheme.family == "dist" else DEFAULT_CLASSES
+    classes = headless if head is None else int(head.shape[0])
+    if not _exists(guess.target):
+        refusal = guess.refusal or f"the zoo has no {guess.target}"
+        return Found(view.scheme.layout, guess.target, classes, {}, refusal, guess.notes)
+    defaults = option_defaults(guess.target)
+    options = dict(guess.options)
+    if view.scheme.eps is not None and "bn_eps" in defaults:
+        options["bn_eps"] = view.scheme.eps
+    options = {k: v for k, v in options.items() if k not in defaults or defaults[k] != v}
+    first = next(value for key in FIRST_KERNELS if (value := view.get(key)) is not None)
+    if first.shape[1] != 3:
+        options["in_channels"] = int(first.shape[1])
+    return Found(
+        view.scheme.layout, guess.target, classes, options, guess.refusal, guess.notes, guess.clip
+    )
+
+
+def _exists(target: str) -> bool:
+    """Whether a name is the zoo's, or a plan on a network of timm's."""
+    plan = parse_plan(target)
+    return target in ZOO or (plan is not None and bool(timm_module().is_model(plan[1])))
+
+
+def fits(found: Found, target: str) -> str:
+    """Why a file cannot become ``target``; empty where it can.
+
+    STS models and their plain twins fit one another's files where their keys are the same, and so
+    do TimeSformers: whether their shapes are the same is seen when the file is read.
+
+    Raises:
+        UsageError: for an unknown target.
+    """
+    target = ALIASES.get(target, target)
+    entry = find_entry(target)
+    if found.refusal:
+        return found.refusal
+    source = found.target
+    same = entry == find_entry(source) or entry.plan == "timesformer" == find_entry(source).plan
+    if same or TWINS.get(source, source) == TWINS.get(target, target):
+        if target == "sts-x3d-s" != source and not found.options.get("norm_shortcut"):
+            return "its first shortcut has no norm"
+        known = known_options(target)
+        unknown = [f"{k}={v!r}" for k, v in implied(found, target).items() if k not in known]
+        return f"it needs {', '.join(unknown)}, which {target} does not know" if unknown else ""
+    difference = DIFFERENCES.get((_family(target), _family(source)))
+    return difference or f"it is {source}, a network with other layers"
+
+
+def implied(found: Found, target: str) -> dict[str, Any]:
+    """The options of `create_model` under which ``target`` takes the file.
+
+    The norm in the first shortcut of X3D is an option of the plain networks, and always there in
+    the STS one.
+    """
+    options = dict(found.options)
+    if target == "sts-x3d-s":
+        options.pop("norm_shortcut", None)
+    elif found.target == "sts-x3d-s":
+        options["norm_shortcut"] = True
+    return options
+
+
+def _family(name: str) -> str:
+    """``sts-slowfast-r50-8x8`` to ``sts-slowfast``."""
+    families = {family for pair in DIFFERENCES for family in pair}
+    return next((f for f in families if name.startswith(f"{f}-")), "")
+
+
+def read_layout(
+    model: VideoModel, state: Mapping[str, Tensor], found: Found, *, allow_partial: bool = False
+) -> Imported:
+    """Load a public state dict into a model, every tensor of both accounted for.
+
+    The pixel statistics of the model become those of the code base, since its weights want them,
+    and its clips those that the file has parameters for.
+
+    Args:
+        model: built for ``found``: its number of classes, its options.
+        state: the public state dict.
+        found: what `recognize` returned for it.
+        allow_partial: load what fits, and list the rest.
+
+    Raises:
+        UsageError: naming the first tensor that is missing, unexpected or of another shape.
+    """
+    model.spec = replace(model.spec, **found.clip)
+    scheme = _reader(model, state, found.layout)
+    ours = model.state_dict()
+    loaded: dict[str, Tensor] = {}
+    missing: list[str] = []
+    used: set[str] = set()
+    wrong: list[str] = []
+    for key, tensor in ours.items():
+        if key in scheme.absent:
+            loaded[key] = torch.zeros_like(tensor)
+            continue
+        public = str(scheme.public_key(key))
+        value = state.get(public)
+        if value is None:
+            if not key.endswith(COUNTER):
+                missing.append(key)
+            continue
+        shape = _public_shape(scheme, model, key)
+        if value.shape != shape:
+            wrong.append(f"{public} is {tuple(value.shape)}, {model.name} needs {shape}")
+            missing.append(key)
+            continue
+        used.add(public)
+        loaded[key] = scheme.inward(key, value.reshape(tensor.shape))
+    rest = [key for key in state if key not in used]
+    leftovers = [key for key in rest if scheme.is_leftover(key)]
+    unexpected = [key for key in rest if key not in leftovers]
+    if not allow_partial:
+        _check_whole(scheme, wrong, missing, unexpected)
+    model.load_state_dict(loaded, strict=False)
+    _set_pixels(model, scheme)
+    return Imported(tuple(loaded), tuple(leftovers), tuple(missing), tuple(unexpected))
+
+
+def _reader(model: VideoModel, state: Mapping[str, Tensor], layout: str) -> Scheme:
+    """The scheme under which most tensors of the model are found, by name and then by shape."""
+    schemes = [s for s in SCHEMES if s.layout == layout and s.names_all(model)]
+    if not schemes:
+        raise UsageError(f"the layout {layout} has no names for {model.name}")
+    ours = model.state_dict()
+
+    def hits(scheme: Scheme) -> tuple[int, int]:
+        there = [key for key in ours if scheme.public_key(key) in state]
+        shapes = (
+            _public_shape(scheme, model, key) == state[str(scheme.public_key(key))].shape
+            for key in there
+        )
+        return len(there), sum(shapes)
+
+    return max(schemes, key=hits)
+
+
+def _public_shape(scheme: Scheme, model: VideoModel, key: str) -> tuple[int, ...]:
+    module = model.get_submodule(key.rpartition(".")[0])
+    shape = getattr(module, key.rpartition(".")[2]).shape
+    return scheme.public_shape(key, module, shape)
+
+
+def _check_whole(
+    scheme: Scheme, wrong: list[str], missing: list[str], unexpected: list[str]
+) -> None:
+    problem = ""
+    if wrong:
+        problem = wrong[0]
+    elif missing:
+        problem = f"{len(missing)} tensors are missing, {scheme.public_key(missing[0])} first"
+    elif unexpected:
+        problem = f"{len(unexpected)} tensors are unexpected, {unexpected[0]} first"
+    if problem:
+        raise UsageError(
+            f"the {scheme.layout} file does not fit: {problem}",
+            "name the network it belongs to, or take what fits with --allow-partial",
+        )
+
+
+def _set_pixels(model: VideoModel, scheme: Scheme) -> None:
+    pixels = scheme.pixels.for_channels(model.in_channels)
+    model.spec = replace(model.spec, mean=pixels.mean, std=pixels.std)
+
+
+def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
+    """The model's weights as a state dict of a public code base: its keys, shapes and columns.
+
+    Raises:
+        UsageError: for an unknown layout, or one whose code base cannot hold this model; it names
+            those that can.
+    """
+    check_option("layout", layout, LAYOUTS)
+    scheme = _writer(model, layout)
+    state = model.state_dict()
+    keys = sorted(state, key=lambda key: key.startswith("head.") != scheme.head_first)
+    written: dict[str, Tensor] = {}
+    for key in keys:
+        if key in scheme.absent:
+            continue
+        value = scheme.outward(key, state[key]).reshape(_public_shape(scheme, model, key))
+        written[str(scheme.public_key(key))] = value.contiguous(
+            memory_format=torch.contiguous_format
+        )
+    return written
+
+
+def _writer(model: VideoModel, layout: str) -> Scheme:
+    """The first scheme of a layout that can hold the model."""
+    reasons = {i: scheme.refusal(model) for i, scheme in enumerate(SCHEMES)}
+    able = [SCHEMES[i] for i, reason in reasons.items() if not reason]
+    for scheme in able:
+        if scheme.layout == layout:
+            return scheme
+    own = [reasons[i] for i, scheme in enumerate(SCHEMES) if scheme.layout == layout]
+    reason = next((reason for reason in own if reason != OTHER_FAMILY), OTHER_FAMILY)
+    known = dict.fromkeys(scheme.layout for scheme in able)
+    raise UsageError(
+        f"the layout {layout} cannot hold this {model.name}: {reason}",
+        f"use {' or '.join(known)}" if known else "no public layout can",
+    )

@@ -1,0 +1,173 @@
+"""Data sets that name videos by ids: Kinetics, Something-Something, EPIC-Kitchens, and alike.
+
+Files are looked up below the root, each folder being listed once. An id without a file keeps its
+row, with the path where its file is most likely missing, for the index to report it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+
+from ...errors import DataError
+from ..rows import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .access import MEDIA_SUFFIXES, entries, suffix_of
+from .classes import read_class_names
+from .folders import walk
+from .table import Table
+
+
+def find_names(table: Table, columns: Sequence[str]) -> None:
+    """Take the class names from the files that the data set keeps beside its lists, if any.
+
+    These are ``labels.json`` of Something-Something, and ``verb_classes.csv`` and
+    ``noun_classes.csv`` of EPIC-Kitchens, with or without something before these names.
+    """
+    folder = os.path.dirname(table.where)
+    if "template" in columns and (file := _ending(folder, "labels.json")):
+        table.names = read_class_names(file)
+    if "verb_class" in columns and (file := _ending(folder, "verb_classes.csv")):
+        table.names = read_class_names(file)
+    if "noun_class" in columns and (file := _ending(folder, "noun_classes.csv")):
+        table.noun_names = read_class_names(file)
+
+
+def _ending(folder: str, end: str) -> str | None:
+    """The file in a folder that is called ``end``, else the only one whose name ends so."""
+    names = [name for name in entries(folder) if name.endswith(end)]
+    name = end if end in names else names[0] if len(names) == 1 else None
+    return None if name is None else os.path.join(folder, name)
+
+
+def locate(table: Table, columns: Sequence[str], participants: Sequence[str], root: str) -> None:
+    """Replace the ids in ``table.paths`` by paths of files below ``root``.
+
+    Raises:
+        DataError: not one of the files is there.
+    """
+    if "youtube_id" in columns:
+        _kinetics(table, root)
+    elif "participant_id" in columns:
+        _epic(table, participants, root)
+    else:
+        finder = Finder(root, set(table.paths))
+        finder.check(table.where, len(table.paths))
+        table.paths = [finder.find([name]) or finder.guess(name) for name in table.paths]
+
+
+def _kinetics(table: Table, root: str) -> None:
+    """``<id>_<start:06d>_<end:06d>`` or ``<id>``, anywhere or in a folder called as the class.
+
+    Both are files of the segment alone, so the rows lose their start and end.
+    """
+    stems: list[tuple[str, ...]] = [(name,) for name in table.paths]
+    if table.starts:
+        stems = [
+            (name,) if start is None or end is None else (_trimmed(name, start, end), name)
+            for name, start, end in zip(table.paths, table.starts, table.ends, strict=True)
+        ]
+        table.starts, table.ends = [], []
+    finder = Finder(root, {stem for names in stems for stem in names})
+    finder.check(table.where, len(stems))
+    labels = table.labels or [""] * len(stems)
+    for row, (names, label) in enumerate(zip(stems, labels, strict=True)):
+        near = (label, label.replace(" ", "_"))
+        path = finder.find(names, near)
+        if path is None:
+            folder = next((finder.folders[n] for n in near if n in finder.folders), root)
+            path = os.path.join(folder, f"{names[0]}.mp4")
+        table.paths[row] = path
+
+
+def _trimmed(name: str, start: float, end: float) -> str:
+    return f"{name}_{int(start):06d}_{int(end):06d}"
+
+
+def _epic(table: Table, participants: Sequence[str], root: str) -> None:
+    """``<video_id>`` anywhere; officially ``<participant>/videos/<video_id>.MP4``."""
+    # Folders of frames have no time, so that a segment in seconds means nothing in them.
+    finder = Finder(root, set(table.paths), folders=False)
+    finder.check(table.where, len(table.paths))
+    table.paths = [
+        finder.find([name]) or os.path.join(root, participant, "videos", f"{name}.MP4")
+        for name, participant in zip(table.paths, participants, strict=True)
+    ]
+
+
+class Finder:
+    """The files and folders of frames with given names below a folder.
+
+    Args:
+        root: where to look, at any depth.
+        wanted: names without suffix.
+        folders: whether a folder of images with such a name counts, which is then not looked into.
+    """
+
+    def __init__(self, root: str, wanted: Collection[str], *, folders: bool = True) -> None:
+        self.root = root
+        self.found: dict[str, list[str]] = {}
+        self.folders: dict[str, str] = {}
+        for parent, below, names in walk(root or os.curdir):
+            self.folders.setdefault(os.path.basename(parent), parent)
+            others = []
+            for name in below:
+                if folders and name in wanted and _holds_images(os.path.join(parent, name)):
+                    self.found.setdefault(name, []).append(os.path.join(parent, name))
+                else:
+                    others.append(name)
+            below[:] = others
+            for name in names:
+                stem, suffix = os.path.splitext(name)
+                if stem in wanted and suffix.lower() in MEDIA_SUFFIXES:
+                    self.found.setdefault(stem, []).append(os.path.join(parent, name))
+
+    def find(self, stems: Iterable[str], near: Collection[str] = ()) -> str | None:
+        """The file named by the first of ``stems`` that has one, or None.
+
+        Of several, one in a folder called as one of ``near`` is taken before others, a video
+        before others, then the first by path.
+        """
+        for stem in stems:
+            if paths := self.found.get(stem):
+                return min(paths, key=lambda path: self._order(path, near))
+        return None
+
+    def guess(self, name: str) -> str:
+        """Where a file that was not found is most likely missing: where others are."""
+        return os.path.join(self._like[0], name + self._like[1])
+
+    @cached_property
+    def _like(self) -> tuple[str, str]:
+        """Folder and suffix of the first file that was found."""
+        first = min(path for paths in self.found.values() for path in paths)
+        is_file = suffix_of(first) in MEDIA_SUFFIXES
+        return os.path.dirname(first), os.path.splitext(first)[1] if is_file else ""
+
+    def check(self, where: str, count: int) -> None:
+        """Refuse a folder in which nothing at all was found.
+
+        Raises:
+            DataError: nothing was.
+        """
+        if not self.found:
+            raise DataError(
+                f"none of the {count} clips that {where} lists is below {self.root or '.'}",
+                "give the folder of the videos as data.root",
+            )
+
+    @staticmethod
+    def _order(path: str, near: Collection[str]) -> tuple[bool, bool, str]:
+        parent, name = os.path.split(path)
+        is_video = os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+        return os.path.basename(parent) not in near, not is_video, path
+
+
+def _holds_images(folder: str) -> bool:
+    """Whether the first visible thing in a folder is an image."""
+    try:
+        with os.scandir(folder) as found:
+            first = next((e.name for e in found if not e.name.startswith(".")), "")
+    except OSError:  # the walk will say so
+        return False
+    return suffix_of(first) in IMAGE_SUFFIXES

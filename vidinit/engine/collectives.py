@@ -1,0 +1,103 @@
+"""What the processes of a run do together, so that an error of one ends all of them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from ..errors import VidinitError
+
+T = TypeVar("T")
+
+
+def from_main(accelerator: Any, make: Callable[[], T]) -> T:
+    """``make()`` on the main process, its result on all of them; its error, too."""
+    from accelerate.utils import broadcast_object_list
+
+    box: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            box[0] = make()
+        except Exception as error:
+            if accelerator.num_processes == 1:
+                raise
+            box[1] = error
+    broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]  # type: ignore[no-any-return]
+
+
+def gather_all(accelerator: Any, value: T) -> list[T]:
+    """The values of all processes, by rank, on each of them."""
+    from accelerate.utils import gather_object
+
+    return gather_object([value]) if accelerator.num_processes > 1 else [value]
+
+
+def first_failure(accelerator: Any, do: Callable[[], object] | None) -> str | None:
+    """Run ``do`` where it is given and wait for the others.
+
+    Returns:
+        The reason of the first process that failed, the same on all of them; None when none did.
+    """
+    reason = None
+    try:
+        if do is not None:
+            do()
+    except BaseException as error:
+        # torch's sharded checkpoints raise a kind of their own that is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "CheckpointException":
+            raise
+        reason = _reason(error)
+    return next((r for r in gather_all(accelerator, reason) if r is not None), None)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = error.message if isinstance(error, VidinitError) else str(error)
+    return " ".join(text.split())[:160] or type(error).__name__
+
+
+class StopRequest:
+    """While entered, the first SIGINT or SIGTERM is noted in `number`; a second acts at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, self._old.get(number, signal.SIG_DFL))
+
+    def agreed(self, accelerator: Any) -> int | None:
+        """The number of the signal that all processes leave for now, or None; all of them call it.
+
+        Only what they tell one another counts. A signal that comes while they do so is for the next
+        time: the process that got it would leave alone, and save its state with nobody.
+        """
+        if accelerator.num_processes == 1:
+            return self.number
+        import torch
+
+        own = torch.tensor([self.number or 0], device=accelerator.device)
+        return int(accelerator.gather(own).max()) or None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,139 @@
+"""Files that appear with all of their contents, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import UsageError, VidinitError
+
+if TYPE_CHECKING:
+    pass
+
+
+@contextmanager
+def written(
+    path: str | Path,
+    *,
+    size: float | None = None,
+    advice: str = "make room, or name another --out",
+) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place if nothing goes wrong, and else is removed.
+
+    It has the suffix of ``path``, by which some writers choose a format.
+
+    Args:
+        path: the file; its folder is made.
+        size: megabytes that the file takes, told where the disk is full.
+        advice: what to do then.
+
+    Raises:
+        VidinitError: the disk does not take it; what was there before is still there.
+    """
+    place = Path(path)
+    part = place.with_name(f".{place.stem}.new{place.suffix}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, place)
+    except OSError as error:
+        takes = "" if size is None else f": it takes {size:.1f} MB"
+        raise VidinitError(
+            f"cannot write {place} ({error.strerror or error}){takes}", advice
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/vidinit``, by default ``~/.cache/vidinit``; it need not exist.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(home) if os.path.isabs(home) else Path.home() / ".cache"  # as the standard says
+    return root / "vidinit"
+
+
+OURS = {
+    *(
+        "model.safetensors",
+        "model.yaml",
+        "config.yaml",
+        "origins.json",
+        "metrics.jsonl",
+        "split.json",
+    ),
+    *("checkpoints", "model", "report.html", "result.json", "predictions.csv", "profile.json"),
+    *("data_health.json", "first_pass.npz", "predictions.npz", "analysis.json"),
+    "timelines",  # of predict
+    "profile.html",
+    "sources",  # of an evaluation of all sources
+    # a demo's folder
+    *("clips", "unlabelled", "converted", "image", "distilled", "eval"),
+    *("image-model", "from-scratch", "from-converted", "from-distilled"),
+}
+"""What commands write into their output folders: all that ``--overwrite`` may delete."""
+
+
+def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+    """An output folder that may be written: absent, empty, or allowed to be replaced.
+
+    Raises:
+        UsageError: when it is a file, cannot be made, or holds something.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    if found and not (overwrite or resume):
+        raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
+    visible = [entry for entry in found if not entry.name.startswith(".")]
+    strangers = [entry for entry in visible if entry.name not in OURS]
+    if overwrite and strangers:
+        raise UsageError(
+            f"--overwrite would delete {strangers[0]}, which vidinit did not write",
+            "name another --out",
+        )
+    if resume and visible and not (folder / "config.yaml").is_file():
+        raise UsageError(f"--out {folder} holds no run to resume", "name the run's folder")
+    parent = folder.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK):
+        raise UsageError(f"--out {folder} cannot be written", f"{parent} is not writable")
+    return folder
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write all files of a folder at once: under a temporary name, then renamed into place.
+
+    Raises:
+        VidinitError: when the disk does not take it. What was there before is still there.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    old = folder.with_name(f".{folder.name}.old")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        size = sum(map(len, files.values())) / 1e6
+        raise VidinitError(
+            f"cannot write {folder} ({error.strerror}): it takes {size:.1f} MB",
+            "make room, or name another --out",
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)

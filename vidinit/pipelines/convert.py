@@ -1,0 +1,402 @@
+"""`vidinit convert`: a checkpoint in, a video model out, with a proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..checkpoint import save_model
+from ..conversion.factor import factor
+from ..conversion.layouts.read_write import DEFAULT_CLASSES, fits, implied, read_layout
+from ..conversion.plan import Made, Row, stage_of, transfer
+from ..conversion.plan_options import checked_options
+from ..conversion.proof import prove
+from ..conversion.report import ConversionReport
+from ..conversion.rules import INFLATIONS
+from ..conversion.sources import VideoSource, check_layout, is_file, open_source, video_target
+from ..conversion.tower import check_tower, tower_conversion
+from ..errors import UsageError
+from ..files import check_out, written
+from ..measure.flops import count_macs
+from ..measure.speed import pick_device
+from ..report.html import Section, details, page, table
+from ..report.model_parts import conversion_section, kernel_sections
+from ..text.towers import activation_note
+from ..zoo.base import VideoModel, count_parameters, to_channels_last
+from ..zoo.build import assemble, builder_of, builder_options, create_model, set_input_channels
+from ..zoo.families.resnet3d import STEMS
+from ..zoo.families.timesformer import TimeSformer
+from ..zoo.families.vit import describe_vit, fixed_size, resize_grid
+from ..zoo.images.hub import hub_checkpoint, is_hub
+from ..zoo.images.networks import ImageSource, build_image_model, class_names, clip_spec_of
+from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
+from ..zoo.names import PLANS, Entry, check_option, find_target
+from ..zoo.plans.apply import TIME_PADDINGS
+
+if TYPE_CHECKING:
+    from ..conversion.report import ConversionReport
+
+
+def convert(
+    source: str,
+    to: str,
+    *,
+    weights: str | Path | None = None,
+    layout: str | None = None,
+    out: str | Path | None = None,
+    inflate: str = "center",
+    stem: str = "narrow",
+    time_padding: str = "zeros",
+    attention: str | None = None,
+    resizing: str | None = None,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    allow_partial: bool = False,
+    pretrained: bool = True,
+    frames: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    whole: bool | None = None,
+    **options: Any,
+) -> ConversionReport:
+    """Turn a checkpoint into a video model and prove what carried over.
+
+    Args:
+        source: an image model, by timm name (``resnet50``) or as ``torchvision:NAME``, or a file
+            whose layout is recognized: an image network or a video checkpoint. It may lie on the
+            hub: ``hf-hub:USER/NAME``, ``hf-hub:USER/NAME/FILE``.
+        to: a plan (``c2d``, ``i3d``, ``s3d``, ``sts``, ``tsm``, ``timesformer``, ``dist``), with
+            ``@top:K``, ``@bottom:K`` or ``@stages:1,2`` and ``-g`` for gates, put on the source's
+            own architecture; or a zoo name (``sts-r3d50``).
+        weights: local file with the weights of a named source; default: a package's, else the hub.
+        layout: of a file whose keys cannot tell (torchvision or vmz).
+        out: model folder to write; None writes nothing.
+        inflate: ``center`` (exact) or ``mean`` (I3D's; exact with ``time_padding="replicate"``).
+        stem: ``wide`` gives the R3D and R(2+1)D families a stem that image weights fit exactly.
+        time_padding: ``replicate`` repeats the end frames of a clip instead of zeros.
+        attention: ``divided`` (default), ``joint`` or ``space``; of ``timesformer`` only.
+        resizing: of a TimeSformer's embeddings for other frames or sizes: ``smooth`` (default) or
+            ``nearest``, the official code's.
+        num_classes: size of a new head, which starts at random; default: the source's head.
+        in_channels: channels of the input, 2 for optical flow: the mean over RGB, repeated.
+        allow_partial: load what fits of a video checkpoint and list the rest.
+        pretrained: False starts from random image weights.
+        frames, size: the clip the model folder records and the proof uses.
+        seed: of random weights.
+        device: where the proof is computed: auto, cpu, cuda or mps.
+        overwrite: replace a folder that is there.
+        whole: whether the folder of a ``dist`` model holds its frozen tower, or names where it is
+            from; default: the tower is named where it is from timm's hub.
+        options: of the plan or family, ``sts=False`` for example.
+
+    Raises:
+        UsageError: unknown names, weights that do not fit, an ``out`` that is not empty.
+        VidinitError: weights that cannot be fetched.
+    """
+    check_option("inflation rule", inflate, INFLATIONS)
+    check_option("stem", stem, STEMS)
+    check_option("time padding", time_padding, TIME_PADDINGS)
+    check_layout(layout)
+    for name, value in (("frames", frames), ("num-classes", num_classes), ("size", size)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} must be at least 1, not {value}")
+    if layout is not None and weights is None and not (is_file(source) or is_hub(source)):
+        raise UsageError(
+            f"--layout says how a file is laid out, and '{source}' is none", "leave it out"
+        )
+    if not (is_file(source) or is_torchvision(source) or is_hub(source)):
+        wanted = find_target(to, source.split(".")[0])
+        _check_entry(*wanted)
+        if wanted[1].plan == "dist" and ":" not in source:
+            check_tower(*wanted, source)
+    folder = None if out is None else check_out(Path(out), overwrite=overwrite)
+    if stem != "narrow":
+        options["stem"] = stem
+    if time_padding != "zeros":
+        options["time_padding"] = time_padding
+    given = {"attention": attention, "resizing": resizing}
+    options |= {key: value for key, value in given.items() if value is not None}
+    options = checked_options(source, to, options)
+    place = pick_device(device)
+    torch.manual_seed(seed)
+    named = source
+    if is_hub(source) and weights is None and pretrained:
+        source = str(hub_checkpoint(source) or source)
+    opened = open_source(source, to, weights=weights, layout=layout, pretrained=pretrained)
+    if source != named:
+        opened.weights = named
+    if isinstance(opened, VideoSource):
+        report = _from_video(opened, to, allow_partial, options)
+    elif (found := find_target(to, opened.arch))[1].plan == "dist":
+        report = tower_conversion(
+            opened,
+            *found,
+            source=opened.arch if is_file(source) else source,
+            weights=source if is_file(source) else weights,
+            whole=whole,
+            frames=frames,
+            device=place,
+            options=options,
+        )
+    else:
+        report = _from_image(opened, to, inflate, frames, size, place, seed, options)
+    report.source = named
+    report.out = folder
+    report.notes += [note for note in (activation_note(named),) if note]
+    model = report.model
+    model.spec = replace(
+        model.spec, frames=frames or model.spec.frames, size=size or model.spec.size
+    )
+    if num_classes is not None and num_classes != model.num_classes:
+        model.reset_head(num_classes)
+        report.rows = [row for row in report.rows if row.stage != "head"]
+        report.rows.append(Row("head", f"new, for {num_classes} classes", "initialized", 2))
+    if in_channels != 3:
+        set_input_channels(model, in_channels)
+        report.notes.append(
+            f"the first kernels are RGB's mean, repeated for {in_channels} channels"
+        )
+    to_channels_last(model).eval()
+    clip = (1, in_channels, model.spec.frames, model.spec.size, model.spec.size)
+    report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
+    model.lineage.append(
+        {
+            "step": "convert",
+            "source": named,
+            "weights": report.weights,
+            "to": report.target,
+            "rule": None if report.layout else inflate,
+            "layout": report.layout,
+            "exact": report.exact,
+            "max_difference": report.max_difference,
+        }
+    )
+    if folder is not None:
+        save_model(model, folder, conversion=[asdict(row) for row in report.rows])
+        write_conversion_page(report, folder)
+    return report
+
+
+def _check_entry(name: str, entry: Entry) -> None:
+    if entry.backbone is None:
+        raise UsageError(
+            f"'{name}' has no image network whose weights fit it",
+            f"teach it from an image model instead: vidinit distill --student {name}",
+        )
+
+
+def _from_image(
+    image: ImageSource,
+    to: str,
+    inflation: str,
+    frames: int | None,
+    size: int | None,
+    device: torch.device | str,
+    seed: int,
+    options: dict[str, Any],
+) -> ConversionReport:
+    name, entry = find_target(to, image.arch)  # files, hf-hub: and local-dir: tell it only now
+    _check_entry(name, entry)
+    assert entry.backbone is not None
+    _check_backbone(image, entry.backbone, name)
+    blank = None
+    if entry.builder is None:
+        blank = build_image_model(image.arch, num_classes=0)
+    else:
+        options = {**_image_options(image, entry), **options}
+    classes = image.num_classes or DEFAULT_CLASSES
+    model = assemble(blank, entry, num_classes=classes, name=name, **options)
+    spec = model.spec
+    if image.arch != GOOGLENET:  # its builder knows its pixels
+        spec = clip_spec_of(image.model, frames=spec.frames, stride=spec.stride, size=spec.size)
+    model.spec = replace(spec, frames=frames or spec.frames, size=size or spec.size)
+    made: dict[str, Made] = {}
+    notes: list[str] = []
+    if isinstance(model, TimeSformer):
+        notes.extend(_fit_image(image, model.spec.size, model.resizing))
+    elif entry.builder is None and fixed_size(image.model) not in (None, 2 * (model.spec.size,)):
+        notes.extend(_fit_image(image, model.spec.size, "smooth"))
+    if not image.num_classes:
+        notes.append(f"{image.arch} has no classifier: features are compared, the head is random")
+    state = image.model.state_dict()
+    if entry.builder is not None:  # a plan's norms are the image network's own
+        made, notes = factor(model, state, seed, _norm_eps(image))
+    classifier = image.classifier if image.num_classes else None
+    rows = transfer(model, state, classifier, inflation, made)
+    to_channels_last(model).eval()
+    proof = prove(image.model, model, device)
+    if not proof.exact:
+        notes.extend(_reasons(model, entry, inflation, options))
+    if image.num_classes:
+        model.classes = class_names(image)
+    return ConversionReport(
+        source=image.arch,
+        target=name,
+        weights=image.weights,
+        model=model,
+        proof=proof,
+        rows=rows,
+        notes=notes,
+        image_params=count_parameters(image.model),
+        image_gmacs=count_macs(image.model, (1, 3, proof.size, proof.size)) / 1e9,
+    )
+
+
+def _fit_image(image: ImageSource, size: int, resizing: str) -> list[str]:
+    """Let the image network take frames of ``size`` pixels, too; what that changed, as notes."""
+    before = describe_vit(image.model)
+    if before.size == (size, size):
+        return []
+    resize_grid(image.model, size, resizing)
+    after = describe_vit(image.model)
+    old, new = ("x".join(map(str, grid)) for grid in (before.grid, after.grid))
+    return [f"the position embedding was resized from {old} to {new} patches, in both networks"]
+
+
+def _norm_eps(image: ImageSource) -> float:
+    """The eps of the image network's batch norms; torch's default where it has none."""
+    norms = (m.eps for m in image.model.modules() if isinstance(m, nn.BatchNorm2d))
+    return next(norms, 1e-5)
+
+
+def _image_options(image: ImageSource, entry: Entry) -> dict[str, Any]:
+    """Options under which a family's graph is the image network's: its norms' eps, its pools."""
+    known = builder_options(builder_of(entry))
+    options: dict[str, Any] = {"bn_eps": _norm_eps(image)} if "bn_eps" in known else {}
+    if "pools" in known:
+        options |= {"pools": "googlenet", "window": None}
+    return options
+
+
+def _reasons(model: VideoModel, entry: Entry, inflation: str, options: dict[str, Any]) -> list[str]:
+    """Why a conversion is not exact, as far as its rules tell."""
+    reasons = []
+    if entry.plan == "tsm":
+        reasons.append("the shift fills the first and last frame with zeros")
+    if isinstance(model, TimeSformer) and model.attention == "joint" and model.prefix:
+        reasons.append("each patch counts once per frame against the class token and registers")
+    if inflation == "mean" and options.get("time_padding") != "replicate":
+        way = "; --time-padding replicate makes it exact" if entry.builder is None else ""
+        reasons.append(f"mean inflation with zero padding scales the first and last frames{way}")
+    if entry.builder == "resnet3d:resnet3d" and options.get("stem") != "wide":
+        reasons.append("the stem has no max-pool as the image network has; --stem wide adds it")
+    return reasons
+
+
+def _from_video(
+    video: VideoSource, to: str, allow_partial: bool, options: dict[str, Any]
+) -> ConversionReport:
+    found = video.found
+    name = video_target(to, found)
+    reason = fits(found, name)
+    if reason:
+        raise UsageError(
+            f"{video.weights} cannot become '{name}': {reason}", f"--to {found.target}"
+        )
+    model = create_model(name, num_classes=found.num_classes, **{**implied(found, name), **options})
+    imported = read_layout(model, video.state, found, allow_partial=allow_partial)
+    counted: dict[tuple[str, str, str], int] = {}
+    for key in model.state_dict():
+        absent = key in imported.missing
+        rule = "random" if absent else f"read from {found.layout}"
+        place = (stage_of(key), rule, "initialized" if absent else "copied")
+        counted[place] = counted.get(place, 0) + 1
+    rows = [Row(stage, rule, kind, n) for (stage, rule, kind), n in counted.items()]
+    model.classes = video.classes
+    return ConversionReport(
+        source=video.weights,
+        target=name,
+        weights=video.weights,
+        model=model,
+        proof=None,
+        rows=sorted(rows, key=lambda row: row.stage == "head"),
+        notes=list(found.notes),
+        layout=found.layout,
+        leftovers=[*imported.leftovers, *imported.unexpected],
+        missing=list(imported.missing),
+    )
+
+
+def _check_backbone(image: ImageSource, backbone: str, to: str) -> None:
+    if image.arch == backbone:
+        return
+    hint = f"put a plan on the source itself: --to {', '.join(PLANS)}"
+    refusal = UsageError(f"'{to}' is made of {backbone}, not of {image.arch}", hint)
+    if GOOGLENET in (image.arch, backbone):
+        raise refusal
+    with torch.device("meta"):  # shapes alone
+        want = build_image_model(backbone).state_dict()
+    have = image.model.state_dict()
+    if {k: v.shape for k, v in want.items()} != {k: v.shape for k, v in have.items()}:
+        raise refusal
+
+
+_NAMES = 500  # tensors that are named
+
+
+def write_conversion_page(report: ConversionReport, folder: Path) -> None:
+    """Write ``report.html`` into the model folder of a conversion."""
+    with written(folder / "report.html") as part:
+        part.write_text(conversion_page(report), encoding="utf-8")
+
+
+def conversion_page(report: ConversionReport) -> str:
+    """The page: verdict, costs, the table by stage, notes, and what the kernels look at."""
+    sections = [
+        _verdict(report),
+        _costs(report),
+        conversion_section([asdict(row) for row in report.rows]),
+        *_left(report),
+        *kernel_sections({"as converted": report.model}),
+    ]
+    subtitle = f"weights: {report.weights}"
+    return page(f"{report.source} to {report.target}", sections, subtitle=subtitle)
+
+
+def _verdict(report: ConversionReport) -> Section:
+    proof = report.proof
+    notes = "".join(f"<p>{escape(note)}</p>" for note in report.notes)
+    if proof is None:
+        text = f"Read from the layout {report.layout}. A video model has no image to equal."
+        return Section("Proof", f"<p>{escape(text)}</p>{notes}")
+    what = "logit" if proof.isolated is None else "block's output"
+    rows: list[tuple[str, Any]] = [
+        ("verdict", "exact" if proof.exact else "not exact"),
+        (f"largest difference of a {what}", f"{proof.max_difference:.1e}"),
+        ("largest value, for comparison", proof.scale),
+        ("clip", f"{proof.frames} frames of {proof.size} x {proof.size}"),
+    ]
+    if proof.isolated is not None:
+        rows.append(("a gradient reaches the frozen tower", "no" if proof.isolated else "yes"))
+    note = "A clip of one repeated frame through the video model, against the image model."
+    return Section("Proof", table(("", ""), rows) + notes, note)
+
+
+def _costs(report: ConversionReport) -> Section:
+    spec = report.model.spec
+    rows: list[Sequence[Any]] = []
+    if report.image_params is not None:
+        image = f"{report.source}, one image of {spec.size} x {spec.size}"
+        rows.append([image, report.image_params / 1e6, report.image_gmacs])
+    video = f"{report.target}, {spec.frames} frames of {spec.size} x {spec.size}"
+    rows.append([video, report.params / 1e6, report.gmacs])
+    headers = ["model", "parameters (M)", "multiply-adds (G)"]
+    return Section("Costs", table(headers, rows))
+
+
+def _left(report: ConversionReport) -> Iterator[Section]:
+    for title, names in (
+        ("Tensors of the file without a place", report.leftovers),
+        ("Tensors that the file lacked", report.missing),
+    ):
+        if names:
+            body = details(f"{len(names)} names", table(["tensor"], [[n] for n in names[:_NAMES]]))
+            yield Section(title, body)

@@ -1,0 +1,1 @@
+"""CoVeR: one trunk, several video sets and image sets."""

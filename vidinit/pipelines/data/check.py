@@ -1,0 +1,143 @@
+"""What `vidinit data check` does: rows from a source, the check, figures."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ...config import DataConfig
+from ...console import ProgressBar, say, with_messages
+from ...data.index import Health, UnreadableError, check
+from ...data.rows import Row, Rows
+from ...data.sources import labelled_rows, unlabelled_rows
+from ...errors import Interrupted, UsageError, VidinitError
+
+
+def check_data(
+    source: str | Path | Sequence[str | Path],
+    *,
+    root: str | Path | None = None,
+    class_names: str | Path | None = None,
+    split: int = 1,
+    workers: int | None = None,
+    deadline: float = 60.0,
+    max_bad: float | str | None = None,
+    again: bool = False,
+) -> dict[str, Any]:
+    """Probe every file of a data set: does it decode, and what is it?
+
+    What is found of a file is kept in ``$XDG_CACHE_HOME/vidinit`` until the file changes; training
+    and evaluation take it from there. Files of a folder that belong to no class are checked too.
+
+    Args:
+        source: folder, file, list, json, csv, official splits or tar shards, or several of them.
+            Labels are counted where there are any.
+        root: folder that the paths of lists are relative to; default: the list's own.
+        class_names: file with the class names in order; labels are then required.
+        split: which official split of UCF101 and HMDB51.
+        workers: processes at a time; default: one per core.
+        deadline: seconds for one file, after which its process is killed and the file is bad.
+        max_bad: share of unreadable files that is too much, as 0.05 or "5%"; default: none is.
+        again: probe files anew that were probed before, as after a hang that was the machine's
+            fault.
+
+    Returns:
+        ``{files, good, bad: [{path, reason}], ...}`` as `data.health.Health.as_dict` describes, and
+        ``rows``; ``classes`` (``nouns``): ``{name: {rows, good}}`` or None without labels;
+        ``unlabelled``: rows without a label.
+
+    Raises:
+        UsageError: a wrong path or value.
+        DataError: there is nothing to check; and, as its kind `data.index.UnreadableError` with the
+            result as ``report``, nothing is readable, or more than ``max_bad`` is not.
+        Interrupted: by Ctrl-C; what was found until then is kept.
+    """
+    given = {"split": split, "workers": workers, "deadline": deadline, "max_bad": max_bad}
+    settings = _settings({key: value for key, value in given.items() if value is not None})
+    rows = with_messages(lambda: _rows(source, root, class_names, split))
+
+    def probe_all() -> Health:
+        with ProgressBar("checking") as bar:
+            return check(
+                rows,
+                max_bad=1.0 if max_bad is None else settings.max_bad,
+                workers=workers or None,
+                deadline=deadline,
+                progress=bar.update,
+                cache=not again,
+            )
+
+    try:
+        return _report(rows, with_messages(probe_all))
+    except UnreadableError as error:
+        error.report = _report(rows, error.health)
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", "what was found is kept, a new check goes on") from None
+
+
+def _settings(given: dict[str, Any]) -> DataConfig:
+    try:
+        return DataConfig.model_validate(given)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        message = wrong["msg"][0].lower() + wrong["msg"][1:]
+        raise UsageError(f"{wrong['loc'][0]}: {message}, not {wrong['input']!r}") from error
+
+
+def _rows(
+    source: str | Path | Sequence[str | Path],
+    root: str | Path | None,
+    class_names: str | Path | None,
+    split: int,
+) -> Rows:
+    """The rows with their labels, where they have any, and what else lies in their folders."""
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    try:
+        rows = labelled_rows(sources, kinds="any", root=root, class_names=class_names, split=split)
+    except VidinitError as error:
+        if class_names is not None:
+            raise
+        bare = unlabelled_rows(sources, kinds="any", root=root)
+        say(f"note: no labels: {error.message}")
+        return bare
+    folders = [place for place in sources if os.path.isdir(os.path.expanduser(place))]
+    known = {row.path for row in rows.rows}
+    known |= {os.path.dirname(path) for path in known}  # a class of numbered images is no clip
+    below = unlabelled_rows(folders, kinds="any", root=root).rows if folders else ()
+    return rows.of([*rows.rows, *(row for row in below if row.path not in known)])
+
+
+def _report(rows: Rows, health: Health) -> dict[str, Any]:
+    report = {**health.as_dict(), "rows": len(rows)}
+    good = health.good.rows
+    report["unlabelled"] = sum(row.label is None for row in rows.rows)
+    report["classes"] = _by_class(rows.classes, rows.rows, good, 0 if rows.nouns else None)
+    if rows.nouns is not None:
+        report["nouns"] = _by_class(rows.nouns, rows.rows, good, 1)
+    return report
+
+
+def _by_class(
+    names: Sequence[str] | None, rows: Iterable[Row], good: Iterable[Row], column: int | None
+) -> dict[str, dict[str, int]] | None:
+    """How many rows each class has, and how many of them can be read."""
+    if names is None:
+        return None
+
+    def count(rows: Iterable[Row]) -> Counter[int]:
+        labels = (row.label for row in rows if row.label is not None)
+        several = ((label,) if isinstance(label, int) else label for label in labels)
+        return Counter(
+            label
+            for one in several
+            for label in (one if column is None else one[column : column + 1])
+        )
+
+    all_rows, good_rows = count(rows), count(good)
+    return {name: {"rows": all_rows[i], "good": good_rows[i]} for i, name in enumerate(names)}

@@ -1,0 +1,1 @@
+"""DistInit: a video student learns from image teachers on unlabeled videos."""

@@ -1,0 +1,121 @@
+"""`vidinit.distill`: the keywords are the flags of the command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...config.build import build
+from ..run import run_training
+from ..shared.arguments import Overrides, Places, as_places, as_text, training_flags
+from .report import distill_report, refuse_report, refuse_training
+from .settings import DistillConfig
+from .teachers import parse_teachers
+
+
+def distill(
+    student: str | Path | None = None,
+    *,
+    videos: Places | None = None,
+    root: str | Path | None = None,
+    modality: str | None = None,
+    max_bad: float | str | None = None,
+    teacher: str | Sequence[str] | None = None,
+    picks: int | str | None = None,
+    keep: float | None = None,
+    cache: str | Path | None = None,
+    init_from: str | Path | None = None,
+    out: str | Path | None = None,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    overrides: Overrides = (),
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    processes: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    report: str | Path | None = None,
+    data: Places | None = None,
+    against: Places | None = None,
+) -> dict[str, Any]:
+    """Teach a video model from frozen image models on unlabelled videos (DistInit, ICCV 2019).
+
+    Args:
+        student: zoo name, model folder or run folder; default r2plus1d-18.
+        videos: folder searched through, or a list of files; labels are not used; several are
+            joined.
+        root, max_bad: as for `finetune`.
+        modality: what the student sees, as for `finetune`; teachers see RGB frames of the same
+            decode in any case.
+        teacher: one or several of ``NAME[=FILE][,key=value...]``: a short name (`vidinit list
+            teachers`) or a timm name, local weights, settings of `teachers.TeacherSettings`.
+        picks: frames of a clip that teachers see: "center", "random", "random:K", "uniform:K",
+            "all", or a number of random ones; their outputs are averaged.
+        keep: share of the clips that count for a teacher: those of which it is most certain.
+        cache: folder where what teachers said of frames is kept; they have to see whole frames
+            (``distill.view=frame``).
+        init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
+            processes, resume, overwrite, dry_run: as for `finetune`.
+        report: a run that was distilled, to be looked at; nothing is trained. See
+            `distill_report.distill_report`, also for what is returned then.
+        data, against: of ``report``: labelled videos, and the models beside it.
+
+    Returns:
+        ``{out, steps, best, videos, skipped}``; ``best`` is None, nothing is validated.
+    """
+    if report is not None:
+        refuse_training(
+            student=student,
+            videos=videos,
+            modality=modality,
+            max_bad=max_bad,
+            teacher=teacher,
+            picks=picks,
+            keep=keep,
+            cache=cache,
+            init_from=init_from,
+            preset=preset,
+            config=config,
+            epochs=epochs,
+            lr=lr,
+            processes=processes,
+            resume=resume,
+            dry_run=dry_run,
+        )
+        return distill_report(
+            report,
+            data=data,
+            root=root,
+            against=against,
+            out=out,
+            overwrite=overwrite,
+            overrides=overrides,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            precision=precision,
+        )
+    refuse_report(data=data, against=against)
+    teachers = [teacher] if isinstance(teacher, str) else teacher
+    flags = {
+        **training_flags(student, init_from, out, device, precision, batch_size, epochs, lr, seed),
+        "data.train": as_places(videos),
+        "data.root": as_text(root),
+        "data.modality": modality,
+        "data.max_bad": max_bad,
+        "distill.teachers": list(teachers) if teachers else None,
+        "distill.picks": picks,
+        "distill.keep": keep,
+        "distill.cache": as_text(cache),
+    }
+    built = build(DistillConfig, preset=preset, file=config, overrides=overrides, flags=flags)
+    parse_teachers(built.distill)
+    return run_training(
+        "distill", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
+    )

@@ -1,0 +1,149 @@
+"""What has to be known of teachers before the training: thresholds of their entropy, whitenings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...console import ProgressBar, say
+from ...engine.run_folder import RunFolder
+from ...errors import UsageError
+from ...files import written
+from ...report import plots
+from ...report.html import Section
+from .targets import LOSSES, Whitening, entropy, threshold
+from .task import DistillTask
+from .teacher import Teacher
+
+FILE = "first_pass.npz"
+_BINS = 60
+
+
+def of_features(teacher: Teacher) -> bool:
+    """Whether it teaches features, not class logits."""
+    return teacher.objective.loss in LOSSES["features"]
+
+
+def needs_first_pass(teacher: Teacher) -> bool:
+    """Whether its objective has something to be estimated, or a threshold to be looked at."""
+    objective = teacher.objective
+    confident = objective.keep is not None or objective.max_entropy is not None
+    return confident or objective.standardize == "whiten"
+
+
+def look(
+    task: DistillTask, teachers: list[Teacher], batches: Iterable[dict[str, Any]], clips: int
+) -> dict[str, np.ndarray]:
+    """Ask the teachers about some clips.
+
+    Args:
+        task: with all teachers.
+        teachers: those that need it.
+        batches: on the device, as the task takes them.
+        clips: how many are enough.
+
+    Returns:
+        By ``<teacher>/entropies``: nats, (N,); ``<teacher>/mean`` (C,) and ``<teacher>/matrix``
+        (C, C): a whitening.
+    """
+    said: dict[str, list[np.ndarray]] = {teacher.name: [] for teacher in teachers}
+    done = 0
+    with ProgressBar("first pass") as bar:
+        for batch in batches:
+            outputs = task.outputs(batch)
+            for name, found in said.items():
+                found.append(outputs[name].float().cpu().numpy())
+            done += len(batch["clip"])
+            bar.update(min(done, clips), clips)
+            if done >= clips:
+                break
+    estimates: dict[str, np.ndarray] = {}
+    for teacher in teachers:
+        values = np.concatenate(said[teacher.name])[:clips]
+        if not of_features(teacher):
+            nats = entropy(torch.from_numpy(values), teacher.objective.temperature)
+            estimates[f"{teacher.name}/entropies"] = nats.numpy()
+        else:
+            whitening = Whitening.of(values)
+            estimates[f"{teacher.name}/mean"] = whitening.mean.numpy()
+            estimates[f"{teacher.name}/matrix"] = whitening.matrix.numpy()
+    return estimates
+
+
+def apply(teachers: list[Teacher], found: dict[str, np.ndarray]) -> None:
+    """Give the objectives what was found.
+
+    Raises:
+        UsageError: a threshold that no clip passes.
+    """
+    for teacher in teachers:
+        objective, name = teacher.objective, teacher.name
+        if f"{name}/matrix" in found:
+            parts = (torch.from_numpy(found[f"{name}/{part}"]) for part in ("mean", "matrix"))
+            objective.whitening = Whitening(*parts)
+            continue
+        nats = found[f"{name}/entropies"]
+        if objective.keep is not None:
+            objective.max_entropy = threshold(nats, objective.keep)
+        assert objective.max_entropy is not None
+        share = float(np.mean(nats <= objective.max_entropy))
+        if not share:
+            raise UsageError(
+                f"teacher '{name}' is never as sure as max_entropy={objective.max_entropy:g}: of "
+                f"{len(nats)} clips the surest has {nats.min():.2f} nats",
+                "raise it, or give a share with --keep",
+            )
+        say(
+            f"teacher {name}: clips with an entropy of up to {objective.max_entropy:.3f} nats "
+            f"count, {100 * share:.0f}% of {len(nats)}"
+        )
+
+
+def begin(teachers: list[Teacher]) -> None:
+    """What objectives measure a step with before `apply`: whitening that changes nothing."""
+    for teacher in teachers:
+        objective = teacher.objective
+        if objective.standardize == "whiten" and objective.whitening is None:
+            objective.whitening = Whitening(torch.zeros(teacher.width), torch.eye(teacher.width))
+
+
+def read(run: RunFolder) -> dict[str, np.ndarray] | None:
+    """What the run found when it began, or None."""
+    file = run.root / FILE
+    if not file.is_file():
+        return None
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+def write(run: RunFolder, found: dict[str, np.ndarray]) -> None:
+    """Keep it in the run folder: a resumed run has the same thresholds."""
+    if run.writes:
+        with written(run.root / FILE) as part, part.open("wb") as file:
+            np.savez(file, **found)  # type: ignore[arg-type]
+
+
+def section(teachers: list[Teacher], found: dict[str, np.ndarray]) -> Section | None:
+    """The density of the entropies, as Fig. 6 of the paper; None where there is no threshold."""
+    series, notes = {}, []
+    for teacher in teachers:
+        nats = found.get(f"{teacher.name}/entropies")
+        if nats is None or teacher.objective.max_entropy is None:
+            continue
+        density, edges = np.histogram(
+            nats, bins=_BINS, range=(0, float(np.log(teacher.width))), density=True
+        )
+        centers = (edges[:-1] + edges[1:]) / 2
+        series[teacher.name] = list(zip(centers.tolist(), density.tolist(), strict=True))
+        eta = teacher.objective.max_entropy
+        notes.append(
+            f"{teacher.name}: clips of up to {eta:.3f} nats count, "
+            f"{100 * float(np.mean(nats <= eta)):.0f} % of {len(nats)}."
+        )
+    if not series:
+        return None
+    picture = plots.curves(series, xlabel="entropy of the teacher (nats)", ylabel="density")
+    return Section("Confidence of the teachers", picture, " ".join(notes))

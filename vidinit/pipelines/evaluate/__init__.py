@@ -1,0 +1,1 @@
+"""Scoring labeled videos with several views, and scoring saved predictions again."""

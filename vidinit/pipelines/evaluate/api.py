@@ -1,0 +1,172 @@
+"""`vidinit.evaluate`: the keywords are the command's flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...config import DEFAULT
+from ...config.build import build
+from ...errors import UsageError
+from ...scoring.predictions import load
+from ...scoring.temporal_tests import parse_tests
+from ..cotrain.finished import evaluate_sources
+from ..run import run
+from ..shared.arguments import Overrides, Places, as_places, as_text, text_or_list
+from .settings import EvaluateConfig
+
+
+def evaluate(
+    model: str | Path | None = None,
+    *,
+    data: Places | None = None,
+    val: Places | None = None,
+    root: str | Path | None = None,
+    views: str | None = None,
+    multi_view: bool = False,
+    clips: int | None = None,
+    crops: int | None = None,
+    average: str | None = None,
+    curve: bool = False,
+    temporal_test: str | Sequence[str] | None = None,
+    predictions: str | Path | None = None,
+    against: str | Path | None = None,
+    head: str | None = None,
+    all_sources: bool = False,
+    zero_shot: bool = False,
+    classes: str | Path | Sequence[str] | None = None,
+    templates: str | Sequence[str] | None = None,
+    text_model: str | None = None,
+    text: str | Path | None = None,
+    ensemble: float | None = None,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    overrides: Overrides = (),
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Score a model on labelled videos; each video counts once.
+
+    Args:
+        model: model folder, run folder, or zoo name (random weights); with ``zero_shot`` also
+            timm's name of an image-text model's image tower, whose frames are averaged. None with
+            ``predictions``.
+        data: folder per class (or its val/), or a list. Where a run split the data itself, only
+            the videos it held out are scored.
+        val: the data to score, as it is.
+        root: as for `finetune`.
+        views: ``10x3``: clips and crops; ``dense``: all clips of a video, one behind the other, of
+            which memory holds ``batch_size`` at a time and the logits of all; ``whole``: the video
+            as one clip, where the model takes clips of any length and memory holds it.
+        multi_view: 10 clips x 3 crops a video, unless ``clips`` or ``crops`` say otherwise.
+        clips, crops: views of a video; default 1 x 1. Crops may stand beside other ``views``.
+        average: over the views: ``softmax`` (default) or ``logits``.
+        curve: score by fewer views, too, from the same pass (`scoring.predictions.curve_of`).
+        temporal_test: ``reverse``, ``shuffle``, ``freeze``, one, a list, or apart by commas: score
+            the same clips with their frames in another order, too (`scoring.temporal_tests`).
+        predictions: predictions.npz of an evaluation, or its folder: score what the model said
+            then, with another ``average``, a ``curve``, or ``against`` another one. No model runs.
+        against: predictions.npz of another evaluation, or its folder: compare with it, video by
+            video (`scoring.comparison.compare`).
+        head: which head of a co-trained model.
+        all_sources: score a co-training on all its sources, each with its own head and data.
+        zero_shot: compare videos with text embeddings of the classes in place of a head.
+        classes: file with the class names, or the names; default: the data's. Labels are matched
+            with them by name (`text.templates.match`).
+        templates: what the names are put into: ``raw`` (default), ``video``, ``action``, a file,
+            or texts with ``{}``.
+        text_model: text tower (`text.towers.find_tower`); default: the one of the image tower.
+        text: file of text embeddings in place of a text tower.
+        ensemble: share of DiST's image tower in the logits, 0.5 in the paper's code; default 0.
+        seed: of the random weights of a zoo name, shuffled frames, and the bootstrap.
+        precision: default fp32, so that scores are the same on all devices.
+        out, config, overrides, batch_size, device, processes, overwrite: as for `finetune`.
+
+    Returns:
+        ``{top1, top5, mean_class_accuracy, top1_interval, top1_per_view, views, clips, crops,
+        average, expected, decoded, videos, missing, out}`` and what was asked for beside:
+        ``curve``. Of all sources ``{sources: {name: that}, mean_top1, out}``.
+    """
+    if predictions is not None and model is None:
+        model = load(predictions).model
+    elif predictions is not None:
+        raise UsageError(
+            "--predictions are scored without a model, and there is one, too",
+            "leave out one of them",
+        )
+    flags = {
+        "model": as_text(model),
+        "out": as_text(out),
+        "device": device,
+        "precision": precision,
+        "data.train": as_places(data),
+        "data.val": as_places(val),
+        "data.root": as_text(root),
+        "data.batch_size": batch_size,
+        **_views(views, multi_view, clips, crops),
+        "eval.average": average,
+        "eval.curve": curve or None,
+        "eval.tests": None if temporal_test is None else parse_tests(temporal_test),
+        "predictions": as_text(predictions),
+        "against": as_text(against),
+        "head": head,
+        "zero_shot": zero_shot or None,
+        "classes": text_or_list(classes),
+        "text.templates": text_or_list(templates),
+        "text.model": text_model,
+        "text.file": as_text(text),
+        "ensemble": ensemble,
+        "seed": seed,
+    }
+    built = build(EvaluateConfig, file=config, overrides=overrides, flags=flags)
+    if built.predictions is not None:
+        given = {key for key, origin in built.origins.items() if origin != DEFAULT}
+        from .results import rescore
+
+        return rescore(built, given, processes=processes, overwrite=overwrite)
+    if built.against is not None:
+        if all_sources:
+            raise UsageError(
+                "--against compares one evaluation with another, and --all-sources makes several",
+                "compare the folders below sources/, each by eval --predictions A --against B",
+            )
+        load(built.against)  # an error now, not when all is scored
+    if all_sources:
+        return evaluate_sources(built, processes=processes, overwrite=overwrite)
+    return run("eval", built, processes=processes, overwrite=overwrite)
+
+
+def _views(
+    views: str | None, multi_view: bool, clips: int | None, crops: int | None
+) -> dict[str, Any]:
+    """The views of a video as settings.
+
+    Raises:
+        UsageError: they are said twice, or not in one of the forms.
+    """
+    if views is None:
+        whole = (10, 3) if multi_view else (None, None)
+        return {
+            "eval.clips": whole[0] if clips is None else clips,
+            "eval.crops": whole[1] if crops is None else crops,
+        }
+    if multi_view or clips is not None:
+        raise UsageError(
+            "--views says how many clips there are, and so does another option",
+            "leave out --multi-view and --clips",
+        )
+    if views == "dense":
+        return {"eval.dense": True, "eval.crops": crops}
+    if views == "whole":
+        return {"data.sampling": "all", "eval.crops": crops}
+    first, cross, second = views.partition("x")
+    if not (first.isdigit() and cross and second.isdigit()) or crops is not None:
+        raise UsageError(
+            f"'{views}' is not how many views there are", "write 10x3, 1x1, dense or whole"
+        )
+    return {"eval.clips": int(first), "eval.crops": int(second)}

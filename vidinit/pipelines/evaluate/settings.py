@@ -1,0 +1,54 @@
+"""Settings of `vidinit eval`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from ...config.base import RunConfig
+from ...config.scoring import EvalConfig, TextSection
+
+
+class EvaluateSection(EvalConfig):
+    """How `vidinit eval` scores, beside what evaluations while training have."""
+
+    dense: bool = False
+    """All clips of a video, one behind the other, whatever clips says."""
+    step: int = Field(0, ge=0)
+    """Of dense: frames from one clip to the next; 0: one begins where the last ends."""
+    curve: bool = False
+    """Also score by fewer views, from 1 clip x 1 crop on; all come from one pass."""
+    tests: list[Literal["reverse", "shuffle", "freeze"]] = Field(default_factory=list)
+    """Also score clips whose frames are reversed, shuffled, or one frame repeated."""
+    scores: Literal["float32", "float16"] = "float32"
+    """Type of the logits in predictions.npz; all figures are those of what is in the file."""
+    resamples: int = Field(1000, ge=0)
+    """Of the videos, for the bootstrap's intervals; 0 for none."""
+    bins: int = Field(15, ge=1)
+    """Of the confidences, for the calibration error."""
+
+
+class EvaluateConfig(RunConfig):
+    """Configuration of `vidinit eval`; `data.val`, else `data.train`, is what is scored."""
+
+    command: ClassVar[str] = "eval"
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Of the forward pass; fp32 by default, so that scores are the same on all devices."""
+    eval: EvaluateSection = Field(default_factory=EvaluateSection)
+    predictions: str | None = None
+    """Saved predictions, or the folder of an evaluation: scored again, and no model runs."""
+    against: str | None = None
+    """Saved predictions, or the folder of an evaluation, to compare with, video by video."""
+    head: str | None = None
+    """Which head of a co-trained model; default: the primary source's."""
+    zero_shot: bool = False
+    """Compare videos with text embeddings of the classes in place of the model's own head."""
+    classes: str | list[str] | None = None
+    """Of zero_shot: a file with the class names, or the names; default: the data's."""
+    ensemble: float = Field(0.0, ge=0, le=1)
+    """Of zero_shot with DiST: share of the image tower in the logits; the paper's code has 0.5."""
+    text: TextSection = Field(default_factory=TextSection)
+    seed: int = Field(0, ge=0)
+    """Of the random weights of a zoo name, of shuffled frames, and of the bootstrap."""

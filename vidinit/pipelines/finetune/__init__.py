@@ -1,0 +1,1 @@
+"""Fine-tuning on labeled videos, and probes of frozen trunks."""

@@ -1,0 +1,112 @@
+"""The Python functions behind the training commands: the same names, options and defaults.
+
+Every keyword here is a flag of the command. ``preset``, ``config`` and ``overrides`` reach all
+other settings (`vidinit.config`); a flag wins over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...config.build import build
+from ..cotrain.finished import data_of_source
+from ..run import run_training
+from ..shared.arguments import Overrides, Places, as_places, as_text, one_or_several, training_flags
+from .settings import FinetuneConfig
+
+
+def finetune(
+    model: str | Path | None = None,
+    *,
+    data: Places | None = None,
+    val: Places | None = None,
+    root: str | Path | None = None,
+    source: str | None = None,
+    shots: int | None = None,
+    modality: str | None = None,
+    max_bad: float | str | None = None,
+    val_fraction: float | None = None,
+    init_from: str | Path | None = None,
+    freeze: str | Sequence[str] | None = None,
+    probe: str | Sequence[str] | None = None,
+    out: str | Path | None = None,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    overrides: Overrides = (),
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    processes: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Train a video model on labelled videos.
+
+    Args:
+        model: zoo name (random weights), model folder or run folder; may stand in the preset.
+        data: folder per class, folder with train/ and val/, list, json, csv, official splits or
+            tar shards (docs/data.md); several are joined.
+        val: validation data in the same forms; default: a split of ``data``.
+        root: folder that the paths of lists are relative to; default: the list's own.
+        source: which source of a co-trained ``model`` to go on with: its head is kept, and its data
+            is trained on unless ``data`` names other.
+        shots: train on this many clips of each class.
+        modality: what the model sees: ``rgb``, or ``flow``, optical flow; default: what it was
+            trained on. A model of RGB that is to see flow gets kernels for two channels.
+        max_bad: share of unreadable files above which nothing starts, as 0.05 or "5%".
+        val_fraction: share of each class that the split holds out; default 0.2.
+        init_from: model, run or checkpoint folder whose weights ``model`` starts with, as far as
+            they fit; the run is a new one. Without ``model`` its network is that one's.
+        freeze: ``trunk``: train the head alone; or patterns of names that are not trained.
+        probe: one or several classifiers on the frozen trunk, trained and scored side by side:
+            ``linear``, ``attentive``, with settings as ``attentive:lr=0.001,blocks=2``. The model
+            folder gets the best one.
+        out: run folder; default runs/finetune-<model>-<n>.
+        preset, config, overrides: see `vidinit.config.build.build`.
+        epochs, lr, batch_size, seed: shortcuts of ``train.*`` and ``data.batch_size``, a number or
+            "auto".
+        device: auto, cpu, cuda or mps.
+        precision: fp32, bf16, fp16, or auto: bf16 on GPUs that are fast at it, else fp32.
+        processes: training processes on this machine.
+        resume: go on where the run in ``out`` stopped.
+        overwrite: replace an earlier run in ``out``.
+        dry_run: say what the configuration is and where each value comes from, check and read the
+            data (random clips stand in for none), take one step, and write nothing.
+
+    Returns:
+        ``{out, steps, best, videos, skipped}``, with probes ``{probe, probes}``, too: which one
+        is in the model folder, and how good each was at best; of a dry run ``{model,
+        params, trained, batch, shapes, memory_mb, steps_per_epoch, seconds, losses}``, see
+        `pipelines.shared.dry_run.rehearse`.
+    """
+    places = {
+        "data.train": as_places(data),
+        "data.val": as_places(val),
+        "data.root": as_text(root),
+    }
+    if source is not None and data is None:
+        places = {
+            **data_of_source(model, source),
+            **{k: v for k, v in places.items() if v is not None},
+        }
+    flags = {
+        **training_flags(model, init_from, out, device, precision, batch_size, epochs, lr, seed),
+        **places,
+        "source": source,
+        "data.val_fraction": val_fraction,
+        "data.shots": shots,
+        "data.modality": modality,
+        "data.max_bad": max_bad,
+        "train.freeze": one_or_several(freeze),
+        "train.probes": [probe] if isinstance(probe, str) else list(probe or ()) or None,
+    }
+    built = build(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
+    return run_training(
+        "finetune", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
+    )

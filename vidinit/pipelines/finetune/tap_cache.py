@@ -1,0 +1,172 @@
+"""`train.tap_cache`: what a frozen tower makes of each training clip, computed once.
+
+Where clips are the same in every epoch, so are the outputs of a tower that does not learn. They are
+kept in full precision, so a run that reads them is the run that computes them, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...config import DataConfig
+from ...console import say
+from ...data.loading.datasets import ClipDataset
+from ...errors import UsageError
+from ...zoo.base import VideoModel
+from ...zoo.dist_network.model import DistModel
+from ...zoo.dist_network.tower import digest
+from ..distill.teacher_cache import digest_of_videos
+from ..shared.array_store import ArrayStore, predicted_bytes, size_text
+from .settings import FinetuneConfig
+
+Batch = dict[str, Any]
+OnDevice = Callable[[Batch, int, int], Batch]
+
+
+class TapCache:
+    """Does what is done on the device, and hands the model its tower's outputs.
+
+    To be closed when the run ends, however it does.
+
+    Args:
+        on_device: makes batches what the task takes.
+        model: with a frozen tower.
+        store: of arrays (blocks, T, 1 + N, C) by row; None leaves the tower to do its work.
+        accelerator: of the run, for its precision.
+    """
+
+    def __init__(
+        self, on_device: OnDevice, model: VideoModel, store: ArrayStore | None, accelerator: Any
+    ) -> None:
+        self.on_device, self.model = on_device, model
+        self.store, self.accelerator = store, accelerator
+
+    def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
+        """The batch as ``on_device`` makes it; see `engine.fit.Job`."""
+        ready = self.on_device(batch, epoch, step)
+        if self.store is not None:
+            assert isinstance(self.model, DistModel)
+            self.model.use_taps(self.taps(self.model, ready["clip"], ready["index"]))
+        return ready
+
+    def taps(self, model: DistModel, clip: Tensor, index: Tensor) -> list[Tensor]:
+        """Outputs of the tower's blocks for clips (B, 3, gamma*T, H, W) of these rows."""
+        assert self.store is not None
+        keys = index.cpu().numpy()
+        new = ~self.store.written(keys)
+        if new.any():
+            fresh = clip[torch.from_numpy(new).to(clip.device)]
+            with self.accelerator.autocast():
+                made = model.tower(model.tower_frames(fresh))
+            values = torch.stack([tap.unflatten(0, (len(fresh), -1)) for tap in made], dim=1)
+            self.store.write(keys[new], _to_numpy(values, model))
+        found = torch.from_numpy(self.store.read(keys))
+        if model.tower.dtype is not None:
+            found = found.view(model.tower.dtype)
+        found = found.transpose(0, 1).flatten(1, 2)  # (blocks, B*T, 1 + N, C)
+        return list(found.to(clip.device, non_blocking=True))
+
+    def close(self) -> None:
+        """Bring what is left to the disk."""
+        if self.store is not None:
+            self.store.close()
+
+
+def _to_numpy(values: Tensor, model: DistModel) -> np.ndarray:
+    """Half precision goes as the integers of its bits: numpy knows no bfloat16."""
+    half = model.tower.dtype is not None
+    values = values.view(torch.int16) if half else values.float()
+    array: np.ndarray = values.cpu().numpy()
+    return array
+
+
+def open_taps(
+    on_device: OnDevice,
+    model: VideoModel,
+    dataset: ClipDataset,
+    config: FinetuneConfig,
+    accelerator: Any,
+    *,
+    real: bool = True,
+) -> TapCache:
+    """The cache of a run; one that does nothing without ``train.tap_cache``.
+
+    Args:
+        on_device: makes batches what the task takes.
+        model: with its final clip settings.
+        dataset: the training clips.
+        config: of the run.
+        accelerator: of the run.
+        real: False only checks the settings.
+
+    Raises:
+        UsageError: a model without a frozen tower, clips that differ from epoch to epoch, or a
+            folder that holds something else.
+        VidinitError: the disk has too little room.
+    """
+    folder = config.train.tap_cache
+    if folder is None:
+        return TapCache(on_device, model, None, accelerator)
+    if not isinstance(model, DistModel):
+        raise UsageError(
+            f"train.tap_cache={folder}: {config.model} has no frozen tower", "use a DiST model"
+        )
+    wanted = still_settings(config.data, dataset.augment.flip)
+    if wanted:
+        raise UsageError(
+            f"train.tap_cache={folder}: the clips of this run differ from epoch to epoch, so "
+            "nothing of them can be kept",
+            f"set {' '.join(wanted)}, or leave train.tap_cache out",
+        )
+    if not real:
+        return TapCache(on_device, model, None, accelerator)
+    tower, spec, rows = model.tower, model.spec, dataset.rows
+    tokens = 1 + (spec.size // tower.patch) ** 2
+    shape = (len(tower.blocks), model.side.frames, tokens, tower.width)
+    dtype = "float32" if tower.dtype is None else "int16"
+    size = predicted_bytes(len(rows), shape, dtype)
+    say(f"outputs of the frozen tower: {size_text(size)} for {len(rows)} clips in {folder}")
+    store = ArrayStore(
+        folder,
+        count=len(rows),
+        shape=shape,
+        dtype=dtype,
+        fingerprint={
+            "weights": digest(tower.vit),
+            "blocks": tower.blocks,
+            "precision": str(tower.dtype or config.precision).removeprefix("torch."),
+            "clip": spec.as_dict(),
+            "gamma": model.side.gamma,
+            "decode_side": config.data.decode_side,
+            "videos": digest_of_videos(rows),
+        },
+    )
+    if len(store):
+        say(f"outputs of the frozen tower: those of {len(store)} clips are there")
+    return TapCache(on_device, model, store, accelerator)
+
+
+def still_settings(data: DataConfig, flip: bool) -> list[str]:
+    """What would have to be set for clips to be the same in every epoch; empty where they are."""
+    still: dict[str, Any] = {
+        "start": "center",
+        "min_area": 1.0,
+        "jitter": None,
+        "randaug": "",
+        "color_jitter": 0.0,
+        "grayscale": 0.0,
+        "erasing": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+    }
+    wanted = [
+        f"data.{key}={'null' if value is None else value}"
+        for key, value in still.items()
+        if getattr(data, key) != value
+    ]
+    return [*wanted, *(["data.flip=false"] if flip else [])]

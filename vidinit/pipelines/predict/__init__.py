@@ -1,0 +1,1 @@
+"""What is in any number of files, or over the time of long ones."""

@@ -1,0 +1,253 @@
+"""`vidinit predict`: what is in any number of files, or over the time of a long one."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...checkpoint import model_folder
+from ...config import DEFAULT
+from ...config.build import build
+from ...console import with_messages
+from ...data.sources.folders import clips_below
+from ...engine.run_folder import default_out
+from ...errors import DataError, UsageError
+from ...files import check_out
+from ...processes import in_group
+from ..evaluate.settings import EvaluateConfig
+
+if TYPE_CHECKING:
+    from ...scoring.predict import Prediction
+    from ...zoo.base import VideoModel
+    from ...zoo.pair import PairModel
+    from ..shared.arguments import Overrides
+
+_READS = {
+    "data": (
+        *("batch_size", "workers", "deadline", "reader", "decode_side"),
+        *("frames", "stride", "sampling", "short", "size", "crop_pct"),
+        *("modality", "flow", "flow_bound", "flow_weights"),
+    ),
+    "eval": ("clips", "crops", "average"),
+}
+"""The settings that have a meaning here, by section, beside those that are flags."""
+
+
+_FLAGS = ("model", "head", "seed", "device", "precision")
+
+
+def predict(
+    model: VideoModel | PairModel | str | Path,
+    paths: str | Path | Sequence[str | Path],
+    *,
+    topk: int = 5,
+    clips: int | None = None,
+    crops: int | None = None,
+    head: str | None = None,
+    timeline: bool = False,
+    every: float | None = None,
+    features: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    overrides: Overrides = (),
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    tell: Callable[[Prediction], None] | None = None,
+) -> list[Prediction]:
+    """The most probable classes of files, or of the clips of long videos.
+
+    Files are read by other processes while the model computes; one that hangs or ends its process
+    is an unreadable file as any other, and carries its error. The settings, and so the scores, are
+    those of `vidinit.evaluate`: probabilities averaged over the views, each class its own where a
+    clip may have several. Without class names classes are called by their numbers. An image is a
+    video of one frame; ``data.frames=1`` makes it a clip of one frame.
+
+    Args:
+        model: a model, model folder, run folder, or zoo name (random weights).
+        paths: video and image files, folders to be searched through, patterns as ``clips/*.mp4``,
+            and ``-`` for a list of files and folders on stdin, one a line.
+        topk: classes of a file.
+        clips, crops: views of a video; default 1 x 1.
+        head: which head of a co-trained model, or ``verb`` or ``noun``.
+        timeline: predict clips that slide over each video. ``timelines/<file>.jsonl`` in ``out``
+            has a line for each clip, ``timelines/<file>.html`` a picture; the prediction of a file
+            is the mean of its clips. Memory does not grow with the length of a video, but for some
+            bytes a frame.
+        every: of a timeline: seconds from one clip to the next; default: its length, and of models
+            that sample whole videos 2.
+        features: an .npz file to write: ``paths``, ``features`` float32 (N, C), what the head is
+            given, averaged over the views, of the N files that can be read, and ``model``.
+        out: of a timeline: the folder; default runs/predict-<model>-<n>.
+        overwrite: replace ``features``, or an earlier folder.
+        overrides: settings, see `vidinit.config.build.build`, that say how files are read and clips
+            are cut (``data.*``) and averaged (``eval.average``); those of a clip stay in a model
+            that is given as such.
+        batch_size: clips of a forward pass, about.
+        seed: of the random weights of a zoo name.
+        device: auto, cpu, cuda or mps; a model that is given as such stays where it is.
+        precision: fp32 (default), bf16 or fp16.
+        tell: called with each prediction as soon as it is known, in the order of the files: of a
+            timeline with each clip, and then with the file.
+
+    Returns:
+        A prediction for each file, in their order.
+
+    Raises:
+        UsageError: a wrong value, and contradictions.
+        DataError: there is no file at all.
+        VidinitError: what is to be written cannot be.
+    """
+    _check(topk, timeline, every, features, out)
+    flags = {
+        "model": _name(model),
+        "eval.clips": clips,
+        "eval.crops": crops,
+        "head": head,
+        "data.batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+    }
+    config = build(EvaluateConfig, overrides=overrides, flags=flags)
+    _refuse_foreign(config)
+    if timeline and config.eval.clips != 1:
+        raise UsageError("a timeline has clips of its own", "leave --clips out; --every sets them")
+    if config.data.batch_size == "auto":
+        raise UsageError("data.batch_size=auto is for training", "set a number of clips")
+    if isinstance(model, (str, Path)):
+        model_folder(model)
+    elif head is not None or device is not None:
+        raise UsageError(
+            "a model that is loaded has its head and its device", "give its folder instead"
+        )
+    if timeline:
+        config.out = str(default_out("predict", config.model) if out is None else out)
+        check_out(Path(config.out), overwrite=overwrite)
+    if features is not None:
+        features = _writable(Path(features), overwrite)
+    files = given_files([paths] if isinstance(paths, (str, Path)) else paths)
+
+    from .files import Answers, open_answers
+
+    answers: Answers = open_answers(model, config, files, topk, tell)
+    if timeline:
+        from .timelines import timelines
+
+        return timelines(answers, every, overwrite=overwrite)
+    return answers.of_files(features)
+
+
+def _name(model: VideoModel | PairModel | str | Path) -> str:
+    """The model, for messages and records."""
+    if isinstance(model, (str, Path)):
+        return str(model)
+    trunk = getattr(model, "model", model)  # of a pair
+    return str(getattr(trunk, "name", "") or type(trunk).__name__)
+
+
+def _check(
+    topk: int,
+    timeline: bool,
+    every: float | None,
+    features: str | Path | None,
+    out: str | Path | None,
+) -> None:
+    if in_group():
+        raise UsageError("predict works in one process", "start it without a launcher")
+    if topk < 1:
+        raise UsageError(f"topk must be at least 1, not {topk}")
+    if every is not None and not (every > 0 and math.isfinite(every)):
+        raise UsageError(f"every is a time above 0 s, not {every:g}")
+    for name, value in (("--every", every), ("--out", out)):
+        if value is not None and not timeline:
+            raise UsageError(f"{name} is for a timeline", "pass --timeline with it")
+    if timeline and features is not None:
+        raise UsageError("--features has one row a file, --timeline many", "pass one of them")
+
+
+def _refuse_foreign(config: EvaluateConfig) -> None:
+    """Raise UsageError for a setting that only evaluations and trainings read."""
+    known = {*_FLAGS, *(f"{section}.{key}" for section, keys in _READS.items() for key in keys)}
+    for key, place in config.origins.items():
+        if place != DEFAULT and key not in known:
+            reads = "; ".join(f"{part}.{{{','.join(keys)}}}" for part, keys in _READS.items())
+            raise UsageError(f"predict does not read {key} (in {place})", f"it reads {reads}")
+
+
+def _writable(file: Path, overwrite: bool) -> Path:
+    """The file to write features into.
+
+    Raises:
+        UsageError: it has another suffix, is there already, or its folder is not.
+    """
+    if file.suffix != ".npz":
+        raise UsageError(f"--features {file} is no .npz file", f"name it {file.name}.npz")
+    if file.is_dir() or (file.exists() and not overwrite):
+        raise UsageError(f"--features {file} exists", "name another file, or pass --overwrite")
+    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise UsageError(
+            f"--features {file} cannot be written", f"{file.parent} is no folder to write into"
+        )
+    return file
+
+
+STDIN = "-"
+"""The word for a list of files on stdin, one a line."""
+
+
+def given_files(paths: Sequence[str | Path]) -> list[str]:
+    """The videos, images and folders of frames that are meant, in the order they are named.
+
+    A folder is searched through. A word that is no path may be a pattern, with ``**`` for folders
+    at any depth. What is not there stays in the list: whoever reads it says so.
+
+    Args:
+        paths: files, folders, patterns, and ``-`` for such files and folders on stdin.
+
+    Raises:
+        DataError: there is none.
+    """
+    files = [file for path in paths for file in _meant(str(path))]
+    if not files:
+        words = ", ".join("stdin" if str(path) == STDIN else str(path) for path in paths[:3])
+        raise DataError(
+            f"there is no video and no image in {words or 'an empty list'}",
+            "name files, or folders that hold some",
+        )
+    return files
+
+
+def _meant(word: str) -> Iterator[str]:
+    if word == STDIN:
+        for line in _lines():
+            yield from _in(line)
+        return
+    path = os.path.expanduser(word)
+    if os.path.lexists(path) or not glob.has_magic(path):
+        yield from _in(path)
+        return
+    matches = sorted(glob.glob(path, recursive=True))
+    # A pattern may match a folder and what is in it.
+    yield from dict.fromkeys(file for match in matches for file in _in(match)) or [path]
+
+
+def _in(path: str) -> list[str]:
+    """The clips below a folder, or the file itself."""
+    if not os.path.isdir(path):
+        return [path]
+    return with_messages(lambda: clips_below(path, "any", is_class=False))
+
+
+def _lines() -> Iterator[str]:
+    """The lines of stdin that are not blank, in the encoding of file names."""
+    for line in sys.stdin.buffer:
+        text = os.fsdecode(line.rstrip(b"\r\n"))
+        if text.strip():
+            yield text

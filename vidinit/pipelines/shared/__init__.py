@@ -1,0 +1,1 @@
+"""What several pipelines have in common."""

@@ -1,0 +1,315 @@
+"""What all recipes do with data: from the configuration to readable rows, and to batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ...config import DataConfig, TrainRunConfig
+from ...console import ProgressBar, say
+from ...data.index import Health, check
+from ...data.loading.datasets import ClipDataset
+from ...data.loading.loader import Loader, train_loader
+from ...data.loading.teacher_frames import TeacherFrames
+from ...data.loading.watchdog import Quarantine
+from ...data.pixels.transforms import Augment
+from ...data.rows import Rows
+from ...data.sources import flippable, mirrored
+from ...data.views import Sampling
+from ...engine.job import Batch
+from ...errors import DataError, UsageError
+from ...zoo.spec import ClipSpec
+from .modality import check_flow
+from .random_clips import NoiseClips, is_noise
+from .run_records import read_health
+from .summary import describe_batch, input_advice
+
+
+def workers_of(data: DataConfig, processes: int) -> int:
+    """Decoding processes per training process."""
+    if data.workers is not None:
+        return data.workers
+    # At least one: what decodes in the training process cannot be killed when it hangs.
+    return max(1, min(8, (os.cpu_count() or 1) // processes - 1))
+
+
+def scoring_options(data: DataConfig, accelerator: Any, quarantine: Quarantine) -> dict[str, Any]:
+    """How videos are read to be scored, as `scoring.score.score` takes it."""
+    return {
+        "batch_size": data.clips,
+        "workers": workers_of(data, accelerator.num_processes),
+        "deadline": data.deadline,
+        "reader": data.reader,
+        "decode_side": data.decode_side,
+        "quarantine": quarantine,
+    }
+
+
+def paths_of(rows: Rows, batch: dict[str, Any]) -> list[str]:
+    """The files that a batch of these rows was made of."""
+    return [rows.rows[index].path for index in batch["index"].tolist()]
+
+
+def data_name(data: str | list[str] | None) -> str:
+    """The data, for messages and records."""
+    return data if isinstance(data, str) else ", ".join(data or ())
+
+
+def read_options(data: DataConfig) -> dict[str, Any]:
+    """How lists and folders are to be read, as `data.sources` takes it."""
+    return {"root": data.root, "class_names": data.class_names, "split": data.split}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rows of a data set after its check.
+
+    Attributes:
+        rows: what is left, in the order of the data set, with what the index knows of each file.
+        health: of all files of the data set, as data_health.json gets it.
+        known: reasons by path of rows that are kept though they cannot be read.
+    """
+
+    rows: Rows
+    health: dict[str, Any]
+    known: dict[str, str] = field(default_factory=dict)
+
+
+def check_rows(rows: Rows, data: DataConfig, what: str, resumed: str | None = None) -> Checked:
+    """Probe all files and leave out what cannot be read; say how many that are.
+
+    Args:
+        rows: what to check.
+        data: the limit, the deadline and the number of processes.
+        what: the data set, for messages.
+        resumed: the folder of the run that goes on, if one does. It leaves out the same files as
+            when it began, whatever has happened to them: their number decides the order of all.
+
+    Raises:
+        DataError: nothing is readable, or more than ``data.max_bad`` of the files are not.
+    """
+    began = None if resumed is None else read_health(Path(resumed))
+    if began is not None:
+        paths = {row.path for row in rows.rows}
+        bad = [item for item in began["bad"] if item["path"] in paths]  # it may have more data sets
+        left_out = {item["path"] for item in bad}
+        kept = rows.of([row for row in rows.rows if row.path not in left_out])
+        outcome = check_all_rows(kept, data, what)
+        files = outcome.health["files"]
+        health = {**outcome.health, "files": files + len(left_out), "good": files, "bad": bad}
+        return Checked(outcome.rows, health, outcome.known)
+    found = _check(rows, data, what, data.max_bad)
+    if found.bad:
+        path, reason = found.bad[0]
+        more = f" and {len(found.bad) - 1} more" if len(found.bad) > 1 else ""
+        say(f"note: {what}: {path} cannot be read ({reason}){more}; left out")
+    return Checked(found.good, found.as_dict())
+
+
+def check_all_rows(rows: Rows, data: DataConfig, what: str) -> Checked:
+    """Probe all files and keep all rows: who scores them must count what is missing.
+
+    Raises:
+        DataError: nothing is readable.
+    """
+    found = _check(rows, data, what, 1.0)
+    probes = {row.path: row.probe for row in found.good.rows}
+    kept = [replace(row, probe=probes.get(row.path)) for row in rows.rows]
+    return Checked(rows.of(kept), found.as_dict(), dict(found.bad))
+
+
+def _check(rows: Rows, data: DataConfig, what: str, max_bad: float) -> Health:
+    with ProgressBar(f"checking {what}") as bar:
+        return check(
+            rows,
+            max_bad=max_bad,
+            workers=data.workers or None,
+            deadline=data.deadline,
+            progress=bar.update,
+        )
+
+
+@dataclass(frozen=True)
+class CheckedSplit:
+    """Training and validation rows that can be read (``val`` is None for none), and the check."""
+
+    train: Rows
+    val: Rows | None
+    check: Checked
+
+
+def check_split(
+    train: Rows, val: Rows, data: DataConfig, what: str, resumed: str | None = None
+) -> CheckedSplit:
+    """Probe both parts of a data set as one, so that the limit counts all of its files."""
+    outcome = check_rows(train.of(train.rows + val.rows), data, what, resumed)
+    held_out = {(row.path, row.start, row.end) for row in val.rows}
+    parts: list[Rows] = []
+    for name, wanted in (("training", False), ("validation", True)):
+        rows = tuple(
+            row
+            for row in outcome.rows.rows
+            if ((row.path, row.start, row.end) in held_out) == wanted
+        )
+        if not rows and (train, val)[wanted].rows:
+            raise DataError(
+                f"no {name} file of {what} can be read", "see the first one named above"
+            )
+        parts.append(train.of(rows))
+    return CheckedSplit(parts[0], parts[1] if parts[1].rows else None, outcome)
+
+
+def split_of(data: str | list[str], held_out: Rows) -> dict[str, Any]:
+    """split.json: which clips of ``data`` were validated on, by absolute path and segment."""
+    places = [data] if isinstance(data, str) else data
+    return {
+        "data": [str(Path(place).resolve()) for place in places],
+        "val": [[str(Path(row.path).resolve()), row.start, row.end] for row in held_out.rows],
+    }
+
+
+def flips(wanted: bool | str, rows: Rows, what: str) -> bool | Rows:
+    """Whether clips are mirrored; ``auto`` leaves left and right alone where they are classes.
+
+    Returns:
+        For ``swap`` the rows with the labels that their mirrored clips have.
+
+    Raises:
+        UsageError: ``swap``, and a class named after left or right has no partner.
+    """
+    if isinstance(wanted, bool):
+        return wanted
+    if wanted == "swap":
+        return mirrored(rows, what)
+    if flippable((rows.classes or ()) + (rows.nouns or ())):
+        return True
+    say(f"note: {what}: classes are named after left and right, so clips are not mirrored")
+    return False
+
+
+def training_clips(
+    rows: Rows,
+    spec: ClipSpec,
+    data: DataConfig,
+    *,
+    seed: int,
+    flip: bool | Rows,
+    teachers: TeacherFrames | None = None,
+) -> ClipDataset:
+    """Training clips of these rows, cut as the configuration says, mirrored as `flips` says.
+
+    Raises:
+        UsageError: settings that do not go together.
+    """
+    check_flow(rows, spec, data)
+    auto = data.batch_size == "auto"  # and then settled so that it fits these
+    if not auto and data.clips % data.repeats:
+        raise UsageError(
+            f"data.batch_size={data.batch_size} is no multiple of data.repeats={data.repeats}",
+            "batches count clips: make it one",
+        )
+    sampling = Sampling(spec.frames, spec.stride, spec.sampling, spec.short)
+    if sampling.kind == "all" and not auto and data.clips > 1:
+        raise UsageError(
+            "data.sampling=all makes clips of different lengths, which fit in no batch",
+            "set data.batch_size=1, or sample uniform or dense",
+        )
+    kind = NoiseClips if is_noise(rows) else ClipDataset
+    return kind(
+        rows,
+        sampling=sampling,
+        augment=Augment(
+            size=spec.size,
+            interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
+            scale=(data.min_area, 1.0),
+            # The whole frame means the whole frame, not a part of another shape.
+            ratio=(1.0, 1.0) if data.min_area == 1.0 else (3 / 4, 4 / 3),
+            jitter=data.jitter,
+            flip=flip is not False,
+            randaug=data.randaug,
+            color_jitter=data.color_jitter,
+            grayscale=data.grayscale,
+            erasing=data.erasing,
+        ),
+        seed=seed,
+        center=data.start == "center",
+        teachers=teachers,
+        repeats=data.repeats,
+        flow=spec.flow,
+        reader=data.reader,
+        decode_side=data.decode_side,
+        mirrored=flip if isinstance(flip, Rows) else None,
+    )
+
+
+def quarantine_of(rows: Rows, known: dict[str, str]) -> Quarantine:
+    """What is known to be unreadable among these rows, so that nobody tries it again."""
+    quarantine = Quarantine()
+    for index, row in enumerate(rows.rows):
+        if row.path in known:
+            quarantine.reasons[index] = known[row.path]
+    return quarantine
+
+
+def clip_batches(
+    dataset: ClipDataset,
+    config: TrainRunConfig,
+    accelerator: Any,
+    quarantine: Quarantine,
+    prepared: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
+) -> dict[str, Any]:
+    """What an `engine.fit.Job` is told of the batches of one data set.
+
+    ``prepared`` may add to the batches before they are trained on.
+    """
+    data, train, world = config.data, config.train, accelerator.num_processes
+    workers = workers_of(data, world)
+
+    def batches(epoch: int, start: int) -> Loader:
+        return train_loader(
+            dataset,
+            batch_size=data.clips,
+            workers=workers,
+            seed=train.seed,
+            epoch=epoch,
+            rank=accelerator.process_index,
+            world=world,
+            start=start,
+            deadline=data.deadline,
+            quarantine=quarantine,
+        )
+
+    def steps(epoch: int, start: int) -> Iterator[list[Batch]]:
+        found = iter(prepared(batches(epoch, start * train.accumulate)))
+        while group := list(islice(found, train.accumulate)):
+            yield group
+
+    first = batches(0, 0)
+    clips = first.plan.size * data.repeats  # fewer than asked for where there are no more
+    say(describe_batch(clips, world, train.accumulate, train.lr, train.lr_batch))
+    return {
+        "steps": steps,
+        "steps_per_epoch": max(1, len(first) // train.accumulate),
+        "batches_per_step": train.accumulate,
+        "clips_per_batch": clips,
+        "clips_per_step": clips * train.accumulate,
+        "paths": partial(paths_of, dataset.rows),
+        "advice": advice_of(data, world),
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def advice_of(data: DataConfig, processes: int) -> Callable[[float], str]:
+    """What to say when a run waits for its data."""
+    return partial(
+        input_advice,
+        workers=workers_of(data, processes),
+        processes=processes,
+        cores=os.cpu_count() or 1,
+        decode_side=data.decode_side,
+    )

@@ -1,0 +1,133 @@
+"""`--init-from`: the weights of another run, or of one of its checkpoints, in a model at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...checkpoint import CARD, load, model_folder
+from ...console import say
+from ...engine import checkpoint_folders as folders
+from ...errors import UsageError
+from ...zoo.images.hub import is_hub
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...zoo.base import VideoModel
+
+_TASK = "model."  # what a checkpoint calls the model's own tensors
+_HEAD = "head."
+_SHOWN = 4  # names in a message
+
+
+def initial_folder(ref: str) -> Path:
+    """Where the weights of ``--init-from`` are: a model folder, or a checkpoint.
+
+    Args:
+        ref: a model folder, ``hf-hub:USER/NAME`` as well; a run folder, whose model or else newest
+            checkpoint is meant; a checkpoint of a run, ``last`` and ``best`` among them.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    path = Path(ref)
+    if is_hub(ref) or any((folder / CARD).is_file() for folder in (path, path / "model")):
+        found = model_folder(ref)
+        assert found is not None
+        return found
+    if path.name in ("last", "best") and path.parent.is_dir():
+        path = folders.pointed(path.parent, path.name) or path
+    elif (path / "checkpoints").is_dir():
+        path = folders.newest(path / "checkpoints") or path
+    if not path.is_dir():
+        raise UsageError(
+            f"--init-from {ref} does not exist", "name a model, run or checkpoint folder"
+        )
+    if not (path / folders.MANIFEST).is_file():
+        raise UsageError(
+            f"--init-from {ref} holds no weights", "name a model, run or checkpoint folder"
+        )
+    wrong = folders.damage(path, contents=True)
+    if wrong is not None:
+        raise UsageError(f"--init-from {ref} is damaged ({wrong})", "name another checkpoint")
+    return path
+
+
+def check_initial(ref: str, model: str) -> None:
+    """Refuse ``--init-from`` that cannot be, before anything heavy is imported.
+
+    Raises:
+        UsageError: no weights there, or a checkpoint, which does not say what network it is of,
+            without a MODEL.
+    """
+    place = initial_folder(ref)
+    if model == ref and not (place / CARD).is_file():
+        raise UsageError(
+            f"--init-from {ref} is a checkpoint, which holds weights only",
+            "name the network, too: MODEL, or a preset",
+        )
+
+
+def initialize(model: VideoModel, ref: str) -> None:
+    """Copy the weights that fit, by name and shape, into a model; say what did not.
+
+    A head is taken where it is for the same classes. The weights of a checkpoint are the moving
+    averages, where the run kept them. The model goes on with the lineage of where they come from.
+
+    Args:
+        model: changed in place.
+        ref: see `initial_folder`.
+
+    Raises:
+        UsageError: when nothing fits, or what is there cannot be read.
+    """
+    place = initial_folder(ref)
+    if (place / CARD).is_file():
+        source = load(place)
+        if source.in_channels == 2 and model.in_channels == 3:  # it sees optical flow
+            from ...zoo.build import set_input_channels
+
+            set_input_channels(model, 2)
+        given: dict[str, Any] = source.state_dict()
+        same_head = source.classes is not None and source.classes == model.classes
+        lineage = list(source.lineage)
+    else:
+        given, same_head = _checkpoint_weights(place), False
+        lineage = [{"step": "checkpoint", "of": str(place)}]
+    own = model.state_dict()
+    fits = {
+        name
+        for name, tensor in own.items()
+        if name in given
+        and given[name].shape == tensor.shape
+        and (same_head or not name.startswith(_HEAD))
+    }
+    if all(name.startswith(_HEAD) for name in fits):
+        raise UsageError(
+            f"--init-from {ref}: none of its {len(given)} tensors fits {model.name}",
+            "name a run of the same network",
+        )
+    model.load_state_dict({name: given[name] for name in fits}, strict=False)
+    model.lineage = lineage
+    rest = [name for name in own if name not in fits]
+    new = f"; as new: {', '.join(rest[:_SHOWN])}" if rest else ""
+    more = f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
+    say(f"{ref}: {len(fits)} of the {len(own)} tensors of {model.name}{new}{more}")
+
+
+def _checkpoint_weights(place: Path) -> dict[str, Tensor]:
+    """The model's tensors in a checkpoint, averages in place of what they are averages of."""
+    import torch
+    from safetensors.torch import load_file
+
+    file = place / "model.safetensors"
+    if not file.is_file():
+        raise UsageError(
+            f"{place} holds the shards of several processes", "name the run's model folder"
+        )
+    state = load_file(file)
+    for kept in sorted(place.glob("custom_checkpoint_*.pkl")):
+        averages = torch.load(kept, weights_only=True)
+        state.update({name: tensor for name, tensor in averages.items() if name in state})
+    return {name[len(_TASK) :]: t for name, t in state.items() if name.startswith(_TASK)}

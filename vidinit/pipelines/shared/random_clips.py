@@ -1,0 +1,70 @@
+"""Random clips in the place of data that a dry run was not given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...data.loading.datasets import ClipDataset
+from ...data.readers import Reader
+from ...data.rows import Row, Rows
+from ..cotrain.settings import SourceConfig
+
+NOISE = "random clips"
+"""What stands where a path stands."""
+
+# More than any step takes; they are one row each of one table.
+_ROWS = 1 << 16
+
+
+def noise_rows(classes: Sequence[str] | None) -> Rows:
+    """Rows of random videos, of each class as many; without classes unlabelled."""
+    if classes is None:
+        return Rows((Row(NOISE),) * _ROWS)
+    kinds = [Row(NOISE, label) for label in range(len(classes))]
+    return Rows(tuple(kinds[n % len(kinds)] for n in range(_ROWS)), tuple(classes))
+
+
+def is_noise(rows: Rows) -> bool:
+    """Whether rows are those of `noise_rows`."""
+    return bool(rows.rows) and rows.rows[0].path == NOISE
+
+
+def noise_sources() -> list[SourceConfig]:
+    """A source of videos and one of images, for a co-training that was given none."""
+    return [
+        SourceConfig(name="videos", data=NOISE),
+        SourceConfig(name="images", data=NOISE, kind="image"),
+    ]
+
+
+@dataclass(frozen=True)
+class NoiseClips(ClipDataset):
+    """A `ClipDataset` whose videos are random pixels; sampling and augmentation are real."""
+
+    def open(self, row: Row) -> Reader:
+        """A random video somewhat larger than the clips that are cut from it."""
+        side = self.decode_side or self.augment.size * 8 // 7
+        return _Noise(self.sampling.frames * self.sampling.stride, max(side, self.augment.size))
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """A reader of random pixels; see `data.readers.Reader`."""
+
+    num_frames: int
+    side: int
+    fps: float = 25.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.side, self.side
+
+    def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        shape = len(indices), self.side, self.side, 3
+        return np.random.default_rng(len(indices)).integers(0, 256, shape, dtype=np.uint8)
+
+    def times(self) -> np.ndarray:
+        return np.arange(self.num_frames) / self.fps

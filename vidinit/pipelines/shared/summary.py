@@ -1,0 +1,170 @@
+"""Lines about a training run: its batch before it, a diagnosis in it, the summary after it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...console import duration
+from ...engine.optimizer import peak_lr
+
+# Of a dry run's result, and how they are called.
+_COUNTS = {"params": "parameters", "trained": "trained", "head": "in heads"}
+
+
+def describe_batch(
+    batch_size: int,
+    processes: int,
+    accumulate: int,
+    lr: float,
+    lr_batch: int | None,
+    *,
+    key: str = "data.batch_size",
+) -> str:
+    """One line: the clips of a step and the peak learning rate, and where both come from.
+
+    Args:
+        batch_size: clips per process and batch.
+        processes: of the run, on all machines.
+        accumulate: batches of a step, ``train.accumulate``.
+        lr: ``train.lr``.
+        lr_batch: ``train.lr_batch``.
+        key: of the setting that is ``batch_size``.
+    """
+    clips = batch_size * processes * accumulate
+    parts = [f"{key}={batch_size}"]
+    if processes > 1:
+        parts.append(f"{processes} processes")
+    if accumulate > 1:
+        parts.append(f"train.accumulate={accumulate}")
+    source = "train.lr"
+    if lr_batch is not None:
+        source = f"train.lr={lr:g} x {clips} / train.lr_batch={lr_batch}"
+    rate = f"{peak_lr(lr, lr_batch, clips):g} ({source})"
+    return f"{clips} clips a step ({' x '.join(parts)}), peak learning rate {rate}"
+
+
+def input_advice(
+    share: float, *, workers: int, processes: int, cores: int, decode_side: int | None
+) -> str:
+    """What to do when training waits for its data.
+
+    Args:
+        share: of the time that was spent waiting, 0 to 1.
+        workers: decoding processes per training process.
+        processes: training processes on this machine.
+        cores: that this machine has for them.
+        decode_side: ``data.decode_side``.
+    """
+    now = f"{workers} x {processes}" if processes > 1 else f"{workers}"
+    ways = ["`vidinit data prepare` makes copies of the videos that decode faster"]
+    if workers * processes < cores:
+        ways.insert(0, f"raise data.workers ({now} now, {cores} cores)")
+    else:
+        ways.insert(0, f"data.workers is {now} already, for {cores} cores")
+    if decode_side is None:
+        ways.append("data.decode_side=SIDE decodes to a smaller frame")
+    return f"input-bound: {share:.0%} of the time goes by waiting for data; " + "; ".join(ways)
+
+
+def summary(result: Mapping[str, Any]) -> list[str]:
+    """The end of a training run, as lines: what was done, how fast, what there is, what is next.
+
+    Args:
+        result: of the run. ``out``, ``steps``, ``best``, ``videos`` and ``skipped`` are always
+            there; ``epochs``, ``seconds``, ``clips_per_second`` and ``data_wait`` are not when
+            nothing was left to train.
+    """
+    out = str(result["out"])
+    config = yaml.safe_load((Path(out) / "config.yaml").read_text(encoding="utf-8"))
+    lines = [_done(result)]
+    if result["best"] is not None:
+        lines.append(f"best validation score {result['best']:.3f}")
+    if result["skipped"]:
+        lines.append(f"{result['skipped']} clips replaced, see {out}/data_health.json")
+    lines.append(f"model: {out}/model   report: {out}/report.html")
+    if "tensorboard" in config["train"]["trackers"]:
+        lines.append("curves: " + shlex.join(["tensorboard", "--logdir", f"{out}/events"]))
+    lines.append(f"next: {next_command(out, config)}")
+    return lines
+
+
+def _done(result: Mapping[str, Any]) -> str:
+    line = f"{result['steps']} steps on {result['videos']} videos"
+    if "epochs" in result:
+        line += f", {result['epochs']} epochs"
+    if "seconds" in result:
+        line += f" in {duration(result['seconds'])}: {result['clips_per_second']:.1f} clips/s"
+        line += f", {result['data_wait']:.0%} of the time waiting for data"
+    return line
+
+
+def dry_run_summary(result: Mapping[str, Any]) -> list[str]:
+    """What a dry run found, as lines.
+
+    Args:
+        result: see `pipelines.shared.dry_run.rehearse`.
+    """
+    counts = ", ".join(f"{result[k]:,} {text}" for k, text in _COUNTS.items())
+    shapes = ", ".join(
+        f"{name} ({', '.join(map(str, shape))})" for name, shape in result["shapes"].items()
+    )
+    lines = [f"{result['model']}: {counts}", f"{result['batch']} clips a batch: {shapes}"]
+    if result["memory_mb"] is None:
+        lines.append("memory: not estimated, as the weights are sharded")
+    else:
+        parts = dict(result["memory_mb"])
+        whole = parts.pop("total")
+        shown = ", ".join(f"{name} {size:.0f}" for name, size in parts.items())
+        lines.append(f"memory on the device, about: {whole:.0f} MB ({shown})")
+    if result["steps_per_epoch"] is None:
+        lines.append("steps: as many as the data makes, which was not given")
+    else:
+        steps, epochs = result["steps_per_epoch"], result["epochs"]
+        lines.append(
+            f"{result['clips']} clips: {steps} steps an epoch, {steps * epochs} in {epochs} epochs"
+        )
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in result["losses"].items())
+    rate = f"{result['seconds']:.2f} s, {result['clips_per_second']:.1f} clips/s"
+    lines.append(f"first step: {losses}; {rate}")
+    for name, plan in result.get("sources", {}).items():
+        lines.append(
+            f"{name}: {plan['steps_per_epoch']} steps an epoch of {plan['seconds_per_step']:.2f} s"
+            f", {plan['passes_per_epoch']:.2f} passes over its data"
+        )
+    if "epoch_seconds" in result:
+        lines.append(f"an epoch, but for waiting for data: {result['epoch_seconds']:.0f} s")
+    lines.append("dry run: nothing was written")
+    return lines
+
+
+def next_command(out: str, config: Mapping[str, Any]) -> str:
+    """What to type after a run: score a classifier on its data, or fine-tune what was distilled.
+
+    Args:
+        out: the run's folder.
+        config: its config.yaml.
+    """
+    if config["command"] == "distill":
+        return shlex.join(["vidinit", "finetune", out, "--data", "LABELED_VIDEOS"])
+    data = config["data"]
+    train, val, root, names = data["train"], data["val"], data["root"], data["class_names"]
+    if config["command"] == "cotrain":
+        first = config["sources"][0]
+        train, val, names = first["data"], first["val"], first["class_names"]
+        root = first["root"] or root
+    words = ["vidinit", "eval", out]
+    if names is not None:
+        words.append(f"data.class_names={names}")
+    if data["split"] != 1:
+        words.append(f"data.split={data['split']}")
+    option, places = ("--val", val) if val is not None else ("--data", train)
+    for place in [places] if isinstance(places, str) else places:
+        words += [option, place]
+    if root is not None:
+        words += ["--root", root]
+    return shlex.join(words)

@@ -1,1 +1,0 @@
-"""What the commands do: from a checked configuration to data, model, task, loop and result."""

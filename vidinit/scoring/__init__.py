@@ -1,0 +1,1 @@
+"""Everything an evaluation makes of the logits of a model."""

@@ -1,0 +1,301 @@
+"""What a model said of every view of a data set, on disk: enough to score it again without it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from ..data.rows import LabelKind, Row, Rows
+from ..errors import DataError, UsageError
+from ..files import written
+from ..zoo.probabilities import Average, averaged
+from .scores import Scores, labels_of, single_label
+
+FILE = "predictions.npz"
+"""Its name in the folder of an evaluation."""
+
+
+LAYOUTS = ("dense", "whole")
+"""Views of which a video has as many as it is long, and one view as long as the video."""
+
+
+_FORMAT = "vidinit predictions 1"
+
+
+# Numbers that are averaged at a time, so that memory does not grow with the data set.
+_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The logits of all views of all videos.
+
+    Attributes:
+        rows: the videos, in the order of the data set, with the names of the classes.
+        logits: float32 or float16 (views of all videos, K), those of a video one after the other,
+            the crops of its first clip first; the verbs of a ``pair`` before the nouns.
+        views: how many views each video has, int64 (videos,); 0 where it has no scores.
+        reasons: why, by row.
+        undecoded: how many of these could not be read; of the others the model said no number.
+        crops: of each clip.
+        layout: the views of a video in words: ``10x3`` clips and crops, ``dense`` or ``whole``.
+        average: over the views; see `zoo.probabilities.averaged`.
+        model: whose they are, as it was given.
+        data: what was scored, as it was given.
+        folder: what relative paths are relative to.
+    """
+
+    rows: Rows
+    logits: np.ndarray
+    views: np.ndarray
+    reasons: dict[int, str]
+    undecoded: int
+    crops: int
+    layout: str
+    average: Average
+    model: str
+    data: str
+    folder: str
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the first classes."""
+        return list(self.rows.classes or ())
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many logits each head has."""
+        return [len(names) for names in (self.rows.classes, self.rows.nouns) if names is not None]
+
+    @property
+    def clips(self) -> int:
+        """The most clips that a video has."""
+        return int(self.views.max(initial=0)) // self.crops
+
+    @property
+    def labels(self) -> np.ndarray:
+        """As `Scores` has them."""
+        return labels_of(self.rows, len(self.classes))
+
+    @property
+    def keys(self) -> list[tuple[str, float | None, float | None]]:
+        """(absolute path, start, end) of each video, by which those of two runs are matched."""
+        return [
+            (os.path.normpath(os.path.join(self.folder, row.path)), row.start, row.end)
+            for row in self.rows.rows
+        ]
+
+    def scores(
+        self,
+        *,
+        average: Average | None = None,
+        clips: int | None = None,
+        crops: int | None = None,
+    ) -> Scores:
+        """The videos scored by all of their views, or by some.
+
+        Args:
+            average: over the views; default: as recorded.
+            clips: how many of a video's; see `chosen`. Videos with fewer are scored by all.
+            crops: 1 for the one in the middle; default: all.
+        """
+        values = np.full((len(self.rows), sum(self.sizes)), np.nan)
+        for videos, logits in self._blocks():
+            views = chosen(logits.shape[1], self.crops, clips, crops)
+            values[videos] = averaged(
+                logits[:, views],
+                self.sizes,
+                kind=self.rows.kind,
+                average=average or self.average,
+            )
+        first = len(self.classes)
+        return Scores(
+            values[:, :first],
+            self.labels,
+            [(self.rows.rows[row].path, reason) for row, reason in sorted(self.reasons.items())],
+            self.rows.kind,
+            values[:, first:] if self.rows.kind == "pair" else None,
+        )
+
+    def view_accuracy(self) -> float | None:
+        """Share of all views that are right by themselves; None where labels are not one class."""
+        if self.rows.kind != "single":
+            return None
+        labels = np.repeat(self.labels, self.views)
+        return single_label(self.logits, labels)["top1"] if len(labels) else None
+
+    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Videos with equally many views, and their logits (videos, views, K)."""
+        first = np.cumsum(self.views) - self.views
+        for count in np.unique(self.views[self.views > 0]).tolist():
+            videos = np.flatnonzero(self.views == count)
+            size = max(1, _AT_ONCE // (count * max(1, self.logits.shape[1])))
+            for start in range(0, len(videos), size):
+                part = videos[start : start + size]
+                yield part, self.logits[first[part][:, None] + np.arange(count)]
+
+    def save(self, path: Path) -> None:
+        """Write them under a temporary name, then rename.
+
+        Raises:
+            VidinitError: the disk does not take them; what was there before is still there.
+        """
+        advice = "make room, name another --out, or pass eval.scores=float16 for half of it"
+        size = self.logits.nbytes / 1e6
+        with written(path, size=size, advice=advice) as part, part.open("wb") as file:
+            np.savez(file, **self._arrays())
+
+    def _arrays(self) -> dict[str, Any]:
+        rows = self.rows
+        spans = [[np.nan if t is None else t for t in (row.start, row.end)] for row in rows.rows]
+        return {
+            "format": np.array(_FORMAT),
+            "logits": self.logits,
+            "views": self.views,
+            "crops": np.array(self.crops),
+            "layout": np.array(self.layout),
+            "average": np.array(self.average),
+            "paths": _texts(row.path for row in rows.rows),
+            "folder": np.array(self.folder),
+            "segments": np.array(spans, dtype=np.float64).reshape(-1, 2),
+            "labels": self.labels,
+            "kind": np.array(rows.kind),
+            "classes": _texts(self.classes),
+            "nouns": _texts(rows.nouns or ()),
+            "reasons": _texts(self.reasons.get(row, "") for row in range(len(rows))),
+            "undecoded": np.array(self.undecoded),
+            "model": np.array(self.model),
+            "data": np.array(self.data),
+        }
+
+
+def load(path: str | Path) -> Predictions:
+    """The predictions of an evaluation.
+
+    Args:
+        path: a file as `Predictions.save` writes it, or a folder with one.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it is cut off, damaged, or another file.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE
+    if not file.is_file():
+        raise UsageError(f"{file} does not exist", "name a folder of vidinit eval, or its file")
+    try:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError
+        with archive:
+            found = {name: archive[name] for name in archive.files}
+        if str(found.get("format")) != _FORMAT:
+            raise DataError(f"{file} holds no predictions of vidinit eval", _HINT)
+        return _checked(found)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        cut = zipfile.is_zipfile(file) or file.read_bytes()[:2] == b"PK"
+        what = "is damaged or cut off" if cut else "holds no predictions of vidinit eval"
+        raise DataError(f"{file} {what}", _HINT) from error
+
+
+_HINT = f"name {FILE} in the folder of an evaluation, or evaluate again"
+
+
+def _checked(found: dict[str, np.ndarray]) -> Predictions:
+    """Raises ValueError or KeyError for what does not fit together."""
+    kind, average = str(found["kind"]), str(found["average"])
+    if kind not in get_args(LabelKind) or average not in get_args(Average):
+        raise ValueError
+    rows = _rows(found, kind)  # type: ignore[arg-type]
+    logits, views = found["logits"], found["views"]
+    crops = int(found["crops"])
+    reasons = {row: str(text) for row, text in enumerate(found["reasons"]) if text}
+    made = Predictions(
+        rows,
+        logits,
+        views,
+        reasons,
+        int(found["undecoded"]),
+        crops,
+        str(found["layout"]),
+        average,  # type: ignore[arg-type]
+        str(found["model"]),
+        str(found["data"]),
+        str(found["folder"]),
+    )
+    shapes = (logits.shape, views.shape) == ((int(views.sum()), sum(made.sizes)), (len(rows),))
+    if not shapes or logits.dtype.kind != "f" or crops < 1 or (views % crops).any():
+        raise ValueError
+    if set(np.flatnonzero(views == 0).tolist()) != set(reasons):
+        raise ValueError
+    return made
+
+
+def _rows(found: dict[str, np.ndarray], kind: LabelKind) -> Rows:
+    labels = found["labels"]
+    if kind == "multi":
+        each: list[Any] = [tuple(np.flatnonzero(one).tolist()) for one in labels]
+    elif kind == "pair":
+        each = [None if one[0] < 0 else (int(one[0]), int(one[1])) for one in labels]
+    else:
+        each = [None if one < 0 else int(one) for one in labels]
+    spans = [[None if np.isnan(t) else float(t) for t in span] for span in found["segments"]]
+    rows = [
+        Row(str(path), label, start, end)
+        for path, label, (start, end) in zip(found["paths"], each, spans, strict=True)
+    ]
+    nouns = tuple(map(str, found["nouns"])) if kind == "pair" else None
+    return Rows(tuple(rows), tuple(map(str, found["classes"])), kind, nouns)
+
+
+def chosen(
+    views: int, per_clip: int, clips: int | None = None, crops: int | None = None
+) -> np.ndarray:
+    """Which views of a video stand for a smaller grid, int64.
+
+    Of N clips, n are those nearest to the middles of n equal parts: clip
+    ``floor((2 i + 1) N / (2 n))`` for i = 0 ... n - 1.
+
+    Args:
+        views: of the video, the crops of its first clip first.
+        per_clip: crops of a clip.
+        clips: n; all where it is None or more.
+        crops: 1 for the middle one; None, or as many as there are: all.
+    """
+    total = views // per_clip
+    count = total if clips is None else min(clips, total)
+    numbers = (2 * np.arange(count) + 1) * total // (2 * count)
+    inside = np.array([per_clip // 2]) if crops == 1 else np.arange(per_clip)
+    return (numbers[:, None] * per_clip + inside).ravel()
+
+
+def _texts(given: Any) -> np.ndarray:
+    return np.array(list(given), dtype=np.str_)
+
+
+_CLIPS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+
+
+def curve_of(predictions: Predictions) -> Iterator[tuple[dict[str, int], dict[str, float]]]:
+    """The metrics of smaller and smaller shares of the views, the smallest first.
+
+    The clips of a smaller grid are chosen from those there are (`predictions.chosen`); where n
+    clips alone would be cut at other times, or one crop alone to another scale, its figures are
+    near to those of an evaluation with n clips or one crop, and not the same.
+
+    Yields:
+        ``{clips, crops, views}`` of a video, and its metrics.
+    """
+    most = predictions.clips
+    for crops in sorted({1, predictions.crops}):
+        for clips in [*(n for n in _CLIPS if n < most), *([most] if most else [])]:
+            scores = predictions.scores(clips=clips, crops=crops)
+            yield {"clips": clips, "crops": crops, "views": clips * crops}, scores.metrics()

@@ -1,0 +1,309 @@
+"""DiST: a frozen image transformer with a side network that learns motion, and its heads.
+
+Qing et al., ICCV 2023, https://arxiv.org/abs/2309.07911. The tower sees every gamma-th frame of a
+clip, without gradients; `dist_side` is what learns. The clip's descriptor is its embedding in the
+tower's joint space of image and text, which a text head compares with embeddings of class names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import UsageError
+from ..base import VideoModel
+from ..families.vit import resize_time
+from ..folding import FrameCount
+from ..images.networks import clip_spec_of
+from ..names import check_option
+from ..spec import ClipSpec, Origin
+from .side import HEAD_WIDTH, SideNetwork
+from .tower import PRECISIONS, Tower, arch_of, frame_mean, set_projection
+
+LOGIT_SCALE = 100.0  # CLIP's, where its training left it
+TOWER_FRAMES = 8  # T of a new model
+
+
+class TextHead(nn.Module):
+    """Scaled cosines of an embedding and those of the classes: nothing in it is learned.
+
+    Args:
+        embeddings: of the class names, (K, J), of any length but zero.
+        logit_scale: what cosines are multiplied with.
+    """
+
+    def __init__(self, embeddings: Tensor, logit_scale: float = LOGIT_SCALE) -> None:
+        super().__init__()
+        embeddings = F.normalize(embeddings.detach().float(), dim=-1)
+        self.register_buffer("embeddings", embeddings)
+        self.register_buffer("logit_scale", torch.tensor(float(logit_scale)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, J) to logits (B, K), within plus and minus the scale; in float32 at least."""
+        embeddings, scale = self.embeddings, self.logit_scale
+        assert isinstance(embeddings, Tensor) and isinstance(scale, Tensor)
+        # In half precision, steps near a logit of 25 are an eighth.
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
+            return scale * F.normalize(x, dim=-1) @ embeddings.to(x.dtype).mT
+
+
+class Pooling(NamedTuple):
+    """What the embedding is pooled from: Y (B*T, 1 + N, D), and mean last global tokens (B, C)."""
+
+    y: Tensor
+    tokens: Tensor
+
+
+class DistModel(VideoModel):
+    """A frozen tower and a side network; clips have gamma * T frames.
+
+    Args:
+        tower: the frozen image transformer.
+        side: built for it.
+        num_classes: of a linear head; 0 for none: `forward` then returns embeddings (B, J).
+
+    Attributes:
+        reference: where the tower can be had again, as model.yaml says it; None where it cannot,
+            and a model folder has to hold it.
+    """
+
+    def __init__(
+        self, tower: Tower, side: SideNetwork, fine: FrameCount, coarse: FrameCount, classes: int
+    ) -> None:
+        super().__init__(tower.joint, max(classes, 1))
+        self.frames, self.coarse = fine, coarse
+        self.tower = tower
+        self.side = side
+        self.reference: dict[str, str] | None = None
+        self._taps: list[Tensor] | None = None
+        self._spec = replace(self._spec, frames=self.clip_frames, size=tower.image_size[0])
+        self.reset_head(classes)
+
+    # ----------------------------------------------------------------------------------- heads
+
+    def reset_head(self, num_classes: int) -> None:
+        """A new linear head, N(0, 0.01) and zero bias; none for 0 classes."""
+        if num_classes and not isinstance(self.head, nn.Linear):
+            like = self.side.proj
+            self.head = nn.Linear(1, 1, device=like.device, dtype=like.dtype)
+        if num_classes:
+            super().reset_head(num_classes)
+            return
+        self.head = nn.Identity()  # type: ignore[assignment]
+        self.num_classes, self.classes, self.label_kind = 0, None, "single"
+
+    def set_text(
+        self, embeddings: Tensor, classes: Sequence[str], logit_scale: float = LOGIT_SCALE
+    ) -> None:
+        """Classify by the names of the classes, in place of any other head.
+
+        Args:
+            embeddings: of the names by the tower's text encoder, (K, J).
+            classes: the K names, in that order.
+            logit_scale: what the cosines are multiplied with.
+
+        Raises:
+            UsageError: embeddings of another width or number.
+        """
+        if embeddings.dim() != 2 or embeddings.shape[1] != self.num_features:
+            raise UsageError(
+                f"text embeddings {tuple(embeddings.shape)} do not fit {self.name}, whose videos "
+                f"are embedded in {self.num_features} dimensions",
+                f"use the text encoder that belongs to {arch_of(self.tower.vit)}",
+            )
+        if len(classes) != len(embeddings):
+            raise UsageError(
+                f"{len(embeddings)} text embeddings are not those of {len(classes)} classes",
+                "give one for each class, in the same order",
+            )
+        self.head = TextHead(embeddings, logit_scale).to(self.side.proj.device)  # type: ignore[assignment]
+        self.num_classes, self.label_kind = len(classes), "single"
+        self.classes = list(classes)
+
+    # ------------------------------------------------------------------------------ forward pass
+
+    def feature_maps(self, x: Tensor) -> Pooling:
+        """Folded frames (B*gamma*T, 3, H, W), normalized, to what embeddings are pooled from."""
+        seen = self._seen(x)
+        taps, self._taps = self._taps, None
+        return self._beside(x, self.tower(seen) if taps is None else taps)
+
+    def pooled(self, maps: Pooling) -> Tensor:
+        """Video embeddings (B, J)."""
+        return self.side.pooled(*maps)
+
+    def spread(self, maps: Pooling, clips: int) -> Tensor:
+        """(B, T * (1 + N), J): global token and patches of each frame, in the joint space."""
+        tokens: Tensor = self.side.joint(maps.y)
+        return tokens.reshape(clips, -1, tokens.shape[-1])
+
+    def tower_embedding(self, clip: Tensor) -> Tensor:
+        """The tower's own opinion: (B, 3, gamma*T, H, W) clips to (B, J).
+
+        The mean of its embeddings of the frames it sees, each of length one: its product with text
+        embeddings is the mean of the frames' cosines. It is therefore not of length one itself.
+        """
+        return frame_mean(self.tower.embedding(self._seen(self._folded(clip))), len(clip))
+
+    def embed_both(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """`embed` and `tower_embedding` of clips in one pass through the tower."""
+        x = self._folded(clip)
+        taps, embeddings = self.tower.both(self._seen(x))
+        return self.pooled(self._beside(x, taps)), frame_mean(embeddings, len(clip))
+
+    def tower_frames(self, clip: Tensor) -> Tensor:
+        """The frames of clips (B, 3, gamma*T, H, W) that the tower sees, (B*T, 3, H, W)."""
+        return self._seen(self._folded(clip))
+
+    def use_taps(self, taps: list[Tensor]) -> None:
+        """Take these for the tower's outputs in the next forward pass, and in that one only."""
+        self._taps = taps
+
+    def _seen(self, x: Tensor) -> Tensor:
+        want, gamma = self.clip_frames, self.side.gamma
+        if self.frames.value != want:
+            got = self.frames.value
+            raise ValueError(f"expected clips of {want} frames, got {got}; set spec for others")
+        self.coarse.value = want // gamma
+        return x.unflatten(0, (-1, want))[:, ::gamma].flatten(0, 1)
+
+    def _beside(self, x: Tensor, taps: list[Tensor]) -> Pooling:
+        return Pooling(*self.side(taps, x))
+
+    # ------------------------------------------------------------------------------------- clips
+
+    def clip_lengths(self) -> set[int] | None:
+        """What the side network has positions for."""
+        return {self.clip_frames}
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip, gamma * T."""
+        return self.side.frames * self.side.gamma
+
+    def fit_clip(self, spec: ClipSpec) -> None:
+        """Interpolate what there is for each frame or place.
+
+        Tokens and positions of frames linearly, the tower's positions as timm does it.
+
+        Raises:
+            UsageError: frames that are no multiple of gamma, sizes that are none of the patch.
+        """
+        check_frames(spec.frames, self.side.gamma)
+        tower, frames = self.tower, spec.frames // self.side.gamma
+        for parameter in self.side.clip_positions if frames != self.side.frames else ():
+            parameter.data = resize_time(parameter.data, frames)
+        if tower.image_size != (spec.size, spec.size):
+            if tower.image_size != tower.native_size:  # resized twice is not what once would give
+                self.reference = None
+            tower.resize(spec.size)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if any(key.startswith(f"{prefix}tower.vit.") for key in state):
+            self.reference = None  # whatever it was, the tower may be another one now
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def layer_ids(self) -> dict[str, int]:
+        """As the tower's blocks are numbered, with what reads a block in that block's layer."""
+        depth = len(self.tower.vit.blocks)  # type: ignore[arg-type]
+        ids: dict[str, int] = {}
+        for name, _ in self.named_parameters():
+            parts = name.split(".")
+            if name.startswith("tower.vit.blocks."):
+                ids[name] = int(parts[3]) + 1
+            elif name.startswith(("tower.vit.norm.", "tower.vit.head", "tower.vit.fc_norm")):
+                ids[name] = depth + 1
+            elif parts[0] == "tower" or name.startswith("side.stem."):
+                ids[name] = 0
+            elif parts[0] == "side" and parts[1] in PER_BLOCK:
+                ids[name] = self.tower.blocks[int(parts[2])] + 1
+            else:
+                ids[name] = depth + 1
+        return ids
+
+
+PER_BLOCK = ("reduce", "to_time", "to_space", "temporal", "mix")
+"""Lists of the side network with one module for each block that is read."""
+
+
+def check_frames(frames: int, gamma: int) -> None:
+    """Raise UsageError unless the tower sees a whole number of a clip's frames."""
+    if frames % gamma or frames < gamma:
+        raise UsageError(
+            f"clips of {frames} frames do not suit gamma={gamma}: the tower sees every "
+            f"{gamma}th frame",
+            f"use a multiple of {gamma}",
+        )
+
+
+def dist(
+    image_model: nn.Module,
+    *,
+    num_classes: int = 0,
+    gamma: int = 2,
+    pools: int = 2,
+    dim: int = 384,
+    temporal_dim: int = 96,
+    blocks: Sequence[int] | None = None,
+    projection: int | None = None,
+    tower_precision: str = "fp32",
+) -> DistModel:
+    """A side network for a timm vision transformer, which becomes the frozen tower.
+
+    Args:
+        image_model: with its projection into the joint space as classifier, or without any.
+        num_classes: of a linear head; 0 for none.
+        gamma: the tower sees every gamma-th frame.
+        pools: A, pooling layers: 2 for Something-Something, 4 for Kinetics.
+        dim: D, a multiple of 64.
+        temporal_dim: E.
+        blocks: which blocks of the tower are read, from 0; default: all.
+        projection: outputs of the tower's classifier, which is then its projection into a space of
+            image and text; 0 takes the classifier off. Default: those of CLIP's kind are kept.
+        tower_precision: of the tower's weights: fp32, bf16 or fp16.
+
+    Returns:
+        The model for clips of 8 * gamma frames, the side network at random, with `origins` filled.
+
+    Raises:
+        UsageError: a network that is no such tower, or numbers that do not go together.
+    """
+    check_option("tower_precision", tower_precision, list(PRECISIONS))
+    if dim % HEAD_WIDTH or dim < HEAD_WIDTH:
+        raise UsageError(f"dim={dim} is no multiple of {HEAD_WIDTH}, the width of an attention")
+    for name, value in (("gamma", gamma), ("pools", pools), ("temporal_dim", temporal_dim)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}")
+    spec = clip_spec_of(image_model, frames=TOWER_FRAMES * gamma, stride=1, size=None)
+    set_projection(image_model, projection)
+    sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
+    tower = Tower(image_model, blocks=blocks, precision=tower_precision)
+    keys = {key: sources.get(id(t)) for key, t in tower.state_dict(keep_vars=True).items()}
+    fine, coarse = FrameCount(), FrameCount()
+    side = SideNetwork(
+        tower.width,
+        tower.patch,
+        len(tower.blocks),
+        frames=TOWER_FRAMES,
+        gamma=gamma,
+        pools=pools,
+        joint=tower.joint,
+        dim=dim,
+        temporal_dim=temporal_dim,
+        fine=fine,
+        coarse=coarse,
+    )
+    model = DistModel(tower, side, fine, coarse, num_classes)
+    size = tower.image_size[0]
+    model.spec = replace(spec, size=size, sampling="uniform", crop_pct=1.0)
+    for key in model.state_dict():
+        source = keys.get(key.removeprefix("tower."))
+        known = key.startswith("tower.") and source is not None
+        model.origins[key] = Origin(source, "copy") if known else Origin(None, "random")
+    return model

@@ -1,0 +1,115 @@
+"""Frozen towers by reference: a model folder of DiST names its tower instead of holding it.
+
+The side network is a tenth of the tower. What a folder says is where the weights are from and
+their sha256, which is compared each time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import UsageError
+from ..base import VideoModel, to_channels_last
+from ..build import assemble
+from ..images.networks import load_exactly, load_image_model
+from ..names import find_entry
+from .model import DistModel
+from .tower import digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..images.networks import ImageSource
+
+HUB = "hub"
+BESIDE = ("tower.safetensors", "tower.pth", "tower.pt", "tower.bin")
+"""Files in a model folder that are taken for its tower's weights, before the reference is."""
+
+PREFIX = "tower."  # of the tower's tensors in the model's state dict
+
+
+def reference_to(image: ImageSource, source: str, weights: str | Path | None) -> dict[str, str]:
+    """What model.yaml says of a tower.
+
+    Args:
+        image: the network as it was loaded, its classifier included.
+        source: the timm name it was loaded by.
+        weights: the file with its weights; None for the hub.
+    """
+    cfg: Any = getattr(image.model, "pretrained_cfg", None) or {}
+    tag = cfg.get("tag")
+    named = ":" in source or not tag  # hf-hub: and local-dir: say it all
+    return {
+        "name": source if named or weights is not None else f"{image.arch}.{tag}",
+        "weights": HUB if weights is None else str(Path(weights).resolve()),
+        "sha256": digest(image.model),
+    }
+
+
+def can_be_had_again(source: str, weights: str | Path | None, pretrained: bool) -> bool:
+    """Whether weights are where all find them again: files come and go, random ones are lost."""
+    return pretrained and weights is None and not source.startswith("local-dir:")
+
+
+def with_reference(model: VideoModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What a model folder holds of a model's tensors, and the entry of model.yaml for the rest."""
+    state = model.state_dict()
+    reference = model.reference if isinstance(model, DistModel) else None
+    if reference is None:
+        return state, {}
+    kept = {key: value for key, value in state.items() if not key.startswith(PREFIX)}
+    return kept, {"tower": reference}
+
+
+def rebuild(folder: Path, card: dict[str, Any], num_classes: int) -> DistModel:
+    """The model of a folder that names its tower; only the tower has its values.
+
+    Raises:
+        UsageError: weights that are gone or are others than those the side network learned beside.
+        VidinitError: weights that cannot be fetched.
+    """
+    reference: dict[str, str] = card["tower"]
+    image, own = _open(folder, reference)
+    model = assemble(
+        image.model,
+        find_entry(card["name"]),
+        num_classes=num_classes,
+        name=card["name"],
+        **card["options"],
+    )
+    assert isinstance(model, DistModel)
+    to_channels_last(model)
+    model.reference = None if own else reference
+    return model
+
+
+def load_beside(model: VideoModel, own: dict[str, Tensor], origin: str) -> None:
+    """Fill all of a model that `rebuild` made but its tower.
+
+    Raises:
+        UsageError: tensors that are missing, unexpected or of another shape.
+    """
+    assert isinstance(model, DistModel)
+    reference, state = model.reference, model.state_dict()
+    tower = {key: value for key, value in state.items() if key.startswith(PREFIX)}
+    load_exactly(model, {**tower, **own}, origin)
+    model.reference = reference
+
+
+def _open(folder: Path, reference: dict[str, str]) -> tuple[ImageSource, bool]:
+    """The tower, and whether it lay in the folder."""
+    name, place = reference["name"], reference["weights"]
+    beside = next((folder / file for file in BESIDE if (folder / file).is_file()), None)
+    file = beside or (None if place == HUB else Path(place))
+    way = f"copy a file with the weights of {name} to {folder / BESIDE[0]}"
+    if file is not None and not file.is_file():
+        raise UsageError(f"the frozen tower of {folder} is gone: no such file {file}", way)
+    image = load_image_model(name, weights=file, ways=(way,))
+    if digest(image.model) != reference["sha256"]:
+        raise UsageError(
+            f"the frozen tower of {folder} is another one than it was made with: the weights of "
+            f"{name} from {file or 'the hub'} have another sha256",
+            way,
+        )
+    return image, beside is not None

@@ -1,0 +1,253 @@
+"""TimeSformer: attention over space and time from any plain vision transformer.
+
+Bertasius, Wang, Torresani, "Is Space-Time Attention All You Need for Video Understanding?", ICML
+2021, https://arxiv.org/abs/2102.05095; its block is CoVeR's too. Three kinds of attention:
+
+- ``divided``: in each block over the T patches of a place, then over the P + N tokens of a frame.
+- ``joint``: over all P + N*T tokens.
+- ``space``: frames by themselves; their tokens are averaged behind the last block.
+
+A time embedding, zero at first, is added to the patches of each frame (not for ``space``). On a
+still clip a converted model is the image network: exactly, but for ``joint`` where there are prefix
+tokens, because T equal patches weigh more against a class token than one.
+
+Shapes in comments: B clips, T frames, P prefix tokens (class token, registers), N patches of a
+frame, C channels.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UsageError
+from ..base import VideoModel
+from ..modify.depth import by_timm
+from ..names import check_option
+from ..spec import ClipSpec, Origin
+from .vit import RESIZINGS, ViTInfo, describe_vit, resize_grid, resize_time
+from .vit_blocks import DividedBlock, FrameBlock, PlainBlock
+
+ATTENTIONS = ("divided", "joint", "space")
+IMAGE_TIMES = ("first", "mean", "none")
+CUT = re.compile(r"(?P<end>top|bottom):(?P<count>\d+)")
+
+
+class TimeSformer(VideoModel):
+    """A vision transformer with attention over time; see `timesformer`.
+
+    Attributes:
+        trunk: timm's network, its blocks exchanged.
+        attention: one of `ATTENTIONS`.
+        resizing: one of `RESIZINGS`: how embeddings follow another `spec`.
+        image_time: one of `IMAGE_TIMES`.
+        time_embed: (1, T, C), or None for ``space``.
+    """
+
+    def __init__(
+        self, trunk: nn.Module, num_classes: int, *, attention: str, resizing: str, image_time: str
+    ) -> None:
+        info = describe_vit(trunk)
+        super().__init__(info.embed_dim, num_classes)
+        self.attention = attention
+        self.resizing = resizing
+        self.image_time = image_time
+        self.prefix = info.prefix_tokens
+        embed = torch.zeros(1, self.spec.frames, info.embed_dim)
+        self.time_embed = None if attention == "space" else nn.Parameter(embed)
+        self.trunk = trunk
+        self._spec = replace(self._spec, size=info.size[0])
+
+    def clip_lengths(self) -> set[int] | None:
+        """One frame, which is an image, and as many as there are time embeddings."""
+        return None if self.time_embed is None else {1, self.time_embed.shape[1]}
+
+    def fit_clip(self, spec: ClipSpec) -> None:
+        """Resize the time embedding to the clip's frames, the position embedding to its size."""
+        resize_grid(self.trunk, spec.size, self.resizing)
+        embed = self.time_embed
+        if embed is not None and embed.shape[1] != spec.frames:
+            resized = resize_time(embed.detach(), spec.frames, self.resizing)
+            self.time_embed = nn.Parameter(resized, requires_grad=embed.requires_grad)
+
+    def feature_maps(self, x: Tensor) -> Tensor:
+        """(B*T, 3, H, W) to all tokens behind the final norm, (B, P + N*T, C).
+
+        Time runs fastest among the patches. For ``space`` frames are averaged: (B, P + N, C).
+
+        Raises:
+            ValueError: for another number of frames than `spec` has, one frame aside, which is an
+                image; and for frames of another size.
+        """
+        t = self.frames.value
+        self._check(t, x.shape[-2:])
+        trunk: Any = self.trunk
+        tokens = trunk._pos_embed(trunk.patch_embed(x))  # (B*T, P + N, C)
+        if isinstance(tokens, tuple):  # EVA's has rotations beside them, which plain ones lack
+            tokens = tokens[0]
+        if self.attention != "space":
+            tokens = self._with_time(tokens.unflatten(0, (-1, t)))
+        tokens = trunk.blocks(trunk.norm_pre(tokens))
+        if self.attention == "space":
+            tokens = tokens.unflatten(0, (-1, t)).mean(dim=1)
+        return trunk.norm(tokens)
+
+    def _with_time(self, tokens: Tensor) -> Tensor:
+        """(B, T, P + N, C) tokens of frames to those of clips, (B, P + N*T, C)."""
+        assert self.time_embed is not None
+        t, length = tokens.shape[1], self.time_embed.shape[1]
+        time: Tensor | None = self.time_embed
+        if t == 1 < length:
+            time = self._time_of_images()
+        patches = tokens[:, :, self.prefix :].transpose(1, 2)  # (B, N, T, C)
+        if time is not None:
+            patches = patches + time.unsqueeze(1)
+        return torch.cat([tokens[:, 0, : self.prefix], patches.flatten(1, 2)], dim=1)
+
+    def _time_of_images(self) -> Tensor | None:
+        """The time embedding of a clip of one frame, (1, 1, C)."""
+        if self.time_embed is None or self.image_time == "none":
+            return None
+        is_mean = self.image_time == "mean"
+        return self.time_embed.mean(1, keepdim=True) if is_mean else self.time_embed[:, :1]
+
+    def _check(self, frames: int, size: torch.Size) -> None:
+        own: Any = self.trunk.patch_embed
+        if tuple(size) != tuple(own.img_size):
+            want, got = "x".join(map(str, own.img_size)), "x".join(map(str, size))
+            raise ValueError(f"expected frames of {want} pixels, got {got}; set spec for others")
+        if self.time_embed is not None and frames not in (1, self.time_embed.shape[1]):
+            want = f"clips of {self.time_embed.shape[1]} frames, or of one"
+            raise ValueError(f"expected {want}, got {frames}; set spec for others")
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """What the image network makes of its tokens, (B, C), over all patches of the clip.
+
+        Where it pools over prefix tokens, too, it does so frame by frame, and the mean is taken:
+        only then a still clip is an image.
+        """
+        trunk: Any = self.trunk
+        t = 1 if self.attention == "space" else self.frames.value
+        if t == 1 or not getattr(trunk, "pool_include_prefix", False):
+            return trunk.forward_head(maps, pre_logits=True)
+        first, patches = maps[:, : self.prefix], maps[:, self.prefix :].unflatten(1, (-1, t))
+        spread = first.unsqueeze(1).expand(-1, t, -1, -1)
+        rows = torch.cat([spread, patches.transpose(1, 2)], dim=2).flatten(0, 1)
+        return trunk.forward_head(rows, pre_logits=True).unflatten(0, (-1, t)).mean(dim=1)
+
+    def spread(self, maps: Tensor, clips: int) -> Tensor:
+        """The patch tokens, frame by frame; the class token and registers are none of them."""
+        patches = maps[:, self.prefix :]
+        if self.attention == "space":
+            return patches
+        return patches.unflatten(1, (-1, self.frames.value)).transpose(1, 2).flatten(1, 2)
+
+    def temporal_parameters(self) -> set[str]:
+        """The attention over time, its norms and projections, and the time embedding."""
+        new = re.compile(r"time_embed$|.*\.temporal_")
+        return {name for name, _ in self.named_parameters() if new.match(name)}
+
+    def layer_ids(self) -> dict[str, int]:
+        """As timm numbers the layers of the image network; the time embedding is layer 0."""
+        layers = by_timm(self, self.trunk)
+        if "time_embed" in layers:
+            layers["time_embed"] = 0
+        return layers
+
+
+def timesformer(
+    image_model: nn.Module,
+    *,
+    num_classes: int,
+    attention: str = "divided",
+    cut: str = "all",
+    resizing: str = "smooth",
+    image_time: str = "first",
+) -> TimeSformer:
+    """Let a plain vision transformer attend over time.
+
+    Args:
+        image_model: a timm ViT whose classifier was removed (``num_classes=0``): DeiT, AugReg,
+            CLIP, DINOv2, SigLIP, EVA without rotary positions. It is changed in place and becomes
+            the trunk.
+        num_classes: size of the new head.
+        attention: ``divided``, ``joint`` or ``space``.
+        cut: which blocks attend over time where it is divided: ``all``, ``top:K`` (the last K) or
+            ``bottom:K``.
+        resizing: how embeddings are resized when `VideoModel.spec` changes: ``smooth`` (bicubic
+            over places, linear over time) or ``nearest`` (the official code's).
+        image_time: the time embedding of a clip of one frame, an image: the ``first`` frame's, the
+            ``mean`` of all, or ``none``.
+
+    Returns:
+        The model, with new temporal projections and a time embedding of zeros, and with `origins`
+        filled.
+
+    Raises:
+        UsageError: for networks without such tokens and blocks, with the reason.
+    """
+    check_option("attention", attention, ATTENTIONS)
+    check_option("resizing", resizing, RESIZINGS)
+    check_option("image_time", image_time, IMAGE_TIMES)
+    info = describe_vit(image_model)
+    _check_blocks(image_model, info)
+    seen = _cut_blocks(cut, attention, info)
+    before = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
+    model = TimeSformer(
+        image_model, num_classes, attention=attention, resizing=resizing, image_time=image_time
+    )
+    blocks: Any = image_model.blocks
+    for i, block in enumerate(blocks):
+        if attention != "divided":
+            blocks[i] = PlainBlock(block)
+        elif i in seen:
+            blocks[i] = DividedBlock(block, model.frames, info.prefix_tokens)
+        else:
+            blocks[i] = FrameBlock(block, model.frames, info.prefix_tokens)
+    for key, tensor in model.state_dict(keep_vars=True).items():
+        if not key.startswith("head."):
+            model.origins[key] = _origin(key, before.get(id(tensor)))
+    return model
+
+
+def _origin(key: str, source: str | None) -> Origin:
+    if source is not None:
+        return Origin(source, "copy")
+    if key == "time_embed" or ".temporal_fc." in key:
+        return Origin(None, "silent")
+    return Origin(key.removeprefix("trunk.").replace(".temporal_", "."), "space-to-time")
+
+
+def _check_blocks(vit: Any, info: ViTInfo) -> None:
+    """Raise UsageError unless the blocks are an attention and an MLP in turn, normed before."""
+    kinds = {type(block).__name__ for block in vit.blocks}
+    if kinds <= {"Block", "EvaBlock"} and getattr(vit.blocks[0], "gamma_1", None) is None:
+        return
+    raise UsageError(
+        f"{info.arch} cannot attend over time: it is made of timm's {', '.join(sorted(kinds))}, "
+        "and divided attention stands between the plain parts of a Block",
+        "use another ViT, vit_base_patch16_224 for example",
+    )
+
+
+def _cut_blocks(cut: str, attention: str, info: ViTInfo) -> range:
+    """Numbers of the blocks that attend over time."""
+    every = range(info.depth)
+    if cut == "all":
+        return every
+    match = CUT.fullmatch(cut)
+    if match is None or attention != "divided":
+        raise UsageError(
+            f"unknown cut '{cut}' of {attention} attention",
+            "use all, or with divided attention top:K or bottom:K",
+        )
+    count = int(match["count"])
+    if not 1 <= count <= info.depth:
+        raise UsageError(
+            f"cut {cut}: {info.arch} has {info.depth} blocks", f"use 1 to {info.depth}"
+        )
+    return every[-count:] if match["end"] == "top" else every[:count]

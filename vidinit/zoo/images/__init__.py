@@ -1,0 +1,1 @@
+"""Image networks, and where their weights come from."""

@@ -1,0 +1,95 @@
+"""How a clip is cut and normalized for a model, and where its tensors come from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..data.flow.settings import STILL, Flow
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How a clip is cut and normalized for a model.
+
+    Attributes:
+        frames: frames of a clip.
+        stride: video frames from one clip frame to the next.
+        size: side of the square crop, in pixels.
+        mean, std: pixel statistics of the channels in 0 to 1.
+        interpolation: ``bicubic`` or ``bilinear``.
+        crop_pct: crop size over short side at test time.
+        sampling: ``dense``: neighboring frames; ``uniform``: one of each of equal segments of the
+            video; ``all`` of its frames.
+        short: what a clip shows past the end of a short video: the start again (``loop``), or its
+            last frame (``hold``).
+        flow: which optical flow is seen, in two channels; None: RGB.
+    """
+
+    frames: int = 8
+    stride: int = 8
+    size: int = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    crop_pct: float = 0.875
+    sampling: Literal["dense", "uniform", "all"] = "dense"
+    short: Literal["loop", "hold"] = "loop"
+    flow: Flow | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, as model.yaml holds them; ``flow`` only where there is any."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if k != "flow" or v is not None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
+        """The inverse of `as_dict`."""
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        flow = plain.pop("flow", None)
+        return cls(**plain, flow=None if flow is None else Flow(**flow))
+
+    def for_channels(self, channels: int) -> ClipSpec:
+        """The same for other inputs than RGB: each channel gets the mean of RGB's statistics."""
+        if channels == 3:
+            return self
+        mean, std = sum(self.mean) / 3, sum(self.std) / 3
+        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+    def of_flow(self, flow: Flow) -> ClipSpec:
+        """The same for optical flow: no motion is 0, and the scale is the mean of RGB's."""
+        scale = sum(self.std) / len(self.std)
+        return replace(self, mean=(STILL / 255,) * 2, std=(scale,) * 2, flow=flow)
+
+
+# The pixel statistics that published weights want.
+IMAGENET = ClipSpec()
+
+
+KINETICS = ClipSpec(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
+
+
+SIGNED = ClipSpec(mean=(0.5,) * 3, std=(0.5,) * 3)  # pixels in [-1, 1]
+
+
+GRAY = ClipSpec(mean=(0.45,) * 3, std=(0.225,) * 3)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tensor of a video model comes from.
+
+    Attributes:
+        source: key in the image network's state dict; None for tensors it has not.
+        rule: one of `vidinit.conversion.plan.RULES`.
+        note: why a kernel was left alone, shown in the table.
+    """
+
+    source: str | None
+    rule: str
+    note: str = ""
