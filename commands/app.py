@@ -14,7 +14,10 @@ from typer.core import TyperGroup
 
 from vidinit import __version__
 from vidinit.errors import Interrupted, VidinitError
+from vidinit.pipelines.registry import COMMANDS
 from vidinit.processes import give_way, in_group, is_main_process, keep_freed_memory
+
+from .derived import plain_command
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,17 +119,19 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
 
 
 def _is_unread() -> bool:
-    """Whether those who read what is printed have enough of it, as ``head`` has.
+    """True where those who read what is printed have closed their end, as ``head`` does.
 
-    The broken pipe may also be one to a process of ours, which is an error like others.
+    It is asked of the pipe, and nothing is written. The broken pipe may also be one to a process of
+    ours, which is an error like others.
     """
+    import select
+
     try:
-        os.write(sys.stdout.fileno(), b"\n")
-    except BrokenPipeError:
-        return True
-    except (OSError, ValueError):  # it is no file
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors are told unasked
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll on this system, or no file
         return False
-    return False
 
 
 def _leave(code: int) -> NoReturn:
@@ -169,11 +174,8 @@ def main(
     """Start video recognition models from image models."""
 
 
-STEPPING = ("demo", "distill", "cotrain", "finetune", "eval", "predict")  # commands of many steps
-
-
 def register() -> None:
-    """Add the subcommands, in the order in which the help shows them."""
+    """Add the commands of the registry: those of this folder, and others as their line says."""
     from . import (
         convert,
         cotrain,
@@ -190,34 +192,33 @@ def register() -> None:
         profile,
     )
 
-    build, measure, share, start = "Build", "Measure", "Share", "Start here"
-    for command, name, panel in (
-        (demo.demo, "demo", start),
-        (doctor.doctor, "doctor", start),
-        (convert.convert, "convert", build),
-        (distill.distill, "distill", build),
-        (cotrain.cotrain, "cotrain", build),
-        (finetune.finetune, "finetune", build),
-        (evaluate.evaluate, "eval", measure),
-        (predict.predict, "predict", measure),
-        (profile.profile, "profile", measure),
-        (listing.list_names, "list", measure),
-        (export.export, "export", share),
-    ):
-        _add(app, command, name, panel)
+    own: dict[str, Callable[..., None]] = {
+        "demo": demo.demo,
+        "doctor": doctor.doctor,
+        "convert": convert.convert,
+        "distill": distill.distill,
+        "cotrain": cotrain.cotrain,
+        "finetune": finetune.finetune,
+        "eval": evaluate.evaluate,
+        "predict": predict.predict,
+        "profile": profile.profile,
+        "list": listing.list_names,
+        "export": export.export,
+    }
+    for name, entry in COMMANDS.items():
+        if name not in ("data", "preset"):
+            _add(app, own.get(name) or plain_command(name), name, entry.panel)
     _add_group(
         "data",
         "Check and prepare video data.",
         {"check": data.check, "prepare": data.prepare},
         examples=("vidinit data check videos/", "vidinit data prepare videos/ videos-256/"),
-        panel="Data",
     )
     _add_group(
         "preset",
         "The papers' recipes.",
         {"list": preset.list_all, "show": preset.show, "copy": preset.copy, "check": preset.check},
         examples=("vidinit preset list", "vidinit preset show sts-r3d50_k400"),
-        panel=build,
     )
 
 
@@ -227,12 +228,12 @@ def _add_group(
     commands: Mapping[str, Callable[..., None]],
     *,
     examples: Sequence[str],
-    panel: str,
 ) -> None:
     """Add a command of commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     for own, command in commands.items():
         _add(group, command, own)
+    panel = COMMANDS[name].panel
     app.add_typer(group, name=name, help=text, epilog=_examples(*examples), rich_help_panel=panel)
 
 
@@ -242,7 +243,7 @@ def _add(
     """Add a command; its docstring is its help, and what stands behind Examples its epilog."""
     text, _, examples = (command.__doc__ or "").partition("Examples:")
     epilog = _examples(*filter(str.strip, examples.splitlines()))
-    ready = handled(command, keeps_memory=name in STEPPING)
+    ready = handled(command, keeps_memory=name in COMMANDS and COMMANDS[name].steps)
     to.command(name, help=text.strip(), epilog=epilog, rich_help_panel=panel)(ready)
 
 

@@ -1,4 +1,4 @@
-"""What a shell offers behind TAB: names that are cheap to know. Nothing heavy is imported.
+"""Completions of a shell: names that are cheap to know. Nothing heavy is imported.
 
 Where no name fits, the shell goes on with files and folders.
 """
@@ -37,7 +37,7 @@ def presets(ctx: typer.Context, incomplete: str) -> list[str]:
     from vidinit.pipelines.registry import COMMANDS
 
     names = list_presets()
-    if ctx.info_name in COMMANDS:
+    if ctx.info_name in COMMANDS and COMMANDS[ctx.info_name].config:
         own = f"{ctx.info_name}/"
         names = [name.removeprefix(own) for name in names if name.startswith(own)]
     return _fitting(names, incomplete)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import completion
 from . import options as opt
+from .derived import command
+from .options import INPUT
 
 RULES = "Rules"
 
@@ -18,64 +18,18 @@ if TYPE_CHECKING:
     from vidinit.conversion.report import ConversionReport
 
 
+@command(
+    "convert",
+    panels={
+        "Options": "to",
+        INPUT: "layout pretrained allow_partial frames size seed",
+        RULES: "inflate stem time_padding attention resizing num_classes in_channels whole",
+    },
+    arguments={"source": "SOURCE"},
+    texts={"out": "Model folder to write; default runs/convert-<to>-<n>."},
+)
 def convert(
-    source: Annotated[
-        str,
-        typer.Argument(help="timm name, torchvision:NAME, hf-hub:USER/NAME, or a file of weights."),
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            help="A plan (`vidinit list plans`; s3d@top:2) or a zoo name (sts-r3d50).",
-            autocompletion=completion.targets,
-        ),
-    ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Local .pth or .safetensors of SOURCE.", rich_help_panel=opt.INPUT),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(help="Of a file whose keys cannot tell.", rich_help_panel=opt.INPUT),
-    ] = None,
-    pretrained: Annotated[
-        bool,
-        typer.Option(
-            "--pretrained/--no-pretrained",
-            help="Start from trained or from random image weights.",
-            rich_help_panel=opt.INPUT,
-        ),
-    ] = True,
-    allow_partial: Annotated[
-        bool,
-        typer.Option(
-            "--allow-partial",
-            help="Load what fits of a video checkpoint; list the rest.",
-            rich_help_panel=opt.INPUT,
-        ),
-    ] = False,
-    inflate: Annotated[
-        str, typer.Option(help="center (exact) or mean (I3D's).", rich_help_panel=RULES)
-    ] = "center",
-    stem: Annotated[
-        str,
-        typer.Option(help="wide: R3D and R(2+1)D take it exactly.", rich_help_panel=RULES),
-    ] = "narrow",
-    time_padding: Annotated[
-        str,
-        typer.Option(
-            help="replicate: end frames repeated; mean is exact then.", rich_help_panel=RULES
-        ),
-    ] = "zeros",
-    attention: Annotated[
-        str | None,
-        typer.Option(help="timesformer: divided, joint or space.", rich_help_panel=RULES),
-    ] = None,
-    resizing: Annotated[
-        str | None,
-        typer.Option(help="timesformer: smooth or nearest, of embeddings.", rich_help_panel=RULES),
-    ] = None,
+    keywords: dict[str, Any],
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,34 +38,10 @@ def convert(
             rich_help_panel=RULES,
         ),
     ] = None,
-    num_classes: Annotated[
-        int | None, typer.Option(help="A new head, at random.", rich_help_panel=RULES)
-    ] = None,
-    in_channels: Annotated[
-        int, typer.Option(help="Of the input; 2 for optical flow.", rich_help_panel=RULES)
-    ] = 3,
-    frames: Annotated[
-        int | None, typer.Option(help="Frames of a clip.", rich_help_panel=opt.INPUT)
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Crop side in pixels.", rich_help_panel=opt.INPUT)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of random weights.", rich_help_panel=opt.INPUT)] = 0,
-    whole: Annotated[
-        bool | None,
-        typer.Option(
-            "--whole/--no-whole",
-            help="Put the frozen tower of dist into the folder; default: if it is not the hub's.",
-            rich_help_panel=RULES,
-        ),
-    ] = None,
-    device: opt.Device = None,
-    out: opt.Out = None,
-    overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Turn a checkpoint into a video model and prove what carried over.
+    """Convert, and print the table, the cost and the proof.
 
     Examples:
         vidinit convert tf_efficientnet_lite0 --to s3d
@@ -120,15 +50,14 @@ def convert(
         vidinit convert vit_base_patch16_clip_quickgelu_224.openai --to dist --option pools=4
         vidinit convert r2plus1d_34_kinetics.pth --to r2plus1d-34
     """
-    given = opt.passed_on(locals(), "out", "device", "option")
     import vidinit
     from vidinit.conversion.plan_options import parse_options
     from vidinit.engine.run_folder import default_out
 
-    given |= parse_options(option or [], vidinit.convert)
-
-    folder = out if out is not None else default_out("convert", to)
-    report = vidinit.convert(out=folder, device=device or "auto", **given)
+    keywords |= parse_options(option or [], vidinit.convert)
+    if keywords["out"] is None:
+        keywords["out"] = default_out("convert", keywords["to"])
+    report = vidinit.convert(**keywords)
     if json:
         opt.print_json(report.as_dict())
     else:
@@ -176,7 +105,7 @@ def print_cost(console: Console, report: ConversionReport) -> None:
 
 
 def print_verdict(console: Console, report: ConversionReport) -> None:
-    """What the proof found."""
+    """The outcome of the proof."""
     proof = report.proof
     if proof is None:
         console.print(f"read from the layout {report.layout}; a video model has no image to equal")

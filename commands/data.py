@@ -2,63 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from . import options as opt
+from .derived import command
+from .options import INPUT
 
 _FIRST = 20  # files and classes that the table names
 
 
-def check(
-    source: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="SOURCE", help="Folder, list, json, csv, official splits, tar shards."
-        ),
-    ],
-    root: opt.Root = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(help="File with the class names in order.", rich_help_panel=opt.INPUT),
-    ] = None,
-    split: Annotated[
-        int, typer.Option(help="Official split of UCF101 or HMDB51.", rich_help_panel=opt.INPUT)
-    ] = 1,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes at a time; default: one per core.")
-    ] = None,
-    deadline: Annotated[
-        float, typer.Option(help="Seconds for a file, then it is left out.")
-    ] = 60.0,
-    max_bad: Annotated[
-        str | None,
-        typer.Option(help="Exit with 3 above this share of unreadable files, as 5%."),
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Probe anew what was probed before.")
-    ] = False,
-    json: opt.Json = False,
-    debug: opt.Debug = False,
-) -> None:
-    """Find out which files decode, and why others do not; exit code 1 if any does not.
-
-    Each file is probed once; what is found of it holds until it changes.
+@command(
+    "vidinit.pipelines.data.check:check_data",
+    panels={INPUT: "class_names split"},
+    arguments={"source": "SOURCE"},
+)
+def check(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """Check, and say which files are bad; exit code 1 if any is.
 
     Examples:
         vidinit data check videos/
         vidinit data check train.csv --root videos/ --json
         vidinit data check videos/ --max-bad 5% --workers 16
     """
-    given = opt.passed_on(locals())
     import vidinit
     from vidinit.data.index import UnreadableError
 
     try:
-        report = vidinit.check_data(**given)
+        report = vidinit.check_data(**keywords)
     except UnreadableError as error:
         _print(error.report, as_json=json)
         raise
@@ -67,45 +39,9 @@ def check(
         raise typer.Exit(1)
 
 
-def prepare(
-    source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Folder, list, json, csv, splits, tar shards.")
-    ],
-    out: Annotated[
-        Path, typer.Argument(metavar="DST", help="Folder for the copies; goes on where it ended.")
-    ],
-    short_side: Annotated[
-        int, typer.Option(help="Of the pictures, in pixels; none is enlarged.")
-    ] = 256,
-    gop: Annotated[int, typer.Option(help="Frames from one key frame to the next.")] = 12,
-    crf: Annotated[int, typer.Option(help="Quality of x264, from 1 (best) to 51.")] = 20,
-    fps: Annotated[
-        str, typer.Option(metavar="keep|N", help="Frames per second of all files.")
-    ] = "keep",
-    root: opt.Root = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1 on.")
-    ] = None,
-    flow: Annotated[
-        str | None,
-        typer.Option(metavar="dis|raft", help="Write the copies' optical flow beside them, too."),
-    ] = None,
-    flow_bound: Annotated[
-        float, typer.Option(help="Largest motion that is kept, in pixels of the copies.")
-    ] = 20.0,
-    workers: Annotated[
-        int | None, typer.Option(help="Files at a time; default: one per core.")
-    ] = None,
-    deadline: Annotated[
-        float, typer.Option(help="Seconds for a file of 64 MiB, more for larger ones.")
-    ] = 600.0,
-    json: opt.Json = False,
-    debug: opt.Debug = False,
-) -> None:
-    """Copy videos as files that decode fast and exactly. Exits with 1 if any could not be read.
-
-    The copies are h264 in mp4 with frequent key frames, a constant rate and no sound, in the layout
-    of SRC, which is never written to. What is done is skipped: after a stop, call it again.
+@command("vidinit.pipelines.data.prepare:prepare_data", arguments={"source": "SRC", "out": "DST"})
+def prepare(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """Copy, and say what became of the files; exit code 1 if any could not be read.
 
     Examples:
         vidinit data prepare videos/ videos-256/
@@ -113,12 +49,11 @@ def prepare(
         vidinit data prepare train.csv small/ --root videos/ --short-side 128 --fps 15
         vidinit data prepare videos/ videos-256/ --flow dis
     """
-    given = opt.passed_on(locals())
     import vidinit
     from vidinit.data.copies.make import UnpreparedError
 
     try:
-        result = vidinit.prepare_data(**given)
+        result = vidinit.prepare_data(**keywords)
     except UnpreparedError as error:
         _print_prepared(error.report, as_json=json)
         raise
@@ -194,6 +129,8 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _class_lines(name: str, classes: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
     """Clips per class: each class where there are few, else their range."""
+    from statistics import median
+
     good = [counts["good"] for counts in classes.values()]
     spread = f"{min(good):,} to {max(good):,} readable clips each, median {median(good):,g}"
     lines = [(name, f"{len(classes):,}: {spread}")]

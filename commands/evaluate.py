@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from vidinit.processes import is_main_process
 
-from . import completion
 from . import options as opt
+from .derived import command
+from .options import INPUT
 
 TEXT, MORE = "Zero-shot", "More than one figure"
 
@@ -24,137 +25,17 @@ SHOWN = (
 )
 
 
-def evaluate(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Model folder, run folder or zoo name; none with --predictions.",
-            autocompletion=completion.models,
-        ),
-    ] = None,
-    overrides: opt.Overrides = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder per class (its val/ if it has one), or a list.", rich_help_panel=opt.INPUT
-        ),
-    ] = None,
-    val: Annotated[
-        list[Path] | None, typer.Option(help="The data, as it is.", rich_help_panel=opt.INPUT)
-    ] = None,
-    root: opt.Root = None,
-    views: Annotated[
-        str | None,
-        typer.Option(
-            help="10x3 (clips x crops), dense (all clips; memory stays, time grows with the "
-            "length), or whole (the video as one clip, which has to fit into memory).",
-            rich_help_panel=opt.INPUT,
-        ),
-    ] = None,
-    multi_view: Annotated[
-        bool,
-        typer.Option("--multi-view", help="10 clips x 3 crops a video.", rich_help_panel=opt.INPUT),
-    ] = False,
-    clips: Annotated[
-        int | None, typer.Option(help="Clips a video; default 1.", rich_help_panel=opt.INPUT)
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option(help="Crops a clip, 1 or 3.", rich_help_panel=opt.INPUT)
-    ] = None,
-    average: Annotated[
-        str | None,
-        typer.Option(
-            help="Over the views: softmax (probabilities, default) or logits.",
-            rich_help_panel=opt.INPUT,
-        ),
-    ] = None,
-    curve: Annotated[
-        bool,
-        typer.Option("--curve", help="Score by fewer views, too.", rich_help_panel=MORE),
-    ] = False,
-    temporal_test: Annotated[
-        str | None,
-        typer.Option(
-            help="Score changed clips, too: reverse, shuffle, freeze, apart by commas.",
-            rich_help_panel=MORE,
-        ),
-    ] = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            help="An evaluation's folder or predictions.npz: score it again without the model.",
-            rich_help_panel=MORE,
-        ),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            help="An evaluation's folder or predictions.npz to compare with, video by video.",
-            rich_help_panel=MORE,
-        ),
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(help="Which source's head of a co-trained model.", rich_help_panel=opt.INPUT),
-    ] = None,
-    all_sources: Annotated[
-        bool,
-        typer.Option(
-            "--all-sources",
-            help="Each source of a co-trained model, on its own data.",
-            rich_help_panel=opt.INPUT,
-        ),
-    ] = False,
-    zero_shot: Annotated[
-        bool,
-        typer.Option(
-            "--zero-shot", help="Compare videos with texts of the classes.", rich_help_panel=TEXT
-        ),
-    ] = False,
-    classes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Class names, one a line, or json or csv; default: the data's.",
-            rich_help_panel=TEXT,
-        ),
-    ] = None,
-    templates: Annotated[
-        str | None,
-        typer.Option(
-            help="What names are put into: raw (default), video, action, or a file.",
-            rich_help_panel=TEXT,
-        ),
-    ] = None,
-    text_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Text tower, as ViT-B-16-quickgelu/openai; default: the image tower's own.",
-            rich_help_panel=TEXT,
-        ),
-    ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="Text embeddings in a file instead.", rich_help_panel=TEXT),
-    ] = None,
-    ensemble: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of DiST's image tower in the logits; 0.5 in its code.",
-            rich_help_panel=TEXT,
-        ),
-    ] = None,
-    config: opt.Config = None,
-    batch_size: opt.BatchSize = None,
-    seed: opt.Seed = None,
-    device: opt.Device = None,
-    precision: opt.MeasurePrecision = None,
-    processes: opt.Processes = 1,
-    out: opt.Out = None,
-    overwrite: opt.Overwrite = False,
-    json: opt.Json = False,
-    debug: opt.Debug = False,
-) -> None:
-    """Score a model on labelled videos: top-1, top-5, mean class accuracy.
+@command(
+    "eval",
+    panels={
+        INPUT: "views multi_view average head all_sources",
+        MORE: "curve temporal_test predictions against",
+        TEXT: "zero_shot classes templates text_model text ensemble",
+    },
+    kinds={"temporal_test": str, "templates": str, "classes": Path, "batch_size": str},
+)
+def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """Score, and print the figures.
 
     Examples:
         vidinit eval runs/finetune-mine-1 --data videos/
@@ -166,11 +47,9 @@ def evaluate(
         vidinit eval runs/cotrain-r3d50-1 --all-sources
         vidinit eval runs/dist --val ucf101/ --zero-shot --classes ucf101.txt --ensemble 0.5
     """
-    given = opt.passed_on(locals(), "model", "overrides")
     import vidinit
 
-    name, words = opt.split_model(model, overrides)
-    result = vidinit.evaluate(name, overrides=words, **given)
+    result = vidinit.evaluate(**keywords)
     if json:
         opt.print_json(result)
     elif is_main_process():

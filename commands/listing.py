@@ -40,13 +40,13 @@ def list_names(
     if kind == "models":
         rows = {name: describe(name) for name in names.list_models(pattern)}
     elif kind == "plans":
-        rows = {k: v for k, v in names.PLANS.items() if fnmatch.fnmatch(k, pattern)}
+        rows = {k: v.help for k, v in names.PLANS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "teachers":
         from vidinit.zoo.images.teachers import TEACHERS
 
         rows = {k: t.described() for k, t in TEACHERS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "layouts":
-        from vidinit.conversion.layouts.read_write import LAYOUTS
+        from vidinit.conversion.layouts import LAYOUTS
 
         rows = {name: "" for name in LAYOUTS if fnmatch.fnmatch(name, pattern)}
     else:

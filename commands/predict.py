@@ -4,80 +4,36 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import completion
 from . import options as opt
+from .derived import command
+from .options import INPUT, OUTPUT
 
 if TYPE_CHECKING:
-    from vidinit.scoring.predict import Prediction
+    from vidinit.pipelines.predict.lines import Prediction
 
 TIMELINE = "Timeline"
 
 
+@command(
+    "predict",
+    panels={INPUT: "head", TIMELINE: "timeline every out", OUTPUT: "features"},
+    arguments={"model": "MODEL", "paths": "PATH... [DATA.KEY=VALUE]..."},
+    kinds={"model": str, "paths": list[str], "batch_size": str},
+    hidden=("overrides", "tell"),
+)
 def predict(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Model folder, run folder or zoo name.", autocompletion=completion.models
-        ),
-    ],
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATH... [DATA.KEY=VALUE]...",
-            help="Files, folders, patterns, - for a list on stdin; settings, e.g. data.workers=4.",
-        ),
-    ],
-    topk: Annotated[int, typer.Option(help="Classes of a file.")] = 5,
+    keywords: dict[str, Any],
     form: Annotated[
         str | None, typer.Option("--format", help="Of the lines: table (default), jsonl or csv.")
     ] = None,
-    clips: Annotated[
-        int | None, typer.Option(help="Clips a video; default 1.", rich_help_panel=opt.INPUT)
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option(help="Crops a clip, 1 or 3.", rich_help_panel=opt.INPUT)
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(help="Which head of a co-trained model.", rich_help_panel=opt.INPUT),
-    ] = None,
-    timeline: Annotated[
-        bool,
-        typer.Option(
-            "--timeline", help="Clips that slide over each video.", rich_help_panel=TIMELINE
-        ),
-    ] = False,
-    every: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds from one clip to the next; default: a clip's.", rich_help_panel=TIMELINE
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the timelines; default runs/predict-<model>-<n>.",
-            rich_help_panel=TIMELINE,
-        ),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(help="Write pooled embeddings into this .npz.", rich_help_panel=opt.OUTPUT),
-    ] = None,
-    batch_size: opt.BatchSize = None,
-    seed: opt.Seed = None,
-    device: opt.Device = None,
-    precision: opt.Precision = None,
-    overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """The most probable classes of files, each line as soon as it is known.
+    """Print each prediction as soon as it is known.
 
     Examples:
         vidinit predict runs/finetune-mine-1 a.mp4 videos/
@@ -85,14 +41,13 @@ def predict(
         find . -name '*.mp4' | vidinit predict runs/finetune-mine-1 - --format jsonl
         vidinit predict runs/finetune-mine-1 match.mp4 --timeline --every 2 --out runs/match
     """
-    given = opt.passed_on(locals(), "form", "paths")
     from vidinit.console import say
     from vidinit.errors import UsageError, VidinitError
     from vidinit.pipelines.predict.lines import Lines, check_format
 
     if json and form is not None:
         raise UsageError("--json is one value, --format is lines", "pass one of them")
-    lines = Lines(check_format(form or "table"), timeline=timeline)
+    lines = Lines(check_format(form or "table"), timeline=keywords["timeline"])
 
     def tell(prediction: Prediction) -> None:
         if prediction.error is not None and prediction.start is None:
@@ -102,11 +57,11 @@ def predict(
 
     import vidinit
 
-    words, overrides = _split(paths)
-    found = vidinit.predict(paths=words, overrides=overrides, tell=tell, **given)
+    keywords["paths"], overrides = _split(keywords["paths"])
+    found = vidinit.predict(**keywords, overrides=overrides, tell=tell)
     bad = [prediction for prediction in found if prediction.error is not None]
     if json:
-        opt.print_json(_summary(model, found, bad))
+        opt.print_json(_summary(keywords["model"], found, bad))
     if bad:
         raise VidinitError(
             f"{len(bad)} of {len(found)} files cannot be read", "they are named above"
@@ -122,7 +77,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _summary(model: str, found: list[Prediction], bad: list[Prediction]) -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """The output of ``--json``."""
     return {
         "model": model,
         "files": len(found),

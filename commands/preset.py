@@ -27,7 +27,7 @@ def list_all(
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """What each recipe is, and the figure that its paper or code base published.
+    """List the recipes, with the figures that their papers or code bases published.
 
     Examples:
         vidinit preset list
@@ -60,7 +60,10 @@ def list_all(
 
 def show(
     name: Name,
-    overrides: opt.Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings, e.g. train.epochs=20."),
+    ] = None,
     origin: Annotated[
         bool, typer.Option("--origin", help="Say where each value comes from.")
     ] = False,

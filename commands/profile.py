@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from . import completion
 from . import options as opt
+from .derived import command
+from .options import OUTPUT
 
 if TYPE_CHECKING:
     from vidinit.report.profile_page import Sheet
 
-MORE = "What to look at"
+MORE = "More to measure"
 
 
 def numbers(text: str | None, option: str) -> list[int] | None:
@@ -30,79 +30,20 @@ def numbers(text: str | None, option: str) -> list[int] | None:
         ) from None
 
 
-def profile(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Zoo names or patterns of them, model or run folders.",
-            autocompletion=completion.models,
-        ),
-    ],
-    frames: Annotated[
-        str | None, typer.Option(help="Frames of a clip, or several as 8,16,32.")
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Crop side in pixels.")] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            "--batch-size",
-            "--batch-sizes",
-            help="Clips of a forward pass, or several as 1,2,4; default 1.",
-        ),
-    ] = None,
-    seconds: Annotated[float, typer.Option(help="How long each row is timed.")] = 2.0,
-    device: opt.Device = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; default fp32.")] = None,
-    count_only: Annotated[
-        bool,
-        typer.Option(
-            "--count-only",
-            help="Parameters and multiply-adds; nothing is run.",
-            rich_help_panel=MORE,
-        ),
-    ] = False,
-    stages: Annotated[
-        bool,
-        typer.Option("--stages", help="Each stage of the network.", rich_help_panel=MORE),
-    ] = False,
-    training: Annotated[
-        bool,
-        typer.Option("--training", help="Memory of training, estimated.", rich_help_panel=MORE),
-    ] = False,
-    kernels: Annotated[
-        bool,
-        typer.Option(
-            "--kernels",
-            help="How much of the temporal kernels is appearance; nothing is run.",
-            rich_help_panel=MORE,
-        ),
-    ] = False,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(help="Videos: time of decoding, copying and the model.", rich_help_panel=MORE),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that decode --data.", rich_help_panel=MORE)
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of runs: accuracy against cost, as a picture.", rich_help_panel=MORE
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for profile.json and profile.html; default: none.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = None,
-    overwrite: opt.Overwrite = False,
-    json: opt.Json = False,
-    debug: opt.Debug = False,
-) -> None:
-    """Parameters, multiply-adds, speed and memory of models, and what their kernels look at.
+@command(
+    "profile",
+    panels={
+        OUTPUT: "out overwrite",
+        MORE: "count_only stages training kernels data workers results",
+        "Options": "batch_size device precision",
+    },
+    arguments={"models": "MODEL..."},
+    names={"batch_size": "batch-size batch-sizes"},
+    kinds={"models": list[str]},
+    texts={"out": "Folder for profile.json and profile.html; default: none is written."},
+)
+def profile(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """Measure, and print a table.
 
     Examples:
         vidinit profile r3d50 sts-r3d50 c2d-r50
@@ -111,16 +52,11 @@ def profile(
         vidinit profile 's3d@top:*' --results runs/ --out runs/tradeoff
         vidinit profile runs/distilled runs/scratch --kernels --out runs/kernels
     """
-    given = opt.passed_on(locals(), "frames", "batch_size", "device", "precision")
     import vidinit
 
-    rows = vidinit.profile(
-        frames=numbers(frames, "--frames"),
-        batch_size=numbers(batch_size, "--batch-size") or 1,
-        device=device or "auto",
-        precision=precision or "fp32",
-        **given,
-    )
+    keywords["frames"] = numbers(keywords["frames"], "--frames")
+    keywords["batch_size"] = numbers(keywords["batch_size"], "--batch-size")
+    rows = vidinit.profile(**keywords)
     if json:
         opt.print_json(rows)
         return
@@ -128,8 +64,8 @@ def profile(
 
     for sheet in sheets(rows):
         show(sheet)
-    if out is not None:
-        typer.echo(f"page: {out}/profile.html")
+    if keywords["out"] is not None:
+        typer.echo(f"page: {keywords['out']}/profile.html")
 
 
 def show(sheet: Sheet) -> None:

@@ -9,7 +9,8 @@ import torch
 from timm.layers import QuickGELU
 from torch import Tensor, nn
 
-from vidinit.zoo.dist_network.model import DistModel, dist
+from vidinit.zoo.dist_network.model import DistModel
+from vidinit.zoo.plans.dist import dist
 
 SIDE = 32  # pixels; patches of 16
 SMALL = {"dim": 64, "temporal_dim": 16, "pools": 2}

@@ -10,7 +10,7 @@ from support import MODEL
 import vidinit
 from vidinit import checkpoint, files
 from vidinit.errors import UsageError
-from vidinit.pipelines.shared.classify import ClassifyTask
+from vidinit.pipelines.finetune.task import ClassifyTask
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_pairs_keep_both_heads(tmp_path):
     model.classes = ["cut", "open", "wash"]
     model.spec = replace(model.spec, sampling="uniform")
     task = ClassifyTask(model, kind="pair", nouns=["cup", "pan"]).eval()
-    folder = checkpoint.save_model(model, tmp_path / "pair", **task.card())
+    folder = checkpoint.save_model(model, tmp_path / "pair", **task.save_options())
     clip = torch.randn(2, 3, 4, 32, 32)
     want = task.classifier()(clip)
     loaded = checkpoint.load_pair(folder)

@@ -16,7 +16,7 @@ from vidinit.commands import app
 import vidinit
 from vidinit.config.build import build
 from vidinit.config.presets import find_preset, list_presets
-from vidinit.pipelines.distill.teachers import parse_teacher
+from vidinit.pipelines.distill.settings import parse_teacher
 from vidinit.pipelines.registry import config_classes
 from vidinit.zoo.names import find_entry, find_target
 

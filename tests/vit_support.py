@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from vidinit.conversion.plan import transfer
-from vidinit.zoo.families.timesformer import TimeSformer, timesformer
+from vidinit.zoo.families.timesformer import TimeSformer
+from vidinit.zoo.plans.timesformer import timesformer
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
 CLASSES = 7

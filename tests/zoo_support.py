@@ -11,7 +11,7 @@ from support import shake_norms
 from torch import Tensor, nn
 
 import vidinit
-from vidinit.conversion.layouts.read_write import SCHEMES
+from vidinit.conversion.layouts.read_write import all_schemes
 from vidinit.conversion.proof import Proof, prove
 from vidinit.zoo.base import VideoModel
 
@@ -52,7 +52,7 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
 def peer_names(ours: VideoModel, peer: nn.Module) -> dict[str, str]:
     """A peer's names of our tensors, by the layout under which both networks have the same."""
     wanted = set(peer.state_dict())
-    for scheme in SCHEMES:
+    for scheme in all_schemes():
         names = {key: str(scheme.public_key(key)) for key in ours.state_dict()}
         if set(names.values()) == wanted:
             return names

@@ -29,16 +29,18 @@ _PUBLIC = {
     "VidinitError": "vidinit.errors",
 }
 _ROOMS = (
-    "zoo",
+    "config",
     "conversion",
     "data",
-    "tasks",
     "engine",
-    "measure",
-    "recipes",
-    "report",
-    "config",
     "errors",
+    "exports",
+    "measure",
+    "pipelines",
+    "report",
+    "scoring",
+    "text",
+    "zoo",
 )
 
 __all__ = [

@@ -132,7 +132,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def label_kind_of(ref: str | Path) -> LabelKind | None:
-    """What the labels of a model folder or run folder are; None for a zoo name."""
+    """Kind of the labels of a model folder or run folder; None for a zoo name."""
     folder = model_folder(ref)
     return None if folder is None else _kind(read_card(folder))
 
@@ -191,7 +191,9 @@ def _choose(source: str, card: dict[str, Any], state: dict[str, Tensor]) -> None
         kept = state.get(f"heads.{head}.{key}", state[f"head.{key}"])  # the first is the model's
         state[f"head.{key}"] = kept[merged["outputs"]] if merged else kept
     own = f"statistics.{source}."
-    state.update({k.removeprefix(own): v for k, v in state.items() if k.startswith(own)})
+    buffers = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
+    # A source `a.b` has keys that begin as those of `a` do, but name nothing in the model.
+    state.update({k: v for k, v in buffers.items() if k in state})
 
 
 def load_pair(folder: str | Path) -> PairModel:
@@ -234,7 +236,7 @@ def _build(place: Path, card: dict[str, Any], state: dict[str, Tensor]) -> Video
     from .zoo.attentive import AttentivePooler
     from .zoo.build import create_model
     from .zoo.dist_network.model import DistModel
-    from .zoo.dist_network.reference import load_beside, rebuild
+    from .zoo.dist_network.reference import load_side, rebuild
     from .zoo.images.networks import load_exactly
     from .zoo.spec import ClipSpec
 
@@ -251,7 +253,7 @@ def _build(place: Path, card: dict[str, Any], state: dict[str, Tensor]) -> Video
     if "pooler" in card:
         model.pooler = AttentivePooler(model.num_features, **card["pooler"])
     if "tower" in card:
-        load_beside(model, own, str(place))
+        load_side(model, own, str(place))
     else:
         load_exactly(model, own, str(place))
     model.classes = card["classes"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class VidinitError(Exception):
@@ -25,10 +26,23 @@ class VidinitError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the attributes: the constructors of kinds take other arguments."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         """One line: the message, then the hint."""
         text = f"{self.message}; {self.hint}" if self.hint else self.message
         return " ".join(text.split())
+
+
+def _restored(
+    kind: type[VidinitError], args: tuple[Any, ...], state: dict[str, Any]
+) -> VidinitError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(VidinitError):

@@ -1,7 +1,8 @@
-"""Files that appear with all of their contents, or not at all."""
+"""Files that appear whole or not at all, and folders that may be written into."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -60,25 +61,40 @@ def cache_folder() -> Path:
     return root / "vidinit"
 
 
-OURS = {
-    *(
-        "model.safetensors",
-        "model.yaml",
-        "config.yaml",
-        "origins.json",
-        "metrics.jsonl",
-        "split.json",
-    ),
-    *("checkpoints", "model", "report.html", "result.json", "predictions.csv", "profile.json"),
-    *("data_health.json", "first_pass.npz", "predictions.npz", "analysis.json"),
-    "timelines",  # of predict
-    "profile.html",
-    "sources",  # of an evaluation of all sources
-    # a demo's folder
-    *("clips", "unlabelled", "converted", "image", "distilled", "eval"),
-    *("image-model", "from-scratch", "from-converted", "from-distilled"),
-}
-"""What commands write into their output folders: all that ``--overwrite`` may delete."""
+MARK = ".vidinit"
+"""A small file in every output folder: JSON with the names of what vidinit wrote into it."""
+
+# What 0.1 wrote, whose folders have no mark.
+_UNMARKED = frozenset(
+    """analysis.json checkpoints clips config.yaml converted data_health.json distilled eval events
+    first_pass.npz from-converted from-distilled from-scratch image image-model metrics.jsonl model
+    model.safetensors model.yaml origins.json predictions.csv predictions.npz profile.html
+    profile.json report.html result.json sources split.json timelines unlabelled wandb""".split()  # noqa: SIM905
+)
+
+
+def mark(folder: Path, *names: str) -> None:
+    """Note in an output folder, which is made, that files or folders in it are ours to replace.
+
+    It comes before what it names: a run that is killed in between leaves nothing unnamed.
+
+    Raises:
+        VidinitError: the disk does not take it.
+    """
+    known = _marked(folder)
+    if known is None:  # a new folder, or one of 0.1 that is gone on with
+        known = {entry.name for entry in folder.glob("*") if entry.name in _UNMARKED}
+    if not known.issuperset(names):
+        with written(folder / MARK) as part:
+            part.write_text(json.dumps({"wrote": sorted(known.union(names))}), encoding="utf-8")
+
+
+def _marked(folder: Path) -> set[str] | None:
+    """The names in a folder's mark; None where it has none, or one that nobody can read."""
+    try:
+        return set(json.loads((folder / MARK).read_text(encoding="utf-8"))["wrote"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
@@ -93,7 +109,8 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
     if found and not (overwrite or resume):
         raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
     visible = [entry for entry in found if not entry.name.startswith(".")]
-    strangers = [entry for entry in visible if entry.name not in OURS]
+    ours = _marked(folder)
+    strangers = [x for x in visible if x.name not in (_UNMARKED if ours is None else ours)]
     if overwrite and strangers:
         raise UsageError(
             f"--overwrite would delete {strangers[0]}, which vidinit did not write",
@@ -101,12 +118,20 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
         )
     if resume and visible and not (folder / "config.yaml").is_file():
         raise UsageError(f"--out {folder} holds no run to resume", "name the run's folder")
-    parent = folder.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    if not os.access(parent, os.W_OK):
-        raise UsageError(f"--out {folder} cannot be written", f"{parent} is not writable")
+    check_writable(folder)
     return folder
+
+
+def check_writable(out: Path) -> None:
+    """Refuse an output file or folder that cannot be made where it is to be.
+
+    Raises:
+        UsageError: the folder that it would be made in is none, or not writable.
+    """
+    own = out.absolute()
+    parent = next(p for p in (own, *own.parents) if p.is_dir() or (p.exists() and p != own))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UsageError(f"--out {out} cannot be written", f"{parent} is not writable")
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:

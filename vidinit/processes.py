@@ -1,11 +1,10 @@
-"""What a process knows of the group it was launched in, before torch is imported.
+"""The process group that this process was launched in, and its memory, before torch is imported.
 
 torchrun, `accelerate launch` and `--processes` all say it by the same environment variables.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import time
@@ -19,17 +18,17 @@ _GRACE = 2.0
 
 
 def in_group() -> bool:
-    """Whether this process is one of several."""
+    """True where this process is one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks and writes; of a group only the first does."""
+    """True for the process that speaks and writes; of a group only the first does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def launched_elsewhere() -> bool:
-    """Whether torchrun or `accelerate launch` started the group, and not ``--processes``."""
+    """True where torchrun or `accelerate launch` started the group, and not ``--processes``."""
     return in_group() and OWN_GROUP not in os.environ
 
 
@@ -61,10 +60,12 @@ def keep_freed_memory() -> bool:
     a training step. Kept, they cost about a fifth more resident memory.
 
     Returns:
-        Whether it was done: not without glibc, nor where the user has set its allocator.
+        True where it was done: not without glibc, nor where the user has set its allocator.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in _OWN):
         return False
+    import ctypes
+
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):

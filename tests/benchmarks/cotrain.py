@@ -36,8 +36,7 @@ import torch
 
 import vidinit
 from vidinit.engine.job import Job
-from vidinit.pipelines.cotrain import run as cotraining
-from vidinit.pipelines.finetune import run as finetuning
+from vidinit.pipelines.shared import training
 from vidinit.processes import keep_freed_memory
 
 from . import rendered
@@ -240,8 +239,7 @@ def take_turns(root: Path, name: str, steps: int, line: Connection) -> None:
     """A process: the mixture, or the fine-tuning on one set, a step when it is told to."""
     keep_freed_memory()
     torch.set_num_threads(1)
-    module: Any = cotraining if name == "mixture" else finetuning
-    real = module.fit
+    real = training.fit
 
     def fit(job: Job, *rest: Any, **more: Any) -> Any:
         return real(replace(job, steps=Timed(job.steps, line)), *rest, **more)
@@ -251,7 +249,7 @@ def take_turns(root: Path, name: str, steps: int, line: Connection) -> None:
         "data.workers": 0, "train.epochs": 1, "train.lr": 1e-3, "eval.every": 0,
     }  # fmt: skip
     out = root / "runs" / name
-    with logged(out), mock.patch.object(module, "fit", fit):
+    with logged(out), mock.patch.object(training, "fit", fit):
         if name == "mixture":
             third = steps // len(SETS)
             places = [f"{one}={root / one},steps={third}" for one in SETS]

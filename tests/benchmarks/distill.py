@@ -33,7 +33,7 @@ from vidinit.data.pixels.transforms import Augment
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Picks, Sampling
 from vidinit.pipelines.distill.task import DistillTask
-from vidinit.pipelines.distill.teacher import Teacher
+from vidinit.pipelines.distill.teachers import Teacher
 from vidinit.pipelines.distill.teacher_cache import FrameCache
 from vidinit.pipelines.shared.array_store import ArrayStore
 from vidinit.pipelines.shared.on_device import OnDevice
@@ -111,7 +111,7 @@ class Steps:
         """Everything the teacher says is in the cache."""
         self.teacher.view = VIEW
         given = torch.zeros(len(self.images), 1, dtype=torch.bool)
-        batch = {**self.batch, VIEW.key: self.images[:0, 0], f"{VIEW.key}/given": given}
+        batch = {**self.batch, VIEW.key: self.images[:0, 0], f"{VIEW.key}/present": given}
         began = time.process_time()
         batch["known/resnet50"] = self.cache.look_up(batch, VIEW.key)
         looked = time.process_time() - began

@@ -38,7 +38,7 @@ from vidinit.engine.fit import fit
 from vidinit.engine.job import Batch, Job
 from vidinit.engine.run_folder import RunFolder
 from vidinit.pipelines.finetune.settings import FinetuneConfig
-from vidinit.pipelines.shared.classify import ClassifyTask
+from vidinit.pipelines.finetune.task import ClassifyTask
 from vidinit.pipelines.shared.on_device import OnDevice
 from vidinit.processes import keep_freed_memory
 from vidinit.zoo.base import VideoModel

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vidinit.conversion.layouts.read_write import LAYOUTS, read_layout, recognize, write_layout
+from vidinit.conversion.layouts import LAYOUTS
+from vidinit.conversion.layouts.read_write import read_layout, recognize, write_layout
 from vidinit.zoo.build import create_model
 
 CLASSES = 5

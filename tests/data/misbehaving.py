@@ -13,7 +13,7 @@ from typing import Any
 from data.ten_clips import MUCH, clips, views
 
 from vidinit.data.loading.loader import eval_loader, train_loader
-from vidinit.data.loading.watchdog import Quarantine
+from vidinit.data.loading.quarantine import Quarantine
 from vidinit.data.rows import Rows
 
 DEADLINE = 1.0

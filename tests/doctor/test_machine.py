@@ -99,7 +99,7 @@ def test_extras_have_a_purpose_and_a_command(monkeypatch):
     monkeypatch.setattr(packages, "installed", lambda _: None)
     for found in packages.extras():
         assert found.status == "none"
-        assert "not for this" in found.found or found.advice.startswith("pip install 'vidinit[")
+        assert "not for this" in found.found or found.advice.startswith("pip install ")
 
 
 def test_the_table_and_the_exit_code(monkeypatch):

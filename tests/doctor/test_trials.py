@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import json_of, run_cli
 
-from vidinit.doctor import inside
+from vidinit.doctor import trials
 from vidinit.doctor.examine import Trial
 from vidinit.doctor.finding import Finding
 
@@ -40,10 +40,10 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_installed_here_works():
-    found = inside.torch_works(), inside.torchvision_fits(), inside.devices()
+    found = trials.torch_works(), trials.torchvision_fits(), trials.devices()
     assert [one.status for one in found[:2]] == ["ok", "ok"], found
     assert "auto is" in found[2].found
-    assert inside.pyav_reads().status == "ok"
+    assert trials.pyav_reads().status == "ok"
 
 
 def test_a_torchvision_of_another_torch(fakes):
@@ -97,10 +97,10 @@ def test_without_pyav_nothing_reads(fakes):
 def test_a_decoder_that_shows_other_frames():
     import numpy as np
 
-    frames = np.stack([np.full((4, 4, 3), level, np.uint8) for level in inside._LEVELS])
-    inside._compare(frames)
+    frames = np.stack([np.full((4, 4, 3), level, np.uint8) for level in trials._LEVELS])
+    trials._compare(frames)
     with pytest.raises(RuntimeError, match="come back as"):
-        inside._compare(frames[::-1])
+        trials._compare(frames[::-1])
 
 
 @pytest.fixture
@@ -129,10 +129,10 @@ def test_the_hub_is_out_of_reach_or_not_asked(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    found = inside.hub_answers()
+    found = trials.hub_answers()
     assert found.status == "warn" and "http://127.0.0.1:1 does not answer" in found.found
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    found = inside.hub_answers()
+    found = trials.hub_answers()
     assert found.status == "ok" and "HF_HUB_OFFLINE is set" in found.found
 
 

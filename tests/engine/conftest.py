@@ -4,14 +4,14 @@ import pytest
 from engine.showing import Clock, Terminal
 
 from vidinit.engine import live as live_module
-from vidinit.engine import timing as waiting_module
+from vidinit.engine import timing as timing_module
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(live_module, "perf_counter", clock)
-    monkeypatch.setattr(waiting_module, "perf_counter", clock)
+    monkeypatch.setattr(timing_module, "perf_counter", clock)
     return clock
 
 

@@ -106,7 +106,7 @@ def test_a_run_that_goes_on_counts_from_its_first_start(clock: Clock) -> None:
         spent = first.spent()
     assert spent == {"seconds": 20.0, "training": 15.0, "waited": 7.0, "clips": 48}
     second = Live("finetune", epochs=2, steps=4, device=CPU)
-    second.go_on(spent)
+    second.continue_from(spent)
     train(second, clock, [1.0, 1.0], 1.5, number=2)
     assert second.rates() == {"data_wait": 0.4, "clips_per_second": 3.2}, "of what it did itself"
     assert second.totals() == {
@@ -222,6 +222,6 @@ def test_the_last_line_of_an_epoch_is_up_to_date(
     with live.epoch(1) as epoch:
         clock.now += 1
         epoch.step(losses(1.0), lr=0.01, clips=8)
-        live.recent.ask()  # still on its way when the epoch ends
+        live.losses.request()  # still on its way when the epoch ends
         epoch.step(losses(3.0), lr=0.01, clips=8)
     assert "loss 2.000" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from engine.showing import CPU, Clock, Terminal, losses, train
 from rich.console import Console
 
-from vidinit.engine import timing as recent_module
+from vidinit.engine import timing as timing_module
 from vidinit.engine.live import Live
 from vidinit.engine.live_table import number, table
 
@@ -68,7 +68,7 @@ def test_an_error_leaves_the_terminal_as_it_was(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
     asked: list[int] = []
-    monkeypatch.setattr(recent_module.Recent, "ask", lambda self: asked.append(1))
+    monkeypatch.setattr(timing_module.RecentMeans, "request", lambda self: asked.append(1))
     live = Live("finetune", epochs=1, steps=5, device=CPU)
     live.due = clock.now + 100
     with pytest.raises(RuntimeError, match="device failed"), live.epoch(1) as epoch:

@@ -15,7 +15,7 @@ from vidinit.data.label_spaces import label_spaces
 from vidinit.engine.optimizer import make_optimizer, parameter_groups, set_lr
 from vidinit.errors import UsageError
 from vidinit.pipelines.cotrain.task import CotrainTask
-from vidinit.pipelines.shared.classify import ClassifyTask
+from vidinit.pipelines.finetune.task import ClassifyTask
 from vidinit.zoo.plans.inflate import InflatedNet
 
 

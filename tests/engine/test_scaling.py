@@ -21,7 +21,7 @@ import vidinit
 from vidinit import processes
 from vidinit.errors import UsageError
 from vidinit.pipelines.finetune.settings import FinetuneConfig
-from vidinit.pipelines.shared.training import open_run
+from vidinit.pipelines.shared.run_records import open_run
 
 # Losses that move and do not blow up small differences, which batches of two clips do to norms.
 MODEL = "tsm-resnet10t"
@@ -109,7 +109,7 @@ def test_who_may_not_be_the_first_to_fail_waits(rank, local, first, waits, monke
 
 def test_nodes_without_a_shared_disk_are_told_so(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "vidinit.pipelines.shared.training.gather_all", lambda accelerator, value: [value, False]
+        "vidinit.pipelines.shared.run_records.gather_all", lambda accelerator, value: [value, False]
     )
     config = FinetuneConfig(model=MODEL, out=str(tmp_path / "run"))
     accelerator, _ = make()

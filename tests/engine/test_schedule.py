@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidinit.config import TrainConfig
-from vidinit.engine.optimizer import lr_factor, make_optimizer, scaled_lr, set_lr
+from vidinit.engine.optimizer import lr_factor, make_optimizer, peak_lr, set_lr
 
 
 def rates(config: TrainConfig, per_epoch: int) -> list[float]:
@@ -91,12 +91,13 @@ def test_dist():
 
 
 def test_rates_scale_with_the_batch():
-    assert scaled_lr(TrainConfig(lr=0.1), 512) == 0.1
+    assert peak_lr(0.1, None, 512) == 0.1
     config = TrainConfig(lr=5e-4, lr_batch=256, min_lr=1e-6, warmup_lr=1e-6, warmup_epochs=5)
-    assert scaled_lr(config, 384) == pytest.approx(7.5e-4)
+    peak = peak_lr(config.lr, config.lr_batch, 384)
+    assert peak == pytest.approx(7.5e-4)
     # The least rate and the warm-up's are scaled alike.
-    assert scaled_lr(config, 384) * lr_factor(0, 10, config) == pytest.approx(1.5e-6)
-    assert scaled_lr(config, 384) * lr_factor(100, 10, config) == pytest.approx(1.5e-6)
+    assert peak * lr_factor(0, 10, config) == pytest.approx(1.5e-6)
+    assert peak * lr_factor(100, 10, config) == pytest.approx(1.5e-6)
 
 
 def test_set_lr_keeps_the_ratios_of_the_groups():

@@ -50,7 +50,7 @@ def fsdp(monkeypatch) -> None:
 def test_settings_that_need_whole_weights_are_refused(train, told, fsdp):
     config = FinetuneConfig(model="r3d50", train=train)
     with pytest.raises(UsageError, match=told):
-        sharding.refuse(config, "cpu")
+        sharding.check_supported(config, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -64,20 +64,20 @@ def test_settings_that_need_whole_weights_are_refused(train, told, fsdp):
 def test_ways_that_are_not_taken_are_refused(name, value, told, fsdp, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError) as caught:
-        sharding.refuse(FinetuneConfig(model="r3d50"), "cpu")
+        sharding.check_supported(FinetuneConfig(model="r3d50"), "cpu")
     assert re.search(told, str(caught.value)), str(caught.value)
 
 
 def test_without_shards_nothing_is_refused_and_the_task_itself_is_trained():
     config = FinetuneConfig(model="r3d50", train={"ema": 0.9, "optimizer": "lamb"})
-    sharding.refuse(config, "cpu")
+    sharding.check_supported(config, "cpu")
 
     class Alone:
         distributed_type = type("Kind", (), {"value": "NO"})
 
     task: Any = nn.Linear(2, 2)
     assert sharding.to_train(task, Alone()) is task
-    with sharding.whole(task, task, Alone()):
+    with sharding.whole_weights(task, task, Alone()):
         assert task.weight.device.type == "cpu"
 
 

@@ -4,16 +4,16 @@ import pytest
 import torch
 from engine.showing import Clock
 
-from vidinit.engine.timing import Recent, WaitTimer
+from vidinit.engine.timing import RecentMeans, WaitTimer
 
 
 def test_recent_keeps_what_is_rare() -> None:
-    recent = Recent(span=4)
+    recent = RecentMeans(span=4)
     recent.add({"loss": torch.tensor(9.0), "images": torch.tensor(3.0)})
     for value in range(10):
         recent.add({"loss": torch.tensor(float(value)), "videos": torch.tensor(float(value))})
-    recent.ask()
-    assert recent.here()
+    recent.request()
+    assert recent.arrived()
     assert recent.means == {"loss": 7.5, "images": 3.0, "videos": 7.5}
     assert list(recent.means) == ["loss", "images", "videos"]
 
@@ -57,7 +57,7 @@ def test_a_busy_device_does_not_wait(
     monkeypatch.setattr(torch.cuda, "Event", device.event)
     timer = WaitTimer(torch.device("cuda"))
     for _ in range(5):  # a batch takes 0.8 s, queueing a step none, the device ``work``
-        with timer.waiting():
+        with timer.timed():
             clock.now += 0.8
         device.queue(work)
     assert timer.first == pytest.approx(0.8)
@@ -70,7 +70,7 @@ def test_the_device_is_not_waited_for(clock: Clock, monkeypatch: pytest.MonkeyPa
     timer = WaitTimer(torch.device("cuda"))
     began = clock.now
     for _ in range(5):
-        with timer.waiting():
+        with timer.timed():
             pass
         device.queue(10.0)
         assert timer.seconds == 0
@@ -88,7 +88,7 @@ def test_waits_on_a_gpu() -> None:
     def waits(pause: float, products: int) -> float:
         timer = WaitTimer(device)
         for _ in range(6):
-            with timer.waiting():
+            with timer.timed():
                 time.sleep(pause)
             for _ in range(products):
                 torch.mm(matrix, matrix)
@@ -97,7 +97,7 @@ def test_waits_on_a_gpu() -> None:
     waits(0.0, 1)
     assert waits(0.02, 40) < 0.02, "more than 0.02 s of work is queued in each step"
     assert waits(0.1, 1) > 0.3
-    recent = Recent()
+    recent = RecentMeans()
     recent.add({"loss": matrix.sum() * 0 + 2})
-    recent.ask()
-    assert recent.here(wait=True) and recent.means == {"loss": 2.0}
+    recent.request()
+    assert recent.arrived(wait=True) and recent.means == {"loss": 2.0}

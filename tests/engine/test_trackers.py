@@ -114,7 +114,7 @@ def test_a_missing_package_is_said_with_its_extra(
 ) -> None:
     monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(UsageError, match=rf"{name} is not installed.*'vidinit\[{name}\]'"):
+    with pytest.raises(UsageError, match=rf"{name} is not installed.*\[{name}\]'"):
         check_trackers([name])
     (tmp_path / name).mkdir()  # as W&B leaves one behind
     importlib.invalidate_caches()

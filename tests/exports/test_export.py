@@ -178,7 +178,7 @@ def test_a_missing_package_is_named_with_how_to_get_it(name, folder, tmp_path, m
     )
     done = run(folder, "--out", tmp_path / "a.onnx")
     assert done.exit_code == 2 and f"ONNX needs {name}, not" in done.stderr
-    assert "pip install 'vidinit[onnx]'" in done.stderr
+    assert "pip install 'onnx>=1.16' 'onnxruntime>=1.18' 'onnxscript>=0.5'" in done.stderr
 
 
 def test_the_extra_brings_these_packages():

@@ -90,7 +90,7 @@ def test_frozen_weights_have_no_gradients_and_teachers_weigh():
     trunk, head, teacher = nn.Linear(8, 8), nn.Linear(8, 2), nn.Linear(8, 100)
     task = nn.Sequential(trunk.requires_grad_(False), head)
     loss = lambda n: task(torch.ones(n, 8)).sum()  # noqa: E731
-    found = training_memory(task, TrainConfig(), loss, most=1, beside=[teacher])
+    found = training_memory(task, TrainConfig(), loss, most=1, frozen=[teacher])
     assert found.gradients == module_bytes(head)
     assert found.weights == module_bytes(trunk, head, teacher)
     assert found.average == 0

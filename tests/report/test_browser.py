@@ -19,7 +19,7 @@ from vidinit.report.judged_clips import clip_sections
 from vidinit.report.model_parts import cost_sections, kernel_sections
 from vidinit.report.run_report import write_report
 from vidinit.report.scores import calibration_sections
-from vidinit.scoring.scores import Scores
+from vidinit.scoring.metrics import Scores
 from vidinit.zoo.build import create_model
 
 LIMIT = 5_000_000  # bytes of a report, whatever it is of

@@ -14,7 +14,7 @@ from vidinit.data.rows import Row
 from vidinit.report import judged_clips
 from vidinit.report.html import Section
 from vidinit.report.judged_clips import clip_sections
-from vidinit.scoring.scores import Scores
+from vidinit.scoring.metrics import Scores
 
 
 @pytest.fixture(scope="module")

@@ -12,25 +12,25 @@ from vidinit.scoring.analysis import (
     class_analysis,
     classes_without_videos,
     confusions,
-    given,
-    missed,
-    surest,
+    missed_labels,
+    most_confident,
+    predicted_labels,
 )
-from vidinit.scoring.scores import Scores
+from vidinit.scoring.metrics import Scores
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "pair"])
 def test_every_video_is_right_or_wrong(kind):
     predictions = drawn(kind, 60, 1, 1.0)
     scores, labels = predictions.scores(), predictions.labels
-    wrong, right = (list(surest(scores, CLASSES, CLASSES, right=r)) for r in (False, True))
+    wrong, right = (list(most_confident(scores, CLASSES, CLASSES, right=r)) for r in (False, True))
     assert wrong and right
     for part in (wrong, right):
         values = [one.probability for one in part]
         assert values == sorted(values, reverse=True) and 0 not in [one.video for one in part]
     if kind == "multi":
-        assert len(wrong) + len(right) == labels[1:].sum() == given(scores).sum()
-        lost = list(missed(scores, CLASSES))
+        assert len(wrong) + len(right) == labels[1:].sum() == predicted_labels(scores).sum()
+        lost = list(missed_labels(scores, CLASSES))
         assert len(lost) == len(wrong), "in the place of each label that is missed stands another"
         assert [one.label_probability for one in lost] == sorted(o.label_probability for o in lost)
         assert all(one.label in CLASSES for one in lost)
@@ -76,7 +76,7 @@ def test_one_label_each_is_the_same_as_single_labels():
     several = Scores(single.probabilities, np.eye(3, dtype=bool)[single.labels], [], "multi")
     assert confusions(several, CLASSES) == confusions(single, CLASSES)
     for right in (False, True):
-        one, other = (list(surest(s, CLASSES, right=right)) for s in (single, several))
+        one, other = (list(most_confident(s, CLASSES, right=right)) for s in (single, several))
         assert [(j.video, j.prediction) for j in one] == [(j.video, j.prediction) for j in other]
 
 

@@ -12,9 +12,15 @@ from scoring_support import CLASSES, drawn
 from vidinit.data.rows import Row
 from vidinit.errors import DataError
 from vidinit.scoring.analysis import calibration_of, class_analysis, class_table
-from vidinit.scoring.bootstrap import class_precisions, intervals, weighted_metrics
 from vidinit.scoring.comparison import compare, mcnemar, paired_interval
-from vidinit.scoring.scores import Scores, average_precision, wilson
+from vidinit.scoring.metrics import (
+    Scores,
+    average_precision,
+    class_precisions,
+    intervals,
+    weighted_metrics,
+    wilson,
+)
 
 KINDS = ["single", "multi", "pair"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidinit.scoring.scores import WATCH, average_precision, multi_label, pair_label, single_label
+from vidinit.scoring.metrics import WATCH, average_precision, multi_label, pair_label, single_label
 from vidinit.zoo.probabilities import best_actions
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from vidinit.data.rows import Row, Rows
 from vidinit.errors import DataError, UsageError, VidinitError
-from vidinit.scoring.predictions import Predictions, chosen, curve_of, load
-from vidinit.scoring.scores import single_label
+from vidinit.scoring.metrics import single_label
+from vidinit.scoring.predictions import Predictions, choose_views, curve_of, load
 from vidinit.zoo.probabilities import averaged
 
 KINDS = ["single", "multi", "pair"]
@@ -110,14 +110,14 @@ def test_half_of_the_bytes(tmp_path):
 
 
 def test_smaller_grids_are_spread_over_the_larger_one():
-    assert chosen(30, 3, 1, 1).tolist() == [5 * 3 + 1]
-    assert chosen(30, 3, 2, 1).tolist() == [2 * 3 + 1, 7 * 3 + 1]
-    assert chosen(30, 3, 3, 3).tolist() == [3, 4, 5, 15, 16, 17, 24, 25, 26]
-    assert chosen(30, 3).tolist() == chosen(30, 3, 99).tolist() == list(range(30))
-    assert chosen(5, 1, 1).tolist() == [2], "of an odd number of clips the one in the middle"
+    assert choose_views(30, 3, 1, 1).tolist() == [5 * 3 + 1]
+    assert choose_views(30, 3, 2, 1).tolist() == [2 * 3 + 1, 7 * 3 + 1]
+    assert choose_views(30, 3, 3, 3).tolist() == [3, 4, 5, 15, 16, 17, 24, 25, 26]
+    assert choose_views(30, 3).tolist() == choose_views(30, 3, 99).tolist() == list(range(30))
+    assert choose_views(5, 1, 1).tolist() == [2], "of an odd number of clips the one in the middle"
     for total in range(1, 40):
         for count in range(1, total + 1):
-            views = chosen(total, 1, count)
+            views = choose_views(total, 1, count)
             assert len(set(views.tolist())) == count and views.max() < total
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
 from vidinit.errors import UsageError
-from vidinit.scoring.temporal_tests import TESTS, changed, parse_tests
+from vidinit.pipelines.evaluate.settings import TemporalTest, parse_tests
+from vidinit.scoring.score import reorder_frames
 
 
 def views(videos: int = 3) -> torch.Tensor:
@@ -23,23 +26,25 @@ def order(given: torch.Tensor) -> torch.Tensor:
 
 def test_frames_are_reversed_and_frozen():
     given = views()
-    assert (order(changed(given, "reverse", [0, 1, 2], 0)) == torch.arange(5, -1, -1)).all()
-    frozen = changed(given, "freeze", [0, 1, 2], 0)
+    assert (order(reorder_frames(given, "reverse", [0, 1, 2], 0)) == torch.arange(5, -1, -1)).all()
+    frozen = reorder_frames(given, "freeze", [0, 1, 2], 0)
     assert frozen.shape == given.shape and (frozen == given[:, :, 3:4]).all()
     assert order(given)[0, 0].tolist() == list(range(6)), "what was given stays"
 
 
 def test_shuffled_frames_are_all_there_in_an_order_of_the_row_and_the_seed():
     given = views()
-    shuffled = order(changed(given, "shuffle", [4, 8, 9], 0))
+    shuffled = order(reorder_frames(given, "shuffle", [4, 8, 9], 0))
     assert (shuffled.sort(dim=2).values == torch.arange(6)).all()
     orders = {tuple(one.tolist()) for video in shuffled for one in video}
     assert len(orders) == 6, "another one for each view"
-    alone = order(changed(given[:1], "shuffle", [8], 0))
+    alone = order(reorder_frames(given[:1], "shuffle", [8], 0))
     assert torch.equal(alone[0], shuffled[1]), "whatever the batch"
-    assert not torch.equal(order(changed(given[:1], "shuffle", [8], 1))[0], shuffled[1])
+    assert not torch.equal(order(reorder_frames(given[:1], "shuffle", [8], 1))[0], shuffled[1])
     one = torch.zeros(1, 1, 1, 2, 2, 3, dtype=torch.uint8)
-    assert all(torch.equal(changed(one, test, [0], 0), one) for test in TESTS), "an image"
+    assert all(
+        torch.equal(reorder_frames(one, test, [0], 0), one) for test in get_args(TemporalTest)
+    ), "an image"
 
 
 def test_names():

@@ -135,7 +135,7 @@ def test_open_clip_is_asked_for_by_name(tmp_path):
     with (
         mock.patch.object(sys, "path", absent),
         mock.patch.dict(sys.modules),
-        pytest.raises(UsageError, match=r"not installed; pip install 'vidinit\[clip\]'"),
+        pytest.raises(UsageError, match=r"not installed; pip install 'open_clip_torch>=3.0'"),
     ):
         sys.modules.pop("open_clip", None)
         text_embeddings(CLASSES, model=f"ViT-B-16={file}")

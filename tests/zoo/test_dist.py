@@ -13,10 +13,11 @@ import vidinit
 from vidinit.conversion.layouts.read_write import write_layout
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
-from vidinit.pipelines.shared.classify import ClassifyTask
-from vidinit.zoo.dist_network.model import DistModel, dist
+from vidinit.pipelines.finetune.task import ClassifyTask
+from vidinit.zoo.dist_network.model import DistModel
 from vidinit.zoo.images.networks import build_image_model
 from vidinit.zoo.pair import PairModel
+from vidinit.zoo.plans.dist import dist
 
 B16, L14, L14_336 = "dist-b16", "dist-l14", "dist-l14-336"
 VISUAL = {B16: 86_192_640, L14: 303_966_208, L14_336: 304_293_888}

@@ -112,10 +112,10 @@ def test_every_plan_on_every_kind_of_image_network(name, plan):
     assert isinstance(model, InflatedNet) and set(model.origins) == keys
 
 
-def test_sites_tell_residual_sums_from_activations():
-    sites = {site.name: site for site in read_network(timm.create_model("resnet18")).sites}
-    assert len(sites) == 17
-    first, second = sites["layer1.0.conv1"], sites["layer1.0.conv2"]
+def test_layers_tell_residual_sums_from_activations():
+    layers = {layer.name: layer for layer in read_network(timm.create_model("resnet18")).layers}
+    assert len(layers) == 17
+    first, second = layers["layer1.0.conv1"], layers["layer1.0.conv2"]
     assert isinstance(first.act, nn.ReLU) and first.end == "layer1.0.act1"
     # The sum with the shortcut, in place or not, stands between the norm and the activation.
     assert second.act is None and second.end == "layer1.0.bn2"

@@ -17,8 +17,8 @@ from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import VideoModel, count_parameters
 from vidinit.zoo.folding import fold
-from vidinit.zoo.plans.plan_layers import shift_sites
 from vidinit.zoo.plans.read_network import Network, read_network
+from vidinit.zoo.plans.tsm import shift_layers
 from vidinit.zoo.temporal import SelfGating, TemporalConv, TemporalShift, VolumeConv
 
 
@@ -28,7 +28,7 @@ def network(name: str) -> tuple[nn.Module, Network]:
     return trunk, read_network(trunk)
 
 
-def places(model: VideoModel, *kinds: type) -> list[str]:
+def modules_of(model: VideoModel, *kinds: type) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, kinds)]
 
 
@@ -79,10 +79,10 @@ def test_resnets_equal_pytorchvideo(name):
 @pytest.mark.parametrize(("depth", "kernels"), [(50, 9), (101, 18)])
 def test_i3d_bottleneck_pattern(depth, kernels):
     model = on_meta(f"i3d-r{depth}", num_classes=2)
-    assert places(model, VolumeConv) == ["trunk.conv1"]
+    assert modules_of(model, VolumeConv) == ["trunk.conv1"]
     assert model.trunk.conv1.kernel == (5, 7, 7)
     blocks = {"layer1": [], "layer2": [], "layer3": [], "layer4": []}
-    for name in places(model, TemporalConv):
+    for name in modules_of(model, TemporalConv):
         _, layer, block, conv = name.split(".")
         assert conv == "conv1"
         blocks[layer].append(int(block))
@@ -100,29 +100,29 @@ def test_i3d_bottleneck_pattern(depth, kernels):
 
 
 def test_cuts_count_in_the_order_of_execution():
-    everything = places(on_meta("i3d-resnet18", num_classes=2), VolumeConv)
+    everything = modules_of(on_meta("i3d-resnet18", num_classes=2), VolumeConv)
     assert len(everything) == 17
-    assert places(on_meta("i3d@top:2-resnet18", num_classes=2), VolumeConv) == everything[-2:]
-    assert places(on_meta("i3d@bottom:3-resnet18", num_classes=2), VolumeConv) == everything[:3]
-    stages = places(on_meta("i3d@stages:0,4-resnet18", num_classes=2), VolumeConv)
+    assert modules_of(on_meta("i3d@top:2-resnet18", num_classes=2), VolumeConv) == everything[-2:]
+    assert modules_of(on_meta("i3d@bottom:3-resnet18", num_classes=2), VolumeConv) == everything[:3]
+    stages = modules_of(on_meta("i3d@stages:0,4-resnet18", num_classes=2), VolumeConv)
     assert stages == [n for n in everything if n == "trunk.conv1" or "layer4" in n]
     # HRNet runs its branches in another order than it lists them.
     _, hrnet = network("hrnet_w18_small")
-    order = [site.name for site in hrnet.sites]
-    cut = places(on_meta("i3d@top:5-hrnet_w18_small", num_classes=2), VolumeConv)
+    order = [layer.name for layer in hrnet.layers]
+    cut = modules_of(on_meta("i3d@top:5-hrnet_w18_small", num_classes=2), VolumeConv)
     assert set(cut) == {f"trunk.{name}" for name in order[-5:]}
 
 
 def test_cuts_of_the_other_plans():
-    sts = places(on_meta("sts@top:3-resnet50", num_classes=2), TemporalConv)
+    sts = modules_of(on_meta("sts@top:3-resnet50", num_classes=2), TemporalConv)
     assert sts == [f"trunk.layer4.{i}.conv1" for i in range(3)]
     s3d = on_meta("s3d@stages:4-resnet18", num_classes=2)
-    assert len(places(s3d, TemporalConv)) == 4
+    assert len(modules_of(s3d, TemporalConv)) == 4
     assert set(s3d.origins) == set(s3d.state_dict()) - {"head.weight", "head.bias"}
-    tsm = places(on_meta("tsm@bottom:2-resnet18", num_classes=2), TemporalShift)
+    tsm = modules_of(on_meta("tsm@bottom:2-resnet18", num_classes=2), TemporalShift)
     assert tsm == ["trunk.layer1.0.conv1.shift", "trunk.layer1.1.conv1.shift"]
     i3d = on_meta("i3d-r50", num_classes=2, cut="top:1")
-    assert places(i3d, TemporalConv, VolumeConv) == ["trunk.layer4.1.conv1"]
+    assert modules_of(i3d, TemporalConv, VolumeConv) == ["trunk.layer4.1.conv1"]
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,14 @@ def test_cuts_of_the_other_plans():
 def test_stages(name, counts):
     _, net = network(name)
     found: dict[int, int] = {}
-    for site in net.sites:
-        found[site.stage] = found.get(site.stage, 0) + 1
+    for layer in net.layers:
+        found[layer.stage] = found.get(layer.stage, 0) + 1
     assert found == counts
 
 
 def test_stages_of_inception_are_its_resolutions():
     _, net = network("inception_v3")
-    stages = {site.name.split(".")[0]: site.stage for site in net.sites}
+    stages = {layer.name.split(".")[0]: layer.stage for layer in net.layers}
     assert stages["Conv2d_1a_3x3"] == stages["Conv2d_2b_3x3"] == 0
     assert stages["Conv2d_4a_3x3"] == 1
     assert stages["Mixed_5b"] == stages["Mixed_5d"] == 2
@@ -166,8 +166,8 @@ def test_stages_of_inception_are_its_resolutions():
 def test_gates_follow_every_temporal_layer(plan, backbone):
     plain = on_meta(f"{plan}-{backbone}", num_classes=2)
     gated = on_meta(f"{plan}-g-{backbone}", num_classes=2)
-    gates = places(gated, SelfGating)
-    assert len(gates) == len(places(plain, TemporalConv, VolumeConv))
+    gates = modules_of(gated, SelfGating)
+    assert len(gates) == len(modules_of(plain, TemporalConv, VolumeConv))
     assert set(gated.origins) == set(gated.state_dict()) - {"head.weight", "head.bias"}
     assert {f"{gate}.fc.weight" for gate in gates} <= gated.temporal_parameters()
     assert {gated.origins[f"{gate}.fc.weight"].rule for gate in gates} == {"zeros"}
@@ -175,27 +175,27 @@ def test_gates_follow_every_temporal_layer(plan, backbone):
 
 def test_a_gate_stands_behind_the_activation():
     model = on_meta("s3d-g-resnet18", num_classes=2)
-    assert "trunk.layer1.0.act1.gate" in places(model, SelfGating)
+    assert "trunk.layer1.0.act1.gate" in modules_of(model, SelfGating)
     inflated = on_meta("i3d-g-resnet18", num_classes=2)
-    assert "trunk.layer1.0.act1.gate" in places(inflated, SelfGating)
-    assert "trunk.layer1.0.bn2.gate" in places(inflated, SelfGating)  # a sum follows it
+    assert "trunk.layer1.0.act1.gate" in modules_of(inflated, SelfGating)
+    assert "trunk.layer1.0.bn2.gate" in modules_of(inflated, SelfGating)  # a sum follows it
 
 
 def test_an_activation_that_several_convolutions_share_ends_none_of_them():
     # Res2Net has one ReLU module a block; wrapped, it would run one temporal kernel four times.
     _, net = network("res2net50_14w_8s")
-    block = [site for site in net.sites if site.name.startswith("layer1.0.")]
-    assert [site.end for site in block] == [f"layer1.0.bns.{i}" for i in range(7)]
-    assert all(site.act is None for site in block)
+    block = [layer for layer in net.layers if layer.name.startswith("layer1.0.")]
+    assert [layer.end for layer in block] == [f"layer1.0.bns.{i}" for i in range(7)]
+    assert all(layer.act is None for layer in block)
 
 
 def test_groups_of_the_temporal_kernel_are_those_of_the_spatial_one():
     _, net = network("regnetx_002")
     model = on_meta("s3d-regnetx_002", num_classes=2)
-    for site in net.sites:
-        unit = model.trunk.get_submodule(f"{site.end}.time")
-        assert unit.conv.groups == site.conv.groups
-    assert {site.conv.groups for site in net.sites} > {1}
+    for layer in net.layers:
+        unit = model.trunk.get_submodule(f"{layer.end}.time")
+        assert unit.conv.groups == layer.conv.groups
+    assert {layer.conv.groups for layer in net.layers} > {1}
 
 
 # ------------------------------------------------------------------ tsm
@@ -214,20 +214,20 @@ def test_groups_of_the_temporal_kernel_are_those_of_the_spatial_one():
         ("vgg11", 7, "features.3"),
     ],
 )
-def test_shift_places(name, count, first):
+def test_shift_layers(name, count, first):
     trunk, net = network(name)
-    found = shift_sites(trunk, net)
+    found = shift_layers(trunk, net)
     assert (len(found), found[0].name) == (count, first)
 
 
 def test_branches_side_by_side_are_shifted_together():
     model = on_meta("tsm-repvgg_a0", num_classes=2)
-    names = places(model, TemporalShift)
+    names = modules_of(model, TemporalShift)
     assert len(names) == 2 * 21
     assert {"trunk.stages.0.0.conv_kxk.conv.shift", "trunk.stages.0.0.conv_1x1.conv.shift"} <= {
         *names
     }
-    assert len(places(on_meta("tsm@top:1-repvgg_a0", num_classes=2), TemporalShift)) == 2
+    assert len(modules_of(on_meta("tsm@top:1-repvgg_a0", num_classes=2), TemporalShift)) == 2
 
 
 def test_tsm_is_the_image_network_with_shifts_and_its_keys():
@@ -248,7 +248,7 @@ def test_tsm_is_the_image_network_with_shifts_and_its_keys():
     # The network can be copied and pickled, whatever classes its convolutions have.
     for other in (copy.deepcopy(tsm), pickle.loads(pickle.dumps(tsm))):
         assert torch.equal(other(clip), tsm(clip))
-        assert len(places(other, TemporalShift)) == 8
+        assert len(modules_of(other, TemporalShift)) == 8
 
 
 # ------------------------------------------------------------------ what is refused, and why
@@ -299,14 +299,14 @@ def test_refused_options():
 
 def test_even_kernels_stay_with_single_frames_and_the_table_says_so():
     model = on_meta("i3d-convnext_atto", num_classes=2)
-    assert len(places(model, VolumeConv)) == 12
+    assert len(modules_of(model, VolumeConv)) == 12
     assert (
         model.origins["trunk.stem.0.weight"].note
         == "single-frame: an even kernel has no middle, 4x4"
     )
     assert "2x2" in model.origins["trunk.stages.1.downsample.1.weight"].note
     vgg = on_meta("i3d-vgg11", num_classes=2)
-    assert len(places(vgg, VolumeConv)) == 8
+    assert len(modules_of(vgg, VolumeConv)) == 8
     assert vgg.origins["trunk.pre_logits.fc1.weight"].note.endswith("belongs to the classifier")
 
 

@@ -18,8 +18,8 @@ from vidinit.conversion.proof import still_frames
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import count_parameters
-from vidinit.zoo.families.timesformer import timesformer
 from vidinit.zoo.families.vit import describe_vit, resize_time
+from vidinit.zoo.plans.timesformer import timesformer
 
 
 def still(frames: int, side: int = 32, count: int = 2) -> tuple[Tensor, Tensor]:

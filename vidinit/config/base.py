@@ -1,7 +1,8 @@
-"""What the configurations of all commands have in common."""
+"""Base classes of the configurations of commands."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +20,7 @@ DEFAULT = "default"
 
 
 class RunConfig(Section):
-    """What all configured commands share.
+    """Settings that all configured commands share.
 
     Attributes:
         command: the command that the class configures.
@@ -32,7 +33,7 @@ class RunConfig(Section):
     out: str | None = None
     """Folder to write; default: runs/<command>-<model>-<n>."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
+    """Device to compute on."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the forward pass; weights stay float32. auto: bf16 on GPUs that are fast at it."""
     data: DataConfig = Field(default_factory=DataConfig)
@@ -49,16 +50,16 @@ class RunConfig(Section):
         return cls.model_construct(model="").model_dump(mode="json")
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """What does not go together in a configuration whose values are all in range."""
+        """Settings that do not go together, in a configuration whose values are all in range."""
         yield from ()
 
     def __eq__(self, other: object) -> bool:
-        """Whether the settings are the same, wherever they come from."""
+        """True where the settings are the same, wherever they come from."""
         return type(self) is type(other) and vars(self) == vars(other)
 
 
 class TrainRunConfig(RunConfig):
-    """What all training commands share."""
+    """Settings that all trainings share."""
 
     init_from: str | None = None
     """Model, run or checkpoint folder whose weights MODEL starts with; the run itself is new."""
@@ -67,18 +68,18 @@ class TrainRunConfig(RunConfig):
     @model_validator(mode="before")
     @classmethod
     def _model_of_its_weights(cls, values: Any) -> Any:
-        """Where no network is named, it is that of the weights."""
+        """Take the network of the weights where no other is named."""
         if isinstance(values, dict) and values.get("init_from") and "model" not in values:
             return {**values, "model": values["init_from"]}
         return values
 
     @property
     def evaluations(self) -> EvalConfig | None:
-        """How the training evaluates; None for one that does not."""
+        """Settings of the evaluations while training; None for a training without any."""
         return getattr(self, "eval", None)
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """What does not go together in a configuration whose values are all in range.
+        """Settings that do not go together, in a configuration whose values are all in range.
 
         ``train.select=best`` without evaluation is none: the last weights are then kept.
         """
@@ -92,3 +93,26 @@ class TrainRunConfig(RunConfig):
         """Contradictions that only this kind of training knows."""
         if self.train.probes:
             yield ("train.probes",), "train.probes are for vidinit finetune"
+
+    def next_command(self, out: str) -> str:
+        """The command line to type after a run: score the model on its data.
+
+        Args:
+            out: the run's folder.
+        """
+        data = self.scored_data()
+        words = ["vidinit", "eval", out]
+        if data.class_names is not None:
+            words.append(f"data.class_names={data.class_names}")
+        if data.split != 1:
+            words.append(f"data.split={data.split}")
+        option, places = ("--val", data.val) if data.val is not None else ("--data", data.train)
+        for place in [places] if isinstance(places, str) else places or []:
+            words += [option, place]
+        if data.root is not None:
+            words += ["--root", data.root]
+        return shlex.join(words)
+
+    def scored_data(self) -> DataConfig:
+        """The data that the model is to be scored on."""
+        return self.data

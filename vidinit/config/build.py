@@ -54,8 +54,8 @@ def build(
     if file is not None:
         layers.append(file_layer(Path(file)))
     layers.append(override_layer(overrides))
-    given = {k: v for k, v in (flags or {}).items() if v is not None}
-    layers.append(Layer(given, CALLER.get()))
+    values = {k: v for k, v in (flags or {}).items() if v is not None}
+    layers.append(Layer(values, CALLER.get()))
     return _merged(cls, layers)
 
 
@@ -118,7 +118,7 @@ def _merged(cls: type[C], layers: list[Layer]) -> C:
 
 
 def _misplaced(key: str, value: Any, layer: Layer, fields: Mapping[str, FieldInfo]) -> str:
-    """What is wrong with a key, or with its kind of value; empty if nothing is."""
+    """An error in a key, or in the kind of its value; empty for none."""
     if key not in fields:
         if any(name.startswith(f"{key}.") for name in fields):
             if value is None or value == {}:  # a section of which all is left out
@@ -164,7 +164,7 @@ def _wrong_values(
     for key, items in by_key.items():
         layer = next((source[k] for k in _parents(key) if k in source), None)
         where = f" in {layer.where(key)}" if layer is not None else ""
-        first, given = items[0], items[0]["input"]
+        first, value = items[0], items[0]["input"]
         if first["type"] == "missing":
             problems.append(f"no {key} is given{where}")
         elif first["type"] == "extra_forbidden":
@@ -178,9 +178,9 @@ def _wrong_values(
             wanted[1:] = [text.removeprefix("input should be ") for text in wanted[1:]]
             words = re.findall("'([^']+)'", " ".join(wanted))
             quoted = first["type"] in ("string_type", "literal_error")
-            tip = _tip(suggest(given, words)) if isinstance(given, str) else ""
-            tip = tip or (_yaml_tip(given) if quoted else "")
-            problems.append(f"{key}{where}: {' or '.join(wanted)}, not {given!r}{tip}")
+            tip = _tip(suggest(value, words)) if isinstance(value, str) else ""
+            tip = tip or (_yaml_tip(value) if quoted else "")
+            problems.append(f"{key}{where}: {' or '.join(wanted)}, not {value!r}{tip}")
     return problems
 
 

@@ -10,7 +10,7 @@ from .section import Section
 
 
 class DataConfig(Section):
-    """What is read, and how a clip is cut from it."""
+    """Videos that are read, and clips that are cut from them."""
 
     train: str | list[str] | None = None
     """A folder per class, a folder with train/ and val/, a list, tar shards; several are joined."""
@@ -23,13 +23,13 @@ class DataConfig(Section):
     class_names: str | None = None
     """File with the class names in order, one a line, or as json or csv with ids."""
     split: int = Field(1, ge=1)
-    """Which official split of UCF101 and HMDB51."""
+    """Official split of UCF101 and HMDB51."""
     shots: int | None = Field(None, ge=1)
     """Train on this many clips of each class, chosen by train.seed; default: on all."""
     modality: Literal["rgb", "flow"] | None = None
-    """What the model sees; default: what it was trained on. Teachers see RGB in any case."""
+    """Input of the model; default: what it was trained on. Teachers see RGB in any case."""
     flow: Literal["dis", "raft"] | None = None
-    """How optical flow is estimated; default: as for the model before, or dis."""
+    """Method that estimates optical flow; default: the one the model was trained on, or dis."""
     flow_bound: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Largest motion in pixels of the decoded frame; default: as for the model before, or 20."""
     flow_weights: str | None = None
@@ -53,11 +53,11 @@ class DataConfig(Section):
     deadline: float = Field(60.0, gt=0)
     """Seconds after which a decoder that gives no answer is killed and its file left out."""
     reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"
-    """What decodes; auto takes the fastest that is exact for the file."""
+    """Decoder; auto takes the fastest that is exact for the file."""
     decode_side: int | None = Field(None, ge=16)
     """Short side of the frames out of the decoder, in pixels; default: as the video is."""
     start: Literal["random", "center"] = "random"
-    """Where a training clip begins in its video."""
+    """Begin of a training clip in its video."""
     min_area: float = Field(0.25, gt=0, le=1)
     """Smallest share of the frame that a random crop covers; 1 takes the whole frame."""
     jitter: tuple[int, int] | None = None

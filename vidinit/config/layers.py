@@ -1,4 +1,4 @@
-"""What a configuration is made of: values from one place each, and where in it they stand."""
+"""Layers of a configuration: values from one place each, and where in it they stand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import UsageError
 
 COMMAND_LINE = "the command line"
 CALLER: ContextVar[str] = ContextVar("caller", default="the arguments")
-"""Where the values of flags and overrides come from; the default is a call from Python."""
+"""Origin of the values of flags and overrides; the default is a call from Python."""
 
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 

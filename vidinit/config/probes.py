@@ -69,8 +69,10 @@ class ProbeEntry:
     options: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        given = {"lr": self.lr, "weight_decay": self.weight_decay, **self.options}
-        words = ",".join(f"{key}={value:.12g}" for key, value in given.items() if value is not None)
+        values = {"lr": self.lr, "weight_decay": self.weight_decay, **self.options}
+        words = ",".join(
+            f"{key}={value:.12g}" for key, value in values.items() if value is not None
+        )
         return f"{self.kind}:{words}" if words else self.kind
 
 

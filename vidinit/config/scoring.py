@@ -10,7 +10,7 @@ from .section import Section
 
 
 class EvalConfig(Section):
-    """How a video is scored."""
+    """Views of a video that is scored."""
 
     every: int = Field(1, ge=0)
     """Epochs between two evaluations while training; 0 for none."""

@@ -1,4 +1,4 @@
-"""What all sections of a configuration are."""
+"""The base class of the sections of a configuration."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .section import Section
 
 
 class TrainConfig(Section):
-    """How the weights are changed."""
+    """Optimization of the weights."""
 
     epochs: int = Field(10, ge=1)
     """Passes over the training data."""
@@ -39,7 +39,7 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Cosine to `min_lr`, multiplied by `lr_gamma` at each of `lr_steps`, or constant."""
     min_lr: float = Field(0.0, ge=0)
-    """Where the cosine ends."""
+    """Learning rate at the end of the cosine."""
     step_epochs: int = Field(10, ge=1)
     """Epochs between two steps of schedule `step`, where `lr_steps` are not given."""
     lr_steps: list[float] = Field(default_factory=list)
@@ -51,7 +51,7 @@ class TrainConfig(Section):
     warmup_epochs: float = Field(0.0, ge=0)
     """Linear warm-up."""
     warmup_lr: float = Field(0.0, ge=0)
-    """Where the warm-up begins."""
+    """Learning rate at the begin of the warm-up."""
     loss: Literal["ce", "bce"] = "ce"
     """Cross-entropy over the classes, or a binary one of each class."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -95,7 +95,7 @@ class TrainConfig(Section):
     compile: bool = False
     """torch.compile the trunk."""
     trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list)
-    """Where metrics go beside metrics.jsonl."""
+    """Services that get the metrics, beside metrics.jsonl."""
 
     @field_validator("probes")
     @classmethod

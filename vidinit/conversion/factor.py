@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..zoo.base import VideoModel
-from .plan import Made
+from .plan import ComputedTensor
 
 LIFT = 20.0  # standard deviations
 
@@ -149,7 +149,7 @@ def factor(
     image_state: Mapping[str, Tensor],
     seed: int = 0,
     image_eps: float = 1e-5,
-) -> tuple[dict[str, Made], list[str]]:
+) -> tuple[dict[str, ComputedTensor], list[str]]:
     """Values for every tensor with the rule ``factor``, and for the norms those rules alter.
 
     Args:
@@ -167,9 +167,9 @@ def factor(
         UsageError: when the image weights lack a tensor or have another shape.
     """
     generator = torch.Generator().manual_seed(seed)
-    made: dict[str, Made] = {}
+    computed: dict[str, ComputedTensor] = {}
     notes: list[str] = []
-    altered: dict[str, Made] = {}  # running means of the norms behind, by the norm's name
+    altered: dict[str, ComputedTensor] = {}  # running means of the norms behind, by the norm's name
     for prefix in _factored(model):
         behind = "stem.4" if prefix == "stem" else f"{prefix[:-1]}1"
         source = model.origins[f"{prefix}.0.weight"].source
@@ -209,17 +209,17 @@ def factor(
         for key, value in values.items():
             if value.is_floating_point():
                 value = value.float()
-            made[f"{prefix}.{key}"] = Made(value, halves.rule, (source,))
+            computed[f"{prefix}.{key}"] = ComputedTensor(value, halves.rule, (source,))
         if halves.rule != "sign-split":
-            altered[behind] = Made(halves.outer_mean.float(), halves.rule, (statistics,))
+            altered[behind] = ComputedTensor(halves.outer_mean.float(), halves.rule, (statistics,))
     if any(entry.rule == "shift" for entry in altered.values()):
         notes.append(
             f"kernels by the rule shift are exact while no response lies more than {LIFT:.0f} "
             "standard deviations below its mean"
         )
-    made.update({f"{name}.running_mean": mean for name, mean in altered.items()})
-    made.update(_matched(model, image_state, image_eps))
-    return made, notes
+    computed.update({f"{name}.running_mean": mean for name, mean in altered.items()})
+    computed.update(_matched(model, image_state, image_eps))
+    return computed, notes
 
 
 def _factored(model: VideoModel) -> list[str]:
@@ -234,9 +234,9 @@ def _factored(model: VideoModel) -> list[str]:
 
 def _matched(
     model: VideoModel, image_state: Mapping[str, Tensor], image_eps: float
-) -> dict[str, Made]:
+) -> dict[str, ComputedTensor]:
     """Gains and variances of the copied norms whose eps is not the image network's."""
-    made: dict[str, Made] = {}
+    computed: dict[str, ComputedTensor] = {}
     for name, module in model.named_modules():
         origin = model.origins.get(f"{name}.weight")
         if not isinstance(module, nn.BatchNorm2d) or origin is None or origin.rule != "copy":
@@ -248,9 +248,9 @@ def _matched(
         keys = (f"{norm}.weight", f"{norm}.running_var")
         gain, var = (_tensor(image_state, key, shape) for key in keys)
         gain, var = match_eps(gain, var, image_eps, module.eps)
-        made[f"{name}.weight"] = Made(gain.float(), "copy", keys[:1])
-        made[f"{name}.running_var"] = Made(var.float(), "copy", keys[1:])
-    return made
+        computed[f"{name}.weight"] = ComputedTensor(gain.float(), "copy", keys[:1])
+        computed[f"{name}.running_var"] = ComputedTensor(var.float(), "copy", keys[1:])
+    return computed
 
 
 def _tensor(state: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tensor:

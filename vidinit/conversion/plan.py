@@ -52,7 +52,7 @@ RULES = {
     "shift": ("image kernel lifted above the ReLU and lowered again", "inflated"),
     "low-rank": ("best fit of the image kernel in fewer channels", "inflated"),
 }
-"""What each rule of an `Origin` does, for people, and how the table counts it."""
+"""Each rule of an `Origin`: its description for people, and how the table counts it."""
 
 
 def origins_of(model: VideoModel, classifier: str | None) -> dict[str, Origin]:
@@ -65,8 +65,14 @@ def origins_of(model: VideoModel, classifier: str | None) -> dict[str, Origin]:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A tensor that a rule over several layers made, and which image tensors went into it."""
+class ComputedTensor:
+    """A tensor that a rule over several layers gives, such as a kernel split in two.
+
+    Attributes:
+        value: of the video model's tensor.
+        rule: a key of `RULES`.
+        sources: image tensors that went into it.
+    """
 
     value: Tensor
     rule: str
@@ -78,7 +84,7 @@ def transfer(
     image_state: Mapping[str, Tensor],
     classifier: str | None,
     inflation: str,
-    made: Mapping[str, Made] | None = None,
+    computed: Mapping[str, ComputedTensor] | None = None,
 ) -> list[Row]:
     """Fill the video model from an image state dict; every tensor of both sides accounted for.
 
@@ -87,7 +93,7 @@ def transfer(
         image_state: state dict of the image network.
         classifier: key prefix of its classifier; None where it has none.
         inflation: ``center`` or ``mean``.
-        made: tensors whose rule spans several layers, by key of the video model.
+        computed: tensors whose rule spans several layers, by key of the video model.
 
     Returns:
         The rows of the table, in the order of the network.
@@ -96,7 +102,7 @@ def transfer(
         UsageError: when a tensor is missing, left over, or of another shape.
     """
     origins = origins_of(model, classifier)
-    made = made or {}
+    computed = computed or {}
     want = model.state_dict()
     state: dict[str, Tensor] = {}
     counted: dict[tuple[str, str, str, str], int] = {}
@@ -104,10 +110,10 @@ def transfer(
     for key, target in want.items():
         origin = origins[key]
         rule = f"inflate-{inflation}" if origin.rule == "inflate" else origin.rule
-        if key in made:
-            rule = made[key].rule
-            state[key] = made[key].value
-            used.update(made[key].sources)
+        if key in computed:
+            rule = computed[key].rule
+            state[key] = computed[key].value
+            used.update(computed[key].sources)
         else:
             source = None
             if origin.source is not None:
@@ -120,8 +126,8 @@ def transfer(
                 used.add(origin.source)
             state[key] = _value(model, key, target, rule, source)
         words, kind = RULES[rule]
-        place = (stage_of(key), words, kind, origin.note)
-        counted[place] = counted.get(place, 0) + 1
+        row = (stage_of(key), words, kind, origin.note)
+        counted[row] = counted.get(row, 0) + 1
     left = [key for key in image_state if key not in used]
     if left:
         raise UsageError(

@@ -49,7 +49,7 @@ def parse_options(texts: Sequence[str], function: Callable[..., Any]) -> dict[st
 
 
 def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with values of the types they are for, and known to some model that is meant.
+    """Check options against the model they are for, and give their values the right types.
 
     Where SOURCE tells its architecture, the model is built without memory, so that its own checks
     are made, too.
@@ -62,10 +62,10 @@ def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[st
     Raises:
         UsageError: unknown options, with a suggestion, wrong values, and an unknown target.
     """
-    told = not (is_file(source) or is_hub(source) or is_torchvision(source))
+    known_arch = not (is_file(source) or is_hub(source) or is_torchvision(source))
     # `dist-b16` is a model of the zoo, though it looks like a plan on a network.
     backbone = "" if to in (*ZOO, *ALIASES) else (parse_plan(to) or ("", ""))[1]
-    if told:
+    if known_arch:
         archs = [source.split(".")[0]]
     elif backbone:
         check_backbone(to, backbone)
@@ -76,11 +76,11 @@ def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[st
     for arch in archs:
         name, entry = find_target(to, arch)
         try:
-            checked = _typed(name if told else to, entry, options)
+            checked = _typed(name if known_arch else to, entry, options)
         except UsageError as error:
             problems.append(error)
             continue
-        if told and options:
+        if known_arch and options:
             with torch.device("meta"):
                 create_model(name, num_classes=1, **checked)
         return checked

@@ -1,4 +1,4 @@
-"""Does the video model equal the image model on a still clip?"""
+"""The proof of a conversion: on a still clip the video model equals the image model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Proof:
-    """What the still-clip check measured.
+    """Measurements of the still-clip check.
 
     Attributes:
         max_difference: largest difference of two logits, video against image.
@@ -24,8 +24,8 @@ class Proof:
             ``max_difference``, the check says little.
         frames: length of the clip.
         size: side of the frame in pixels.
-        isolated: of a frozen tower, whose blocks' outputs are compared in place of logits: whether
-            no gradient reached it, and all of the side network that is read got one.
+        isolated: of a frozen tower, whose blocks' outputs are compared in place of logits: True
+            where no gradient reached it, and all of the side network that is read got one.
     """
 
     max_difference: float
@@ -37,9 +37,9 @@ class Proof:
 
     @property
     def exact(self) -> bool:
-        """Whether the difference is rounding: below 1e-4, or 1e-4 of the largest logit.
+        """True where the difference is rounding: below 1e-4, or 1e-4 of the largest logit.
 
-        Of a frozen tower: whether there is none, and the tower is isolated.
+        Of a frozen tower: where there is none, and the tower is isolated.
         """
         if self.isolated is not None:
             return self.max_difference == 0.0 and self.isolated

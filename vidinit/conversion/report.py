@@ -1,4 +1,4 @@
-"""What a conversion did, for people and for scripts."""
+"""The account of a conversion, for people and for scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .proof import Proof
 
 @dataclass
 class ConversionReport:
-    """What `vidinit.convert` did.
+    """The account of a conversion, which `vidinit.convert` returns.
 
     Attributes:
         source, target: the source and the video model, by name.
@@ -48,7 +48,7 @@ class ConversionReport:
 
     @property
     def exact(self) -> bool | None:
-        """Whether a still clip gets the image model's logits, up to rounding; None unproved."""
+        """True where a still clip gets the image model's logits, up to rounding; None unproved."""
         return None if self.proof is None else self.proof.exact
 
     @property
@@ -61,7 +61,7 @@ class ConversionReport:
         return sum(row.tensors for row in self.rows if row.kind == kind)
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
+        """The JSON object that ``--json`` prints."""
         proof, spec = self.proof, self.model.spec
         return {
             "source": self.source,

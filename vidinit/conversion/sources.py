@@ -1,4 +1,4 @@
-"""What SOURCE of a conversion is: an image network, or a video checkpoint of a known layout."""
+"""SOURCE of a conversion: an image network, or a video checkpoint of a known layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from ..zoo.images.torchvision_models import (
     published_state,
 )
 from ..zoo.names import ALIASES, check_option, find_entry, find_target
-from .layouts.read_write import LAYOUTS, Found, recognize
+from .layouts import LAYOUTS
+from .layouts.read_write import Found, recognize
 
 IMAGE_LAYOUTS = ("timm", "torchvision")
 FILE_KINDS = (".pth", ".pt", ".safetensors", ".bin", ".pyth", ".tar", ".pkl")
@@ -61,7 +62,7 @@ class VideoSource:
 
 
 def is_file(source: str) -> bool:
-    """Whether a source names a file of weights."""
+    """True for a source that names a file of weights."""
     return Path(source).suffix in FILE_KINDS or Path(source).is_file()
 
 

@@ -20,7 +20,7 @@ from ..measure.flops import count_macs
 from ..zoo.base import count_parameters, to_channels_last
 from ..zoo.build import assemble
 from ..zoo.dist_network.model import DistModel
-from ..zoo.dist_network.reference import can_be_had_again, reference_to
+from ..zoo.dist_network.reference import is_refetchable, reference_to
 from ..zoo.dist_network.tower import Tower, has_projection
 from ..zoo.images.networks import ImageSource, timm_module
 from ..zoo.names import Entry
@@ -49,7 +49,8 @@ def tower_conversion(
         entry: behind the name.
         source: the timm name the network was loaded by.
         weights: the file its weights are from, or None.
-        whole: whether a model folder holds the tower, too; None: where it cannot be had again.
+        whole: True where a model folder is to hold the tower, too; None: where it cannot be
+            fetched again.
         frames: of a clip; default: twice 8.
         device: where the proof is computed.
         options: of the model.
@@ -70,9 +71,7 @@ def tower_conversion(
     if frames is not None:
         model.spec = replace(model.spec, frames=frames)
         model.side.reset_parameters()
-    by_reference = (
-        can_be_had_again(source, weights, image.pretrained) if whole is None else not whole
-    )
+    by_reference = is_refetchable(source, weights, image.pretrained) if whole is None else not whole
     model.reference = reference if by_reference else None
     height, width = model.tower.image_size
     image_gmacs = count_macs(image.model, (1, 3, height, width)) / 1e9
@@ -110,8 +109,8 @@ def _rows(model: DistModel) -> list[Row]:
     counted: dict[tuple[str, str, str], int] = {}
     for key in model.state_dict():
         words, kind = RULES[model.origins[key].rule]
-        place = (stage_of(key), words, kind)
-        counted[place] = counted.get(place, 0) + 1
+        row = (stage_of(key), words, kind)
+        counted[row] = counted.get(row, 0) + 1
     return [Row(stage, words, kind, n) for (stage, words, kind), n in counted.items()]
 
 
@@ -173,15 +172,15 @@ def prove_tower(
 
 @torch.no_grad()
 def block_outputs(image_model: Any, images: Tensor, tower: Tower) -> list[Tensor]:
-    """What the blocks that a tower reads return in an ordinary forward pass of a network.
+    """Outputs of the blocks that a tower reads, in an ordinary forward pass of a network.
 
     Returns:
         (N, 1 + patches, C) each: the class token, or the mean of the patches, then the patches.
     """
-    seen: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     hooks = [
         image_model.blocks[i].register_forward_hook(
-            lambda _, __, out, i=i: seen.update({i: out[0] if isinstance(out, tuple) else out})
+            lambda _, __, out, i=i: outputs.update({i: out[0] if isinstance(out, tuple) else out})
         )
         for i in tower.blocks
     ]
@@ -189,13 +188,13 @@ def block_outputs(image_model: Any, images: Tensor, tower: Tower) -> list[Tensor
     for hook in hooks:
         hook.remove()
     prefix = int(image_model.num_prefix_tokens)
-    outputs = [seen[i] for i in tower.blocks]
-    first = [out[:, :1] if prefix else out.mean(dim=1, keepdim=True) for out in outputs]
-    return [torch.cat([a, out[:, prefix:]], dim=1) for a, out in zip(first, outputs, strict=True)]
+    tokens = [outputs[i] for i in tower.blocks]  # (N, prefix + patches, C) each
+    first = [out[:, :1] if prefix else out.mean(dim=1, keepdim=True) for out in tokens]
+    return [torch.cat([a, out[:, prefix:]], dim=1) for a, out in zip(first, tokens, strict=True)]
 
 
 def is_isolated(model: DistModel, image: Tensor, taps: list[Tensor]) -> bool:
-    """Whether a backward pass gives the tower nothing, and the side network all that it needs.
+    """True where a backward pass gives the tower nothing, and all of the side network a gradient.
 
     Args:
         model: without gradients; it has none afterwards.

@@ -1,4 +1,4 @@
-"""Whose classes are the same: sources that share classes may share a head, as Kinetics-710 does."""
+"""Classes that several sources share, which may then share a head, as Kinetics-710 does."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class LabelSpaces:
     names: dict[str, list[str]]
 
     def is_whole(self, source: str) -> bool:
-        """Whether a source's classes are all outputs of its head, in order."""
+        """True where a source's classes are all outputs of its head, in order."""
         return self.outputs[source] == list(range(len(self.classes[self.head[source]])))
 
 
 def same_class(name: str) -> str:
-    """What names of one class have in common: case, spaces, hyphens and underscores do not count.
+    """A key that names of one class share: case, spaces, hyphens and underscores do not count.
 
     ``"Playing Guitar"``, ``playing_guitar`` and ``PlayingGuitar`` are one.
     """
@@ -62,7 +62,7 @@ def label_spaces(
     outputs: dict[str, list[int]] = {}
     for source, names in classes.items():
         own = head[source] = groups.get(source, source)
-        known = places.setdefault(own, {})
+        output_of = places.setdefault(own, {})
         joint = heads.setdefault(own, [])
         if source in groups:
             _check_distinct(source, names)
@@ -70,17 +70,17 @@ def label_spaces(
         for name in names:
             # A class of a head of one's own is what it is called, and nothing else.
             key = same_class(name) if source in groups else name
-            if key not in known:
-                known[key] = len(joint)
+            if key not in output_of:
+                output_of[key] = len(joint)
                 joint.append(name)
-            outputs[source].append(known[key])
+            outputs[source].append(output_of[key])
     return LabelSpaces(heads, head, outputs, {k: list(v) for k, v in classes.items()})
 
 
 def _check_distinct(source: str, names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
+    first: dict[str, str] = {}
     for name in names:
-        other = seen.setdefault(same_class(name), name)
+        other = first.setdefault(same_class(name), name)
         if other != name:
             raise DataError(
                 f"source '{source}' has the classes '{other}' and '{name}', "
@@ -141,8 +141,8 @@ def without_leaks(
     for source, rows in train.items():
         kept = []
         for row in rows.rows:
-            known = video_id(row)
-            if known is not None and (known in tested or taken.setdefault(known, source) != source):
+            video = video_id(row)
+            if video is not None and (video in tested or taken.setdefault(video, source) != source):
                 continue
             kept.append(row)
         left[source] = replace(rows, rows=tuple(kept))

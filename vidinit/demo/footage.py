@@ -1,4 +1,4 @@
-"""Labelled clips made from real footage: virtual camera paths over its frames, or its own time.
+"""Labeled clips made from real footage: virtual camera paths over its frames, or its own time.
 
 A clip's label is how the picture moves, and nothing else. Eight classes move a virtual camera
 (pan, zoom, rotate) over the footage; two keep it still and play the footage forward or backward.
@@ -223,7 +223,7 @@ def _decode(container: InputContainer, at: int | None, count: int, short_side: i
 
 
 def _split_at_cuts(images: Sequence[Uint8], jump: float = 32.0) -> list[tuple[int, int]]:
-    """Split frames where the mean grey level difference of neighbours is at least ``jump``."""
+    """Split frames where the mean gray level difference of neighbors is at least ``jump``."""
     small = np.stack([image[::4, ::4].mean(-1) for image in images])
     cuts = np.flatnonzero(np.abs(np.diff(small, axis=0)).mean((1, 2)) >= jump) + 1
     return list(pairwise([0, *cuts.tolist(), len(images)]))
@@ -240,7 +240,7 @@ def _middle_frame(source: Footage, frames: int, stride: int, rng: Rng) -> tuple[
 
 
 def _reach(frames: int) -> float:
-    """Return how far the paths get from the middle frame's centre, in half sides."""
+    """How far the paths get from the middle frame's center, in half sides."""
     steps = frames // 2
     # Half the bounding box of a turned square, which is widest at 45 degrees.
     tilted, turned = (

@@ -11,7 +11,7 @@ from ..data.readers import open_video
 from ..engine.run_folder import RunFolder
 from ..report import pictures, plots
 from ..report.html import Section, page, table
-from ..scoring.scores import confusion_of
+from ..scoring.metrics import confusion_of
 from .footage import CLASSES
 
 if TYPE_CHECKING:

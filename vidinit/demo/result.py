@@ -1,4 +1,4 @@
-"""What the demo found."""
+"""The result of the demo: scores of its models, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .clips import ClipSet
 
 @dataclass
 class Row:
-    """One line of the result: what was trained, how well it scores, how long it took."""
+    """One trained model: top-1 with its 95 % interval, seconds of training, and its run folder."""
 
     model: str
     top1: float
@@ -44,7 +44,7 @@ class DemoResult:
     conversion: dict[str, Any] = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
+        """The result for ``--json``."""
         return {
             "chance": self.chance,
             "videos": self.videos,

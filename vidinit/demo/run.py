@@ -17,6 +17,7 @@ from ..config.build import build
 from ..config.layers import called_from
 from ..console import say
 from ..engine.run_folder import RunFolder, default_out
+from ..files import mark
 from ..pipelines.convert import convert
 from ..pipelines.distill.api import distill
 from ..pipelines.distill.settings import DistillConfig
@@ -29,12 +30,9 @@ from .result import DemoResult, Row
 
 BACKBONE = "tf_efficientnet_lite0"
 
-
 VIDEO_MODEL = f"s3d-{BACKBONE}"
 
-
 PRESET = f"{VIDEO_MODEL}_demo"
-
 
 IMAGE_PRESET = f"c2d-{BACKBONE}_demo"
 
@@ -68,6 +66,8 @@ def _clips_in(
     footage = "packaged" if videos is None else str(videos)
     folder = Path(out) if out is not None else default_out("demo", footage)
     run = RunFolder.open(folder, overwrite=overwrite)
+    for name in ("clips", "unlabelled"):
+        run.own(name)
     train, test, unlabelled = (160, 60, 32) if quick else (2400, 480, 800)
     clips = make_clips(
         folder,
@@ -92,11 +92,11 @@ def run_demo(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> DemoResult:
-    """Run the demo.
+    """Run the demo: an image model becomes a video model that sees motion, on real footage.
 
     Args:
-        videos: the user's footage (at least two files) instead of the packaged videos.
-        quick: few clips: the steps, not the point.
+        videos: your own footage (at least two files) instead of the packaged videos.
+        quick: a minute-long run that shows the steps, not the point.
         seed: of clips and trainings.
         device, precision, processes: of the trainings and evaluations, as for `finetune`; the
             recipe's batches of 8 are shared out among the processes.
@@ -111,8 +111,8 @@ def run_demo(
     began = time.perf_counter()
     clips, run = _clips_in(out, videos=videos, quick=quick, seed=seed, overwrite=overwrite)
     folder = run.root
-    converted = convert(BACKBONE, "s3d", out=folder / "converted", frames=8, size=64, seed=seed)
-    convert(BACKBONE, "c2d", out=folder / "image", frames=1, size=64, seed=seed)
+    converted = convert(BACKBONE, "s3d", out=run.own("converted"), frames=8, size=64, seed=seed)
+    convert(BACKBONE, "c2d", out=run.own("image"), frames=1, size=64, seed=seed)
     say(
         f"converted {BACKBONE} to {VIDEO_MODEL}: a still clip's logits differ by "
         f"{converted.max_difference:.1e} at most"
@@ -140,6 +140,7 @@ def run_demo(
         )
         trained = time.perf_counter() - started
         one_frame = preset == IMAGE_PRESET
+        mark(place, "eval")
         result = evaluate(
             place, data=clips.labelled, out=place / "eval", clips=1 if one_frame else 2, **how
         )
@@ -150,25 +151,25 @@ def run_demo(
 
     now = time.perf_counter
     train_and_score(
-        "image model, middle frame", folder / "image-model", folder / "image", IMAGE_PRESET, now()
+        "image model, middle frame", run.own("image-model"), run.own("image"), IMAGE_PRESET, now()
     )
-    train_and_score("video model from scratch", folder / "from-scratch", VIDEO_MODEL, PRESET, now())
+    train_and_score("video model from scratch", run.own("from-scratch"), VIDEO_MODEL, PRESET, now())
     train_and_score(
-        "video model converted", folder / "from-converted", folder / "converted", PRESET, now()
+        "video model converted", run.own("from-converted"), run.own("converted"), PRESET, now()
     )
     started = now()
     distill(
-        folder / "converted",
+        run.own("converted"),
         videos=clips.unlabelled,
         teacher="imagenet-lite",
-        out=folder / "distilled",
+        out=run.own("distilled"),
         preset=PRESET,
         seed=seed,
         batch_size=share(DistillConfig, PRESET),
         **how,
     )
     train_and_score(
-        "video model distilled", folder / "from-distilled", folder / "distilled", PRESET, started
+        "video model distilled", run.own("from-distilled"), run.own("distilled"), PRESET, started
     )
     result = DemoResult(
         rows=rows,

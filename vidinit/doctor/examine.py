@@ -1,4 +1,4 @@
-"""All checks of the doctor's, in the order in which they are shown."""
+"""All checks in the order in which they are shown, and the processes that try what may crash."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .finding import NO_ANSWER, Finding
-from .inside import TRIALS, Step
 from .machine import machine
 from .packages import extras, installed, packages, versions
+from .trials import TRIALS, Step
 
 
 def examine(patience: float = 8.0) -> list[Finding]:
@@ -39,7 +39,7 @@ def examine(patience: float = 8.0) -> list[Finding]:
 
 
 def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """What ``--json`` prints: whether a run can start, versions, and each check."""
+    """The result for ``--json``: whether a run can start, versions, and each check."""
     return {
         "ok": not stopping(findings),
         "versions": versions(),
@@ -62,14 +62,14 @@ def stopping(findings: Sequence[Finding]) -> list[str]:
 
 
 # The process gets the paths of this one: the current folder is not in front of them.
-_CODE = "import sys; name, *sys.path[:] = sys.argv[1:]; from vidinit.doctor.inside import main"
+_CODE = "import sys; name, *sys.path[:] = sys.argv[1:]; from vidinit.doctor.trials import main"
 
 
 class Trial:
     """A process that works through the steps of one trial and answers line by line.
 
     Args:
-        name: of `inside.TRIALS`.
+        name: of `trials.TRIALS`.
     """
 
     def __init__(self, name: str) -> None:
@@ -85,7 +85,7 @@ class Trial:
         )
 
     def findings(self, until: float) -> Iterator[Finding]:
-        """What it found, a finding a step.
+        """The finding of each step.
 
         Args:
             until: on the clock of `time.monotonic`; the process is ended then.
@@ -107,12 +107,12 @@ class Trial:
             if step.check != stuck:
                 yield Finding(step.check, "none", f"not tried: {stuck} comes first")
             elif late:
-                yield _late(step)
+                yield _timed_out(step)
             else:
-                yield _died(step, self._process.returncode, words)
+                yield _crashed(step, self._process.returncode, words)
 
     def end(self) -> None:
-        """End it, if it has not ended yet."""
+        """Kill the process, if it has not ended yet, with all that it has started."""
         if self._process.poll() is None:
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -120,7 +120,7 @@ class Trial:
                 self._process.kill()
 
 
-def _late(step: Step) -> Finding:
+def _timed_out(step: Step) -> Finding:
     return Finding(
         step.check,
         "warn",
@@ -129,7 +129,7 @@ def _late(step: Step) -> Finding:
     )
 
 
-def _died(step: Step, code: int, words: str) -> Finding:
+def _crashed(step: Step, code: int, words: str) -> Finding:
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     last = (words.strip().splitlines() or [""])[-1].strip()[:200]
     found = f"the process that tried it ended with {how}{': ' if last else ''}{last}"

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Literal
 
 Status = Literal["ok", "warn", "fail", "none"]
 NO_ANSWER = "no answer in time"
-"""What is found of something that was ended before it answered."""
+"""`Finding.found` of a trial that was ended before it answered."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's.
+    """One line of the doctor's answer: a check and its result.
 
     Attributes:
-        check: what was looked at.
+        check: the name of the check.
         status: ``fail`` stops a run, ``warn`` may; ``none``: an optional part that is not there, or
             what could not be tried.
         found: what is there.

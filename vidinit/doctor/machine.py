@@ -22,7 +22,7 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def machine() -> Iterator[Finding]:
-    """What runs need of the machine, beside what computes."""
+    """Checks of the machine, but for the devices that compute."""
     try:
         yield working_folder(Path.cwd())
     except FileNotFoundError:
@@ -53,7 +53,7 @@ def working_folder(folder: Path) -> Finding:
 
 
 def cache(where: Callable[[], Path]) -> Finding:
-    """The folder of what was found out of files; runs do without it, and ask each file anew."""
+    """The folder of probes of files; without it, each run probes its files anew."""
     try:
         folder = where()
         nearest = next(place for place in (folder, *folder.parents) if place.exists())
@@ -69,7 +69,7 @@ def cache(where: Callable[[], Path]) -> Finding:
 
 
 def temporary_folder() -> Finding:
-    """Whether files can be made where the system wants them."""
+    """The folder for temporary files, and whether one can be made there."""
     advice = "set TMPDIR to a folder that can be written"
     try:
         folder = tempfile.gettempdir()

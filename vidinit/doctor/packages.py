@@ -11,8 +11,8 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
-import vidinit
-
+from ..extras import install_extra
+from ..version import __version__
 from .finding import Finding
 
 TESTED = (3, 10), (3, 13)
@@ -28,15 +28,15 @@ EXTRAS = {
     "wandb": "train.trackers=['wandb']",
     "torchcodec": "data.reader=torchcodec",
 }
-"""What each extra is for; `test` and `dev` are for those who work on vidinit."""
+"""The purpose of each extra; `test` and `dev` are for those who work on vidinit."""
 
 _DEVELOPERS = ("test", "dev")
-_TRIED = ("accelerate", "av", "decord", "timm", "torch", "torchvision")  # `inside` says if missing
+_TRIED = ("accelerate", "av", "decord", "timm", "torch", "torchvision")  # `trials` says if missing
 
 
 def packages() -> Iterator[Finding]:
     """vidinit, Python, and whether each required package is there in a version that will do."""
-    yield Finding("vidinit", "ok", f"{vidinit.__version__} in {Path(vidinit.__file__).parent}")
+    yield Finding("vidinit", "ok", f"{__version__} in {Path(__file__).parents[1]}")
     yield _python(sys.version_info[:2])
     try:
         wanted = _required()
@@ -62,12 +62,12 @@ def versions() -> dict[str, str | None]:
         names += [need.name for extra in EXTRAS for need in _of_extra(extra)]
     except PackageNotFoundError:
         names += ["torch", "torchvision", "timm", "accelerate", "av", "decord"]
-    own = {"vidinit": vidinit.__version__, "python": platform.python_version()}
+    own = {"vidinit": __version__, "python": platform.python_version()}
     return {name: installed(name) for name in names} | own
 
 
 def extras() -> Iterator[Finding]:
-    """Which of the optional parts are there, and how to get the others."""
+    """The optional parts that are there, and how to get the others."""
     try:
         known = metadata("vidinit").get_all("Provides-Extra") or []
     except PackageNotFoundError:
@@ -81,8 +81,8 @@ def extras() -> Iterator[Finding]:
         if not needs:
             yield Finding(check, "none", f"{purpose}; not for this Python or machine")
         elif missing:
-            advice = f"pip install 'vidinit[{extra}]'"
-            yield Finding(check, "none", f"{purpose}; missing: {', '.join(missing)}", advice)
+            found = f"{purpose}; missing: {', '.join(missing)}"
+            yield Finding(check, "none", found, install_extra(extra))
         else:
             found = ", ".join(f"{need.name} {installed(need.name)}" for need in needs)
             yield Finding(check, "ok", f"{purpose}: {found}")
@@ -97,7 +97,7 @@ def installed(name: str) -> str | None:
 
 
 def unmatched_pair() -> str:
-    """What torchvision says of the installed torch that is not so; empty where they match."""
+    """The wish of torchvision that the installed torch does not meet; empty where they match."""
     torch, torchvision = installed("torch"), installed("torchvision")
     if torch is None or torchvision is None:
         return ""
@@ -121,7 +121,7 @@ def _python(found: tuple[int, ...]) -> Finding:
 
 
 def _required() -> list[Requirement]:
-    """What this Python and machine need without any extra."""
+    """Requirements on this Python and machine without any extra."""
     needs = map(Requirement, requires("vidinit") or [])
     return [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
 
@@ -143,7 +143,7 @@ def _satisfied(need: Requirement) -> bool:
 
 
 def _complaint(need: Requirement, found: str | None) -> Finding | None:
-    """What is wrong with a required package, if anything is."""
+    """The fault of a required package, if it has one."""
     if _satisfied(need) or (found is None and need.name in _TRIED):
         return None
     check, advice = f"package {need.name}", f"pip install '{need.name}{need.specifier}'"

@@ -18,6 +18,7 @@ from torch import nn
 from ..config import RunConfig
 from ..console import say
 from ..errors import UsageError
+from ..measure.speed import pick_device
 from ..processes import in_group
 from . import sharding
 
@@ -30,7 +31,7 @@ def make_accelerator(config: RunConfig, *, seed: int = 0, find_unused: bool = Fa
     Args:
         config: its ``precision``, where it is ``auto``, becomes what was chosen.
         seed: of everything random from here on.
-        find_unused: whether there are parameters that a step does not use.
+        find_unused: look in each step for parameters that it does not use.
 
     Raises:
         UsageError: for a device that is not there, and what it or Accelerate cannot do.
@@ -44,9 +45,9 @@ def make_accelerator(config: RunConfig, *, seed: int = 0, find_unused: bool = Fa
         set_seed,
     )
 
-    device = device_of(config.device)
+    device = pick_device(config.device).type
     resolve_precision(config, device)
-    sharding.refuse(config, device)
+    sharding.check_supported(config, device)
     # Of an earlier run in this process, maybe with another device or precision.
     AcceleratorState._reset_state(reset_partial_state=not in_group())
     with _refusals():
@@ -54,11 +55,13 @@ def make_accelerator(config: RunConfig, *, seed: int = 0, find_unused: bool = Fa
         accelerator = Accelerator(
             cpu=device == "cpu",
             # DeepSpeed's own half precision is another one, see `sharding.settle_deepspeed`.
-            mixed_precision="no" if sharding.asked("DEEPSPEED") else _MIXED[config.precision],
+            mixed_precision="no" if sharding.configured("DEEPSPEED") else _MIXED[config.precision],
             fsdp_plugin=plugin,
             # train.accumulate is ours: one in the environment would divide the losses again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             kwargs_handlers=[
+                # Heads that a step leaves idle get no gradients, which DDP would wait for. To look
+                # for such heads costs a walk over the graph in each step, so it is not the rule.
                 DistributedDataParallelKwargs(find_unused_parameters=find_unused),
                 # The others wait while the first process checks a large data set for the first
                 # time.
@@ -71,21 +74,6 @@ def make_accelerator(config: RunConfig, *, seed: int = 0, find_unused: bool = Fa
         sharding.autocast_in_deepspeed(accelerator)
     set_seed(seed)
     return accelerator
-
-
-def device_of(name: str) -> str:
-    """``cpu``, ``cuda`` or ``mps`` for the configured device.
-
-    Raises:
-        UsageError: it is not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is available", "use --device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--device mps: no Apple GPU is available", "use --device cpu")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 def resolve_precision(config: RunConfig, device: str) -> None:
@@ -126,7 +114,7 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """What Accelerate refuses of its configuration, as one line."""
+    """Turn an error of Accelerate about its configuration into a UsageError of one line."""
     try:
         yield
     except (ImportError, ValueError, NotImplementedError, RuntimeError) as error:

@@ -32,8 +32,8 @@ def step_of(folder: Path) -> int:
 
 def step_folders(checkpoints: Path) -> list[Path]:
     """All checkpoints, whole or not, the newest first."""
-    found = [p for p in checkpoints.glob("step_*") if p.name[5:].isdigit()]
-    return sorted(found, key=step_of, reverse=True)
+    folders = [p for p in checkpoints.glob("step_*") if p.name[5:].isdigit()]
+    return sorted(folders, key=step_of, reverse=True)
 
 
 def seal(folder: Path) -> None:
@@ -53,7 +53,7 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path, *, contents: bool) -> str | None:
-    """What is wrong with a checkpoint, or None.
+    """The damage of a checkpoint in words, or None.
 
     Args:
         folder: a checkpoint.
@@ -61,11 +61,11 @@ def damage(folder: Path, *, contents: bool) -> str | None:
     """
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        for name, told in files.items():
+        for name, recorded in files.items():
             size = (folder / name).stat().st_size
-            if size != told["bytes"]:
-                return f"{name} has {size} of {told['bytes']} bytes"
-            if contents and _crc32(folder / name) != told["crc32"]:
+            if size != recorded["bytes"]:
+                return f"{name} has {size} of {recorded['bytes']} bytes"
+            if contents and _crc32(folder / name) != recorded["crc32"]:
                 return f"{name} is not what was written"
     except OSError as error:
         return f"{Path(error.filename or MANIFEST).name}: {error.strerror}"
@@ -76,8 +76,8 @@ def damage(folder: Path, *, contents: bool) -> str | None:
 
 def newest(checkpoints: Path) -> Path | None:
     """The latest checkpoint whose files are there in full size, or None."""
-    found = step_folders(checkpoints)
-    return next((p for p in found if damage(p, contents=False) is None), None)
+    folders = step_folders(checkpoints)
+    return next((p for p in folders if damage(p, contents=False) is None), None)
 
 
 def put(new: Path, final: Path) -> None:

@@ -1,11 +1,14 @@
-"""What the processes of a run do together, so that an error of one ends all of them."""
+"""Values, errors and signals shared among the processes of a run.
+
+An error of one process ends all of them, and a signal to one stops all of them at the same step.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, TypeVar
 
 from ..errors import VidinitError
@@ -14,7 +17,7 @@ T = TypeVar("T")
 
 
 def from_main(accelerator: Any, make: Callable[[], T]) -> T:
-    """``make()`` on the main process, its result on all of them; its error, too."""
+    """Call ``make`` on the main process; return its result, or raise its error, on all of them."""
     from accelerate.utils import broadcast_object_list
 
     box: list[Any] = [None, None]
@@ -49,7 +52,7 @@ def first_failure(accelerator: Any, do: Callable[[], object] | None) -> str | No
         if do is not None:
             do()
     except BaseException as error:
-        # torch's sharded checkpoints raise a kind of their own that is no Exception.
+        # torch's sharded checkpoints raise an error class of their own that is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "CheckpointException":
             raise
         reason = _reason(error)
@@ -64,7 +67,11 @@ def _reason(error: BaseException) -> str:
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is noted in `number`; a second acts at once."""
+    """While entered, the first SIGINT or SIGTERM is kept in `number`; a second acts at once.
+
+    The first only asks the loop to save and stop, so that a user who presses Ctrl-C loses no step;
+    one who presses it again does not want to wait.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -81,10 +88,10 @@ class StopRequest:
         signal.signal(number, self._old.get(number, signal.SIG_DFL))
 
     def agreed(self, accelerator: Any) -> int | None:
-        """The number of the signal that all processes leave for now, or None; all of them call it.
+        """The number of the signal that all processes stop for now, or None; all of them call it.
 
-        Only what they tell one another counts. A signal that comes while they do so is for the next
-        time: the process that got it would leave alone, and save its state with nobody.
+        Only a signal that all have gathered counts. One that arrives meanwhile is for the next
+        call: the process that got it would stop alone, and wait for the others in `save` forever.
         """
         if accelerator.num_processes == 1:
             return self.number
@@ -93,11 +100,6 @@ class StopRequest:
         own = torch.tensor([self.number or 0], device=accelerator.device)
         return int(accelerator.gather(own).max()) or None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)

@@ -22,7 +22,7 @@ from .collectives import StopRequest
 from .job import Batch, FitResult, Job, LossLog, Trial
 from .live import Epoch, Live
 from .norms import SyncedNorms, precise_statistics, same_buffers
-from .optimizer import lr_factor, make_optimizer, parameter_groups, scaled_lr, set_lr
+from .optimizer import lr_factor, make_optimizer, parameter_groups, peak_lr, set_lr
 from .resume import Progress
 from .run_folder import RunFolder
 from .trackers import Trackers
@@ -75,12 +75,13 @@ class _Loop:
         warn_of_slow_precision(task.model, accelerator)
         self.steps = job.steps_per_epoch
         self.trained = sharding.to_train(task, accelerator)
+        clips = job.clips_per_step * accelerator.num_processes
         groups = parameter_groups(
             self.trained,
             config,
             heads=task.head_parameters(),
             temporal=task.temporal_parameters(),
-            lr=scaled_lr(config, job.clips_per_step * accelerator.num_processes),
+            lr=peak_lr(config.lr, config.lr_batch, clips),
         )
         self.wrapped, self.optimizer = sharding.prepare(
             self.trained,
@@ -120,28 +121,28 @@ class _Loop:
             while self.progress.epoch < self.config.epochs and not self.progress.finished:
                 self._epoch(stop)
                 self._after_epoch()
-                self._leave_if_asked(stop, saved=True)
+                self._stop_if_asked(stop, saved=True)
         self.result.progress, self.result.totals = self.progress, self.live.totals()
         return self.result
 
     def trials(self) -> Iterator[Trial]:
         """See `try_steps`."""
         self.wrapped.train()
-        with self.live.epoch(1) as shown:
-            for group in shown.batches(self.job.steps(0, 0)):
+        with self.live.epoch(1) as display:
+            for group in display.batches(self.job.steps(0, 0)):
                 began = perf_counter()
-                total = self._step(group, shown)
+                total = self._step(group, display)
                 losses = {name: float(value) for name, value in total.items()}  # device is done
                 yield Trial(losses, perf_counter() - began, self._clips(group))
 
     def _restore(self) -> None:
-        found = checkpoints.restore(self.accelerator, self.run.checkpoints)
-        if found is None:
+        progress = checkpoints.restore(self.accelerator, self.run.checkpoints)
+        if progress is None:
             say("no complete checkpoint yet: starting from step 0")
         else:
-            self.progress = found
-            self.live.go_on(found.spent)
-            say(f"resuming from epoch {found.epoch}, step {found.step}")
+            self.progress = progress
+            self.live.continue_from(progress.spent)
+            say(f"resuming from epoch {progress.epoch}, step {progress.step}")
         self.run.drop_metrics_after(self.progress.step, inside=self.progress.step_in_epoch > 0)
 
     def _epoch(self, stop: StopRequest) -> None:
@@ -149,26 +150,28 @@ class _Loop:
         progress = self.progress
         self.wrapped.train()
         start = progress.step_in_epoch
-        with self.live.epoch(progress.epoch + 1, start) as shown:
-            groups = shown.batches(self.job.steps(progress.epoch, start))
+        with self.live.epoch(progress.epoch + 1, start) as display:
+            groups = display.batches(self.job.steps(progress.epoch, start))
             for group in islice(groups, self.steps - start):
-                self._step(group, shown)
+                self._step(group, display)
                 inside = progress.step_in_epoch < self.steps
                 saved = inside and checkpoints.due(progress, self.config, self.clock)
                 if saved:
                     self._save()
-                self._leave_if_asked(stop, saved=saved)
+                self._stop_if_asked(stop, saved=saved)
             groups.close()
         rates = self.live.rates()
         if rates:
             self.run.log(epoch=progress.epoch + 1, step=progress.step, **rates)
 
-    def _step(self, group: list[Batch], shown: Epoch) -> dict[str, Tensor]:
+    def _step(self, group: list[Batch], display: Epoch) -> dict[str, Tensor]:
         """One step of the optimizer on the mean loss of a group of batches; its loss terms."""
         progress, config, accelerator = self.progress, self.config, self.accelerator
         done = progress.epoch * self.steps + progress.step_in_epoch
         scale = self.job.lr_scale(group)
         set_lr(self.optimizer, lr_factor(done, self.steps, config) * scale)
+        # None, not zero: AdamW would move a head that has no loss in this step, by its momentum and
+        # its weight decay.
         self.optimizer.zero_grad(set_to_none=True)
         total: dict[str, Tensor] = {}
         for number, batch in enumerate(group, start=1):
@@ -187,6 +190,7 @@ class _Loop:
         if config.clip_grad is not None:
             accelerator.clip_grad_norm_(self.wrapped.parameters(), config.clip_grad)
         self.optimizer.step()
+        # Of fp16: Accelerate skips a step whose gradients have overflowed.
         if self.average is not None and not self.optimizer.step_was_skipped:
             self.average.update()
         progress.step += 1
@@ -195,7 +199,7 @@ class _Loop:
         self.losses.add(progress.step, total, lambda: [p for b in group for p in self.job.paths(b)])
         if progress.step % config.log_every == 0 or progress.step == 1:
             self.losses.write(progress.epoch + 1, lr)
-        shown.step(self.losses.shown(total), lr=lr, clips=self._clips(group))
+        display.step(self.losses.with_total(total), lr=lr, clips=self._clips(group))
         return total
 
     def _clips(self, group: list[Batch]) -> int:
@@ -209,16 +213,17 @@ class _Loop:
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         last = progress.epoch == config.epochs
         due = job.evaluate_every and (progress.epoch % job.evaluate_every == 0 or last)
-        with self._weights_to_judge():
+        with self._weights_to_evaluate():
             if config.precise_bn and (due or last):
-                precise_statistics(job.task.model, self._for_norms(), self.accelerator)
+                precise_statistics(job.task.model, self._norm_clips(), self.accelerator)
             better = False
             if job.evaluate is not None and due:
+                # Each process has statistics of its own clips, and all have to score alike.
                 same_buffers(job.task, self.accelerator)
                 metrics = self.result.metrics = job.evaluate()
                 self.run.log(epoch=progress.epoch, step=progress.step, **metrics)
-                told = "  ".join(f"{k} {v:.3f}" for k, v in metrics.items())
-                say(f"{job.title}  epoch {progress.epoch}/{config.epochs}  {told}")
+                values = "  ".join(f"{k} {v:.3f}" for k, v in metrics.items())
+                say(f"{job.title}  epoch {progress.epoch}/{config.epochs}  {values}")
                 better = job.watch in metrics and progress.judge(metrics[job.watch])
                 if config.patience is not None and progress.stale >= config.patience:
                     say(f"no better epoch in {progress.stale} evaluations: this was the last")
@@ -230,15 +235,15 @@ class _Loop:
         self._save()
 
     @contextlib.contextmanager
-    def _weights_to_judge(self) -> Iterator[None]:
+    def _weights_to_evaluate(self) -> Iterator[None]:
         """Inside, the task has the weights that are evaluated and saved."""
         with (
-            sharding.whole(self.job.task, self.trained, self.accelerator),
+            sharding.whole_weights(self.job.task, self.trained, self.accelerator),
             contextlib.nullcontext() if self.average is None else self.average.applied(),
         ):
             yield
 
-    def _for_norms(self) -> Iterator[Tensor]:
+    def _norm_clips(self) -> Iterator[Tensor]:
         """Clips of the first batches of the coming epoch, as many as are asked for."""
         job, epoch = self.job, self.progress.epoch
         parts = (part for group in job.steps(epoch, 0) for b in group for part in job.parts(b))
@@ -247,13 +252,13 @@ class _Loop:
             yield job.on_device(to_device(batch, self.accelerator.device), epoch, place)["clip"]
 
     def _save(self) -> None:
-        self.losses.check()
+        self.losses.check()  # a checkpoint with weights that are no numbers is never written
         self.progress.spent = self.live.spent()
         keep = self.config.keep
         checkpoints.save(self.accelerator, self.run.checkpoints, self.progress, keep=keep)
         self.clock.restart()
 
-    def _leave_if_asked(self, stop: StopRequest, *, saved: bool) -> None:
+    def _stop_if_asked(self, stop: StopRequest, *, saved: bool) -> None:
         number = stop.agreed(self.accelerator)
         if not number or self.progress.finished:
             return

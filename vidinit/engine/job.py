@@ -1,4 +1,4 @@
-"""What a training loop is given, and what it gives back."""
+"""The input of the training loop, its outcome, and the log of its losses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job:
         lr_scale: learning rate of a step over that of the schedule.
         parts: the batches of clips of one shape that a batch is made of.
         for_norms: which of these count where norms' statistics are taken anew.
-        advice: what to say when the training waits for its data; see `engine.live.Live`.
+        advice: for a training that waits for its data; see `engine.live.Live`.
         config: of the whole run, plain values, for trackers.
     """
 
@@ -92,12 +92,15 @@ class Trial:
     clips: int
 
 
-# Files that an error names.
-_NAMED = 8
+_NAMED = 8  # files that an error names
 
 
 class LossLog:
-    """Keeps the losses of the steps since the last look, so that no step waits for the device.
+    """The losses of the steps since the last check.
+
+    They stay on the device until then: reading a number in each step would make the host wait for
+    the device, and the device then for the host, step by step. A loss that is no number is
+    therefore found a few steps late, but always before a checkpoint is written.
 
     Args:
         run: whose metrics.jsonl gets them.
@@ -109,11 +112,11 @@ class LossLog:
         self._steps: list[tuple[int, dict[str, Tensor], Callable[[], list[str]]]] = []
 
     def add(self, step: int, losses: dict[str, Tensor], paths: Callable[[], list[str]]) -> None:
-        """Note the losses of a step, scalar tensors by name, and what it was made of."""
+        """Keep the losses of a step, scalar tensors by name, and what names its files."""
         self._steps.append((step, losses, paths))
 
     @staticmethod
-    def shown(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def with_total(losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The sum, and its terms where there are several."""
         if len(losses) == 1:
             return {"loss": next(iter(losses.values()))}
@@ -139,7 +142,7 @@ class LossLog:
         )
 
     def check(self) -> None:
-        """Look at the steps since the last look.
+        """Read the losses of the steps since the last check.
 
         Raises:
             VidinitError: the losses of one are no numbers; it names the step, the terms, the files.

@@ -1,13 +1,11 @@
-"""What a training run shows while it runs: a table on a terminal, plain lines elsewhere."""
+"""Progress of a training run: a table on a terminal, plain lines elsewhere, and its rates."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from time import perf_counter
-from types import TracebackType
 from typing import TypeVar
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor
 from ..console import duration, say
 from ..processes import is_main_process
 from .live_table import interactive, memory, number, size, table
-from .timing import Recent, WaitTimer
+from .timing import RecentMeans, WaitTimer
 
 T = TypeVar("T")
 
@@ -30,9 +28,13 @@ ENOUGH_STEPS, ENOUGH_SECONDS = 10, 20.0  # before a share of waiting means somet
 LONG_EPOCH = 120.0  # seconds after which that word does not wait for the end of the epoch
 _WINDOW = 64  # steps that rates and the time left are taken from
 
+# Of all epochs of a run. The first wait of an epoch starts workers and fills caches, so the advice
+# goes by the later ones.
+_SUMMED = ("steps", "clips", "seconds", "waited", "first", "later")
+
 
 class Live:
-    """What a run shows, epoch by epoch. Only the main process shows anything; all of them measure.
+    """Progress of a run, epoch by epoch. All processes measure; only the main one shows anything.
 
     Nothing is read from the device before a drawing is due, and no drawing waits for the device::
 
@@ -66,16 +68,16 @@ class Live:
         self.shows = is_main_process()
         self.on_screen = self.shows and interactive()
         self.began = perf_counter()
-        self.recent = Recent()
+        self.losses = RecentMeans()
         self.due = self.began
         self._last: Epoch | None = None
         self._open = False  # the last epoch is not in the sums yet
         self._pauses: list[float] = []
-        self._sums = _Sums()
+        self._sums: dict[str, float] = dict.fromkeys(_SUMMED, 0)
         self._before: Mapping[str, float] = {}
 
-    def go_on(self, spent: Mapping[str, float]) -> None:
-        """Count on from what a run had `spent` that is taken up again."""
+    def continue_from(self, spent: Mapping[str, float]) -> None:
+        """Add to the totals what a resumed run had `spent` before."""
         self._before = spent
 
     def epoch(self, number: int, start: int = 0) -> Epoch:
@@ -107,14 +109,16 @@ class Live:
         first = last.timer.first or 0.0
         waited = last.timer.settle()
         waited, later = map(max, zip(*_gathered((waited, waited - first)), strict=True))
-        self._sums.add(last.done - last.start, last.clips, seconds, waited, first, later)
+        parts = last.done - last.start, last.clips, seconds, waited, first, later
+        for name, value in zip(_SUMMED, parts, strict=True):
+            self._sums[name] += value
         sums = self._sums
-        self.judge(sums.steps, sums.later, sums.seconds - sums.first)
+        self.advise(int(sums["steps"]), sums["later"], sums["seconds"] - sums["first"])
         share = min(waited / seconds, 1.0)  # another process's time may be a little longer
         return {"data_wait": share, "clips_per_second": last.clips / seconds}
 
     def spent(self) -> dict[str, float]:
-        """What the run has taken so far, at any moment, with what `go_on` was given.
+        """Time and clips of the run so far, at any moment, those of `continue_from` included.
 
         Returns:
             ``seconds`` with evaluation and everything else, of which ``training`` were in epochs,
@@ -123,9 +127,9 @@ class Live:
         now, sums, last = perf_counter(), self._sums, self._last
         spent = {
             "seconds": now - self.began,
-            "training": sums.seconds,
-            "waited": sums.waited,
-            "clips": sums.clips,
+            "training": sums["seconds"],
+            "waited": sums["waited"],
+            "clips": sums["clips"],
         }
         if self._open and last is not None:
             spent["training"] += now - last.began
@@ -148,8 +152,8 @@ class Live:
             "clips_per_second": spent["clips"] / inside,
         }
 
-    def judge(self, steps: int, waited: float, seconds: float) -> None:
-        """Give the advice if so many seconds of waiting in so many steps are too many."""
+    def advise(self, steps: int, waited: float, seconds: float) -> None:
+        """Say the advice, once, if so many seconds of waiting in so many steps are too many."""
         if self.advice is None or not self.shows:
             return
         enough = steps >= ENOUGH_STEPS and seconds >= ENOUGH_SECONDS
@@ -194,19 +198,14 @@ class Epoch:
             self.live.due = max(self.live.due, self.began + LINES_EVERY)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._screen is not None:
             self._screen.stop()
         if kind is None:  # a device that has failed must not be asked
-            recent = self.live.recent
-            recent.here(wait=True)
-            recent.ask()
-            recent.here(wait=True)
+            losses = self.live.losses
+            losses.arrived(wait=True)
+            losses.request()
+            losses.arrived(wait=True)
         self.ended = perf_counter()
         if self.live.shows and self.done > self._shown:
             say(self.line())
@@ -215,15 +214,11 @@ class Epoch:
         """The batches of ``loader``; waiting for them is timed."""
         source, end = iter(loader), object()
         while True:
-            with self.waiting():
+            with self.timer.timed():
                 batch = next(source, end)
             if batch is end:
                 return
             yield batch  # type: ignore[misc]
-
-    def waiting(self) -> contextlib.AbstractContextManager[None]:
-        """Around what fetches a batch, where `batches` does not fit."""
-        return self.timer.waiting()
 
     def step(self, values: Mapping[str, Tensor], *, lr: float, clips: int) -> None:
         """One step is queued.
@@ -241,12 +236,12 @@ class Epoch:
         self.lr = lr
         now = perf_counter()
         self._window.append((now, self.clips, self.done, self.timer.seconds))
-        recent = self.live.recent
-        recent.add(values)
+        losses = self.live.losses
+        losses.add(values)
         if now < self.live.due:
             return
-        recent.ask()
-        if recent.here():
+        losses.request()
+        if losses.arrived():
             self._show(now)
 
     def _show(self, now: float) -> None:
@@ -261,11 +256,11 @@ class Epoch:
         if now - self.began > LONG_EPOCH:
             first = self.timer.first or 0.0
             seconds = now - self.began - first
-            self.live.judge(self.done - self.start, self.timer.seconds - first, seconds)
+            self.live.advise(self.done - self.start, self.timer.seconds - first, seconds)
 
     def facts(self) -> dict[str, str]:
-        """What is known by now, by its name."""
-        facts = {name: number(value) for name, value in self.live.recent.means.items()}
+        """Losses, rates and times by the name they are shown under."""
+        facts = {name: number(value) for name, value in self.live.losses.means.items()}
         began, clips, done, waited = self._window[0]
         now, clips_now, done_now, waited_now = self._window[-1]
         if done_now == done:
@@ -295,27 +290,6 @@ class Epoch:
             for name, fact in facts.items()
         ]
         return f"{self.name()}  step {self.done}/{self.live.steps}  " + "  ".join(words)
-
-
-class _Sums:
-    """Of all epochs of a run: steps, clips, seconds, and seconds of waiting.
-
-    ``first`` is what the first batch of each epoch took; ``later`` are all other waits.
-    """
-
-    def __init__(self) -> None:
-        self.steps = self.clips = 0
-        self.seconds = self.waited = self.first = self.later = 0.0
-
-    def add(
-        self, steps: int, clips: int, seconds: float, waited: float, first: float, later: float
-    ) -> None:
-        self.steps += steps
-        self.clips += clips
-        self.seconds += seconds
-        self.waited += waited
-        self.first += first
-        self.later += later
 
 
 def _gathered(values: tuple[float, ...]) -> list[tuple[float, ...]]:

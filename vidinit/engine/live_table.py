@@ -1,4 +1,9 @@
-"""The table of a training run on a terminal, and numbers in few letters."""
+"""The table of a training run on a terminal, and short forms of numbers.
+
+It does without `rich.progress`, whose columns stand in one line: a co-training has more losses than
+a line is wide, so the facts are a table of their own, turned where the terminal is too narrow.
+No torch is imported here.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +36,13 @@ def table(
         width: columns of the terminal.
     """
     count = f"{done}/{steps}"
-    beside = width - len(count) - 4  # two gaps
-    free, (least, most) = beside - len(title), _BAR
+    free = width - len(count) - 4  # two gaps
+    for_bar, (least, most) = free - len(title), _BAR
     head = Table.grid(padding=_GAP)
-    head.add_column(no_wrap=True, overflow="ellipsis", max_width=max(beside, 1))
+    head.add_column(no_wrap=True, overflow="ellipsis", max_width=max(free, 1))
     parts: list[RenderableType] = [title]
-    if free >= least:
-        parts.append(ProgressBar(max(steps, 1), min(done, steps), min(free, most)))
+    if for_bar >= least:
+        parts.append(ProgressBar(max(steps, 1), min(done, steps), min(for_bar, most)))
         head.add_column(no_wrap=True)
     head.add_column(no_wrap=True, min_width=len(count))
     head.add_row(*parts, count)
@@ -67,8 +72,8 @@ def _down(facts: Mapping[str, str]) -> Table:
 
 
 def interactive() -> bool:
-    """Whether stderr is a terminal that can move its cursor."""
-    # Rich believes FORCE_COLOR, which says nothing of what a log file can do.
+    """True where stderr is a terminal that can move its cursor."""
+    # Rich trusts FORCE_COLOR, with which a log file may be in color but still has no cursor.
     return sys.stderr.isatty() and Console(file=sys.stderr).is_interactive
 
 

@@ -1,4 +1,8 @@
-"""Batch norms' statistics, taken anew."""
+"""Statistics of batch norms: computed anew after an epoch, or shared by all processes in each step.
+
+`precise_statistics` replaces the running averages before an evaluation; `same_buffers` gives all
+processes those of the main one; `SyncedNorms` normalizes over the batches of all processes.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +113,7 @@ class _Moments:
 
 
 def same_buffers(module: nn.Module, accelerator: Any) -> None:
-    """The main process's buffers everywhere: it is its batch norms' statistics that are saved."""
+    """Copy the main process's buffers to all: it is its batch norms' statistics that are saved."""
     if accelerator.num_processes > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, src=0)
@@ -119,8 +123,9 @@ class SyncedNorms(TorchFunctionMode):
     """Inside, batch norms in training mode normalize over the batches of all processes.
 
     All processes have to come through the same norms in the same order. The modules stay what they
-    are, so that nothing is converted back to evaluate, fuse or save them. It does not reach what is
-    compiled, nor what a backward pass computes again.
+    are, so that nothing is converted back to evaluate, fuse or save them, which is why the function
+    is taken over and not `torch.nn.SyncBatchNorm` put in. It does not reach what is compiled, nor
+    what a backward pass computes again.
     """
 
     def __torch_function__(

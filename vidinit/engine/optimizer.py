@@ -1,4 +1,4 @@
-"""Parameter groups and the optimizer over them."""
+"""Parameter groups, the optimizer over them, and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from ..config import TrainConfig
 from ..zoo.images.networks import timm_module
 from .task import Rates, Task
 
-_MODEL = "model."  # of a task: the parameters that stand in a layer of the network
-
+_MODEL = "model."  # prefix, in a task, of the parameters of the network
 
 # How the names of learned tokens, of position and time embeddings, and of tables of biases end.
 _UNDECAYED = ("token", "tokens", "embed", "embedding", "embeddings", "bias_table", "logit_scale")
@@ -32,8 +31,8 @@ def parameter_groups(
     The scale of a trunk parameter in layer i of L blocks (stem and embeddings 0, blocks 1 to L,
     final norm and heads L + 1; see `VideoModel.layer_ids`) is layer_decay^(L + 1 - i), the
     layer-wise decay of BEiT (Bao et al., 2022). Temporal kernels have that of the layer they stand
-    in, times ``temporal_lr_scale``; heads have ``head_lr_scale``. What the task says of single
-    parameters, see `Task.own_rates`, goes before all scales.
+    in, times ``temporal_lr_scale``; heads have ``head_lr_scale``. The rates of single
+    parameters (`Task.own_rates`) go before all scales.
 
     Without ``decay_all`` there is no weight decay on norms, biases, one-dimensional parameters,
     tokens, position and time embeddings, and what timm's networks exempt themselves.
@@ -43,7 +42,7 @@ def parameter_groups(
         config: gives the scales and the decay.
         heads: names of the parameters of heads.
         temporal: names of the parameters of temporal kernels.
-        lr: peak rate that the scales refer to; default: ``config.lr``. See `scaled_lr`.
+        lr: peak rate that the scales refer to; default: ``config.lr``. See `peak_lr`.
 
     Raises:
         UsageError: layer-wise decay in a network whose layers are not known.
@@ -60,7 +59,7 @@ def parameter_groups(
             scale *= config.head_lr_scale
         elif name in temporal:
             scale *= config.temporal_lr_scale
-        decays = config.decay_all or not (_is_undecayed(name, parameter) or _any(exempt, name))
+        decays = config.decay_all or not (_is_undecayed(name, parameter) or _matches(exempt, name))
         rates = own.get(name, Rates())
         if rates.lr is not None:
             scale = rates.lr / config.lr
@@ -97,15 +96,15 @@ def _is_undecayed(name: str, parameter: nn.Parameter) -> bool:
 
 def _exempt(task: nn.Module) -> list[str]:
     """Names, with wildcards, that timm's networks say are not to be decayed."""
-    found = []
+    patterns = []
     for prefix, module in task.named_modules():
         own = getattr(module, "no_weight_decay", None)
         if callable(own):
-            found += [f"{prefix}.{name}" for name in own()]
-    return found
+            patterns += [f"{prefix}.{name}" for name in own()]
+    return patterns
 
 
-def _any(patterns: list[str], name: str) -> bool:
+def _matches(patterns: list[str], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -127,14 +126,13 @@ def make_optimizer(groups: list[dict[str, object]], config: TrainConfig) -> torc
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
 
 
-def scaled_lr(config: TrainConfig, batch: int) -> float:
-    """The configured peak learning rate for a step of ``batch`` clips, see `peak_lr`.
+def peak_lr(lr: float, lr_batch: int | None, clips: int) -> float:
+    """The peak learning rate for a step of ``clips`` clips: lr * clips / lr_batch.
 
-    Args:
-        config: gives both.
-        batch: clips of one optimizer step, of all processes and accumulated batches.
+    Goyal et al., "Accurate, Large Minibatch SGD", 2017. Without ``lr_batch`` it is ``lr``. The
+    clips are those of one optimizer step, of all processes and accumulated batches.
     """
-    return peak_lr(config.lr, config.lr_batch, batch)
+    return lr if lr_batch is None else lr * clips / lr_batch
 
 
 def lr_factor(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
@@ -158,19 +156,19 @@ def lr_factor(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
     warmup = config.warmup_epochs * steps_per_epoch
     if not config.by_epoch:
         if step < warmup:
-            return _ramp(step, warmup, config)
-        return _course(step, warmup, steps_per_epoch, config)
-    factor = _course(step // steps_per_epoch * steps_per_epoch, 0, steps_per_epoch, config)
-    return factor * _ramp(step, warmup, config) if step < warmup else factor
+            return _warmup(step, warmup, config)
+        return _schedule(step, warmup, steps_per_epoch, config)
+    factor = _schedule(step // steps_per_epoch * steps_per_epoch, 0, steps_per_epoch, config)
+    return factor * _warmup(step, warmup, config) if step < warmup else factor
 
 
-def _ramp(step: int, warmup: float, config: TrainConfig) -> float:
+def _warmup(step: int, warmup: float, config: TrainConfig) -> float:
     low = config.warmup_lr / config.lr
     ahead = 0 if config.warmup_lr else 1
     return low + (1 - low) * ((step + ahead) / (warmup + ahead))
 
 
-def _course(step: int, start: float, steps_per_epoch: int, config: TrainConfig) -> float:
+def _schedule(step: int, start: float, steps_per_epoch: int, config: TrainConfig) -> float:
     """The schedule without warm-up; a cosine begins at step ``start``."""
     if config.schedule == "constant":
         return 1.0
@@ -187,15 +185,10 @@ def _course(step: int, start: float, steps_per_epoch: int, config: TrainConfig) 
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Each group's own peak rate times the factor."""
+    """Set each group's learning rate to its peak rate times the factor.
+
+    The peak is kept in the group, and so in checkpoints: a resumed run goes on with its own.
+    """
     for group in optimizer.param_groups:
         group.setdefault("peak_lr", group["lr"])
         group["lr"] = group["peak_lr"] * factor
-
-
-def peak_lr(lr: float, lr_batch: int | None, clips: int) -> float:
-    """The peak learning rate for a step of ``clips`` clips: lr * clips / lr_batch.
-
-    Goyal et al., "Accurate, Large Minibatch SGD", 2017. Without ``lr_batch`` it is ``lr``.
-    """
-    return lr if lr_batch is None else lr * clips / lr_batch

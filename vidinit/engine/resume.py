@@ -1,4 +1,4 @@
-"""Where a run stands, saved and taken up again to the bit."""
+"""The state of a run: saved in checkpoints, and restored to the bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from .sharding import kind
 
 @dataclass
 class Progress:
-    """Where a run stands, always between two steps of the optimizer.
+    """The state of a run between two steps of the optimizer; progress.json of a checkpoint.
+
+    With the weights and the optimizer it is all that has to be saved: which clips, frames and
+    augmentations come next are functions of (seed, epoch, step), so nothing of the data's loading
+    is. Names of fields are keys of that file.
 
     Attributes:
         epoch: epochs completed.
@@ -61,7 +65,7 @@ class Progress:
         self.own_bad += [path for path in bad if path not in self.own_bad]
 
     def judge(self, value: float) -> bool:
-        """Remember the watched metric of an evaluation; whether it is the best so far."""
+        """Note the watched metric of an evaluation; True where it is the best so far."""
         if self.best is not None and not value > self.best:
             self.stale += 1
             return False
@@ -77,14 +81,17 @@ class Progress:
 
 
 class Clock:
-    """Minutes since the last checkpoint, by the watch of the main process."""
+    """Minutes since the last checkpoint, by the main process's clock.
+
+    Clocks of processes differ, and all of them have to save after the same step.
+    """
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
         self.restart()
 
     def restart(self) -> None:
-        """Count from now on."""
+        """Start again from zero."""
         self._began = time.monotonic()
 
     def minutes(self) -> float:
@@ -93,7 +100,7 @@ class Clock:
 
 
 def due(progress: Progress, config: TrainConfig, clock: Clock) -> bool:
-    """Whether to save inside an epoch, after this step; the same answer on all processes."""
+    """True where this step, inside an epoch, is to be saved; the same on all processes."""
     if config.save_steps is not None and progress.step % config.save_steps == 0:
         return True
     return config.save_minutes is not None and clock.minutes() >= config.save_minutes
@@ -168,10 +175,10 @@ def _save_state(accelerator: Any, folder: Path) -> None:
 
 
 def _towers_left_out(accelerator: Any) -> contextlib.AbstractContextManager[None]:
-    """Frozen towers, which the model that a run starts from has, are not written each time."""
+    """Leave out frozen towers, which the run's first model has: they would be written each time."""
     from ..zoo.dist_network.tower import towers_left_out
 
-    whole = kind(accelerator) == "whole"  # shards know nothing of what is left out
+    whole = kind(accelerator) == "whole"  # FSDP and DeepSpeed write their shards themselves
     return towers_left_out(accelerator._models if whole else [])
 
 
@@ -189,7 +196,7 @@ def _cannot_write(final: Path, reason: str, accelerator: Any) -> VidinitError:
 
 
 def _bytes_of_state(accelerator: Any) -> int:
-    """About what a checkpoint takes: all tensors that are saved."""
+    """The size of a checkpoint, about: that of all tensors that are saved."""
     from torch import Tensor
     from torch.utils._pytree import tree_leaves
 
@@ -238,15 +245,15 @@ def restore(accelerator: Any, checkpoints: Path) -> Progress | None:
 
 
 def _newest_whole(checkpoints: Path) -> Path | None:
-    """The latest checkpoint that is as it was written; each later one is named."""
+    """The latest checkpoint with the checksums it was written with; damaged ones are named."""
     folders.tidy(checkpoints)
-    found = folders.step_folders(checkpoints)
-    for folder in found:
+    every = folders.step_folders(checkpoints)
+    for folder in every:
         wrong = folders.damage(folder, contents=True)
         if wrong is None:
             return folder
         say(f"checkpoint {folder.name} is damaged ({wrong}): taking the one before")
-    if found:
+    if every:
         raise UsageError(
             f"all checkpoints in {checkpoints} are damaged",
             "delete that folder to start from step 0",
@@ -255,7 +262,7 @@ def _newest_whole(checkpoints: Path) -> Path | None:
 
 
 def resume_command(command: str, root: Path, processes: int) -> str:
-    """What to type to go on with an interrupted run, from its folder's config.yaml."""
+    """The command that resumes an interrupted run, from its folder's config.yaml."""
     if launched_elsewhere():
         return f"the same command with --resume --out {shlex.quote(str(root))}"
     words = ["vidinit", command, "--config", str(root / "config.yaml"), "--out", str(root)]

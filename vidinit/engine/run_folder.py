@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import UsageError
-from ..files import check_out, written
+from ..files import check_out, mark, written
 from .trackers import Trackers
 
 ORIGINS = "origins.json"
@@ -38,6 +38,7 @@ class RunFolder:
         self.checkpoints = root / "checkpoints"
         self.model = root / "model"
         self.trackers: Trackers | None = None
+        self._marked: set[str] = set()
 
     @classmethod
     def open(
@@ -62,6 +63,7 @@ class RunFolder:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make the folder {root} ({error.strerror})") from error
+        mark(root, run.metrics_file.name, run.checkpoints.name, run.model.name)
         if config is not None:
             run.write("config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         return run
@@ -74,8 +76,15 @@ class RunFolder:
         """
         if not self.writes:
             return
-        with written(self.root / name) as part:
+        with written(self.own(name)) as part:
             part.write_text(text, encoding="utf-8")
+
+    def own(self, name: str) -> Path:
+        """The place of a file or folder that is about to be written; the run's to overwrite."""
+        if self.writes and name not in self._marked:
+            mark(self.root, name)
+            self._marked.add(name)
+        return self.root / name
 
     def write_json(self, name: str, value: Any) -> None:
         """`write` of indented JSON."""

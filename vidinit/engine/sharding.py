@@ -27,26 +27,27 @@ from .optimizer import set_lr
 from .task import Task
 
 
-def asked(name: str) -> bool:
-    """Whether `accelerate launch` was told to use it: FSDP, DEEPSPEED and so on."""
+def configured(name: str) -> bool:
+    """True where `accelerate launch` is configured to use it: FSDP, DEEPSPEED and so on."""
     return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
 
 
 def kind(accelerator: Any) -> str:
     """``whole``, or what shards the weights: ``fsdp`` or ``deepspeed``."""
-    found = accelerator.distributed_type.value.lower()
-    return found if found in ("fsdp", "deepspeed") else "whole"
+    name = accelerator.distributed_type.value.lower()
+    return name if name in ("fsdp", "deepspeed") else "whole"
 
 
-def refuse(config: RunConfig, device: str) -> None:
-    """Refuse what cannot be trained in shards, before anything is read.
+def check_supported(config: RunConfig, device: str) -> None:
+    """Refuse configurations that cannot be trained in shards, before anything is read.
 
     Raises:
         UsageError: for what the weights' shards do not allow, and for ways that are not taken.
     """
-    name = "FSDP" if asked("FSDP") else "DeepSpeed" if asked("DEEPSPEED") else None
+    name = "FSDP" if configured("FSDP") else "DeepSpeed" if configured("DEEPSPEED") else None
     sizes = [os.environ.get(f"PARALLELISM_CONFIG_{way}_SIZE", "1") for way in ("TP", "CP", "SP")]
-    if asked("MEGATRON_LM") or (asked("PARALLELISM_CONFIG") and any(s != "1" for s in sizes)):
+    parallel = configured("PARALLELISM_CONFIG") and any(size != "1" for size in sizes)
+    if configured("MEGATRON_LM") or parallel:
         raise UsageError(
             "Accelerate is configured for tensor, context or sequence parallelism",
             "vidinit shares out clips: use several processes, FSDP 2 or DeepSpeed",
@@ -90,7 +91,7 @@ def fsdp_plugin() -> Any:
     Mixed precision is autocast's business, as without FSDP: by FSDP's own, norms, losses and the
     sums of gradients would be in half precision, too.
     """
-    if not asked("FSDP"):
+    if not configured("FSDP"):
         return None
     from accelerate.utils import FullyShardedDataParallelPlugin
     from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -113,10 +114,10 @@ def shard_on_cpu(accelerator: Any, plugin: Any) -> None:
 
 
 def to_train(task: Task, accelerator: Any) -> Task:
-    """What the accelerator is to prepare: the task, or a copy where that is to be sharded."""
+    """The module for the accelerator to prepare: the task, or a copy of it to be sharded."""
     if kind(accelerator) == "whole":
         return task
-    frozen = {id(network): network for network in task.beside()}  # there is one for both
+    frozen = {id(network): network for network in task.frozen_networks()}  # one for both
     trained = copy.deepcopy(task, frozen)
     for parameter in trained.parameters():  # neither takes channels that lie last
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
@@ -133,7 +134,7 @@ def prepare(
     """The wrapped task and optimizer.
 
     Args:
-        trained: what `to_train` gave.
+        trained: the result of `to_train`.
         optimizer: of its parameters.
         accelerator: prepares both.
         config: gives the clipping, which DeepSpeed does itself.
@@ -226,7 +227,7 @@ def part_of_step(accelerator: Any, wrapped: Any, *, last: bool) -> Iterator[None
 
 
 @contextmanager
-def whole(task: Task, trained: Task, accelerator: Any) -> Iterator[None]:
+def whole_weights(task: Task, trained: Task, accelerator: Any) -> Iterator[None]:
     """Inside, the task has the trained weights, all of them, on the device; all processes enter.
 
     What happens to its buffers inside reaches what is trained.

@@ -1,4 +1,4 @@
-"""What every task is: a module from a batch to named losses, around one video model."""
+"""The base class of tasks: a module from a batch to named losses, around one video model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Task(nn.Module, ABC):
         hold_frozen_norms(self)
         return self
 
-    def beside(self) -> list[nn.Module]:
+    def frozen_networks(self) -> list[nn.Module]:
         """Frozen networks on the device that are no part of the task, teachers for instance."""
         return []
 
@@ -62,7 +62,7 @@ class Task(nn.Module, ABC):
         }
 
     def own_rates(self) -> dict[str, Rates]:
-        """What the configuration says of single parameters, by name."""
+        """Rates that the configuration sets for single parameters, by name."""
         return {}
 
     def temporal_parameters(self) -> set[str]:

@@ -1,4 +1,4 @@
-"""How long a training process had nothing to do because the next batch was not there."""
+"""Waits for data and recent losses, measured without ever waiting for the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class WaitTimer:
-    """Adds up the waits for data, without ever waiting for the device.
+    """The time that a training process spends waiting for its next batch.
 
     On a CPU a wait is what the clock says. A CUDA device works through what was queued while this
     process waits for the next batch, so the clock would count waits that cost nothing: there, two
@@ -35,8 +35,8 @@ class WaitTimer:
         self._spare: list[torch.cuda.Event] = []
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around what fetches a batch."""
+    def timed(self) -> Iterator[None]:
+        """While entered, a batch is fetched: the time counts as a wait."""
         before = self._mark() if self._cuda and self.first is not None else None
         began = perf_counter()
         try:
@@ -55,7 +55,7 @@ class WaitTimer:
         """All waits that are known by now, in seconds."""
         while self._open and self._open[0][1].query():
             before, after, waited = self._open.popleft()
-            # What else this process did between the two is no wait for data.
+            # Where this process was busy otherwise between the two, that is no wait for data.
             self._seconds += min(before.elapsed_time(after) / 1000, waited)
             self._spare += before, after
         return self._seconds
@@ -72,11 +72,11 @@ class WaitTimer:
         return event
 
 
-class Recent:
-    """The last values of each name. Nothing is computed or copied until somebody asks.
+class RecentMeans:
+    """Means of the last values of each name, computed only when they are requested.
 
-    `ask` has the values brought to the host; `here` says whether they have arrived. On CUDA that
-    happens behind the work that is queued, elsewhere at once.
+    `request` starts a copy of the values to the host; `arrived` tells when it is complete. On CUDA
+    that happens behind the work that is queued, elsewhere at once.
 
     Args:
         span: how many values of a name are averaged. A name that is not in every step, as a source
@@ -89,16 +89,16 @@ class Recent:
     def __init__(self, span: int = 20) -> None:
         self.means: dict[str, float] = {}
         self._kept: dict[str, deque[Tensor]] = defaultdict(partial(deque, maxlen=span))
-        self._coming: tuple[dict[str, int], Tensor, torch.cuda.Event | None] | None = None
+        self._copying: tuple[dict[str, int], Tensor, torch.cuda.Event | None] | None = None
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Keep the values of one step, scalar tensors on one device."""
         for name, value in values.items():
             self._kept[name].append(value.detach())
 
-    def ask(self) -> None:
-        """Have the present values brought, unless earlier ones are still on their way."""
-        if self._coming is not None or not self._kept:
+    def request(self) -> None:
+        """Start copying the present values, unless earlier ones are still on their way."""
+        if self._copying is not None or not self._kept:
             return
         counts = {name: len(kept) for name, kept in self._kept.items()}
         on_device = torch.stack([value for kept in self._kept.values() for value in kept])
@@ -107,18 +107,18 @@ class Recent:
         if on_device.is_cuda:
             event = torch.cuda.Event()
             event.record()
-        self._coming = counts, on_host, event
+        self._copying = counts, on_host, event
 
-    def here(self, *, wait: bool = False) -> bool:
-        """Whether nothing is on its way any more; ``wait`` for it if it is."""
-        if self._coming is None:
+    def arrived(self, *, wait: bool = False) -> bool:
+        """True where no copy is under way any more; ``wait`` for it if there is one."""
+        if self._copying is None:
             return True
-        counts, on_host, event = self._coming
+        counts, on_host, event = self._copying
         if event is not None and wait:
             event.synchronize()
         elif event is not None and not event.query():
             return False
         parts = on_host.split(list(counts.values()))
         self.means = {name: float(part.mean()) for name, part in zip(counts, parts, strict=True)}
-        self._coming = None
+        self._copying = None
         return True

@@ -1,4 +1,8 @@
-"""TensorBoard and Weights & Biases, through Accelerate's trackers."""
+"""TensorBoard and Weights & Biases, through Accelerate's trackers.
+
+`Accelerator.init_trackers` and `log` are not used: an error of one tracker would end the training,
+a nested configuration be refused, and a resumed run begin new curves.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
 
 from ..console import say
 from ..errors import UsageError
+from ..extras import install_extra
+from ..files import mark
 from ..processes import is_main_process
 
 _HINTS = {
@@ -32,18 +37,16 @@ def check_trackers(names: Sequence[str]) -> None:
         UsageError: for the first missing one, with what installs it.
     """
     for name in names:
-        found = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name)
         # wandb leaves a folder of its name behind, which Python takes for an empty package.
-        if found is None or found.origin is None:
-            raise UsageError(
-                f"train.trackers: {name} is not installed", f"pip install 'vidinit[{name}]'"
-            )
+        if spec is None or spec.origin is None:
+            raise UsageError(f"train.trackers: {name} is not installed", install_extra(name))
 
 
 class Trackers:
     """The open trackers of a run: none of them in any process but the main one.
 
-    A tracker that fails while training is dropped and that is said: metrics.jsonl has everything.
+    A tracker that fails while training is dropped with a message: metrics.jsonl has everything.
     """
 
     def __init__(self, trackers: Mapping[str, Any]) -> None:
@@ -112,19 +115,16 @@ class Trackers:
     def __enter__(self) -> Trackers:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
 def _start_tensorboard(run: Path, config: Mapping[str, Any], step: int) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
+    # Steps after the checkpoint are done again: without this each would have two points.
     purge = {"purge_step": step + 1} if step else {}
+    mark(run, "events")
     tracker = _started(TensorBoardTracker("events", str(run), **purge))
     text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
     # Four spaces make it a block of code: TensorBoard shows text as Markdown.
@@ -135,7 +135,9 @@ def _start_tensorboard(run: Path, config: Mapping[str, Any], step: int) -> Any:
 def _start_wandb(run: Path, config: Mapping[str, Any], step: int) -> Any:
     from accelerate.tracking import WandBTracker
 
+    # W&B goes on in a run by its id, so that is kept where a resumed run finds it.
     name_file = run / "wandb" / "run-id"
+    mark(run, "wandb")
     again = step > 0 and name_file.is_file()
     if not again:
         name_file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The card of a published model, as Markdown: what its folder and its run tell."""
+"""The card of a published model, as Markdown, from its folder and its run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ..checkpoint import read_card
-from ..pipelines.registry import COMMANDS, config_class
+from ..pipelines.registry import config_class, config_classes
 
 _CLASSES = 60  # names in a card
 _METRICS = {
@@ -149,7 +149,7 @@ def _recipe(config: dict[str, Any], card: dict[str, Any]) -> str:
         return ""
     command = str(config.get("command"))
     defaults: dict[str, Any] = {}
-    if command in COMMANDS:
+    if command in config_classes():
         defaults = config_class(command).defaults()
     changed = {}
     for section in _SECTIONS:
@@ -188,8 +188,8 @@ def _lineage(card: dict[str, Any]) -> str:
     steps = []
     for number, step in enumerate(card["lineage"], 1):
         rest = {k: v for k, v in step.items() if k != "step" and v is not None}
-        told = "; ".join(f"{key} {_word(value)}" for key, value in rest.items())
-        steps.append(f"{number}. {step['step']}: {told}")
+        details = "; ".join(f"{key} {_word(value)}" for key, value in rest.items())
+        steps.append(f"{number}. {step['step']}: {details}")
     if not steps:
         steps = ["The weights are random, or nothing is known of them."]
     return "## Lineage\n\n" + "\n".join(steps)
@@ -197,26 +197,26 @@ def _lineage(card: dict[str, Any]) -> str:
 
 def _limits(card: dict[str, Any], config: dict[str, Any], health: dict[str, Any]) -> str:
     clip, train = card["clip"], config.get("train") or {}
-    said = []
+    lines = []
     if card["num_classes"]:
         does = _KINDS[card.get("kind", "single")].format(card["num_classes"])
-        said.append(f"It {does}.")
-    said.append(
+        lines.append(f"It {does}.")
+    lines.append(
         f"It sees {clip['frames']} frames of {clip['size']} x {clip['size']} pixels at a time, and "
         "nothing between or beside them."
     )
     if train.get("select") == "best":
-        said.append("The epoch that was kept is the best on the validation data: figures flatter.")
+        lines.append("The epoch that was kept is the best on the validation data: figures flatter.")
     if health.get("bad"):
-        said.append(f"{len(health['bad'])} files could not be read and were left out.")
+        lines.append(f"{len(health['bad'])} files could not be read and were left out.")
     if config:
-        said.append("It was not tested on other footage than the data named here.")
+        lines.append("It was not tested on other footage than the data named here.")
     else:
-        said.append("No run lies beside the model: data and recipe are what the lineage tells.")
-    said.append(
+        lines.append("No run lies beside the model: data and recipe are what the lineage tells.")
+    lines.append(
         "The data, and the weights it started from, have licenses of their own; this card has none."
     )
-    return "## Limits\n\n" + "\n".join(f"- {line}" for line in said)
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _classes(card: dict[str, Any]) -> str:

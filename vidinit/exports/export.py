@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint import label_kind_of, load, load_pair, model_folder
 from ..console import say
 from ..errors import UsageError, VidinitError
-from ..files import written
+from ..files import check_writable, written
 from ..zoo.images.hub import repo_name
 from ..zoo.names import check_option
 from .formats import FORMATS, GRAPHS, format_of, require_onnx
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from ..zoo.base import VideoModel
     from ..zoo.pair import PairModel
 
-TOLERANCE = 1e-4
 BATCHES = (1, 3)
+"""Batch sizes that a graph is run with."""
 
 
 def export(
@@ -32,8 +31,8 @@ def export(
     layout: str | None = None,
     head: str | None = None,
     fuse: bool = False,
-    batch_check: Sequence[int] = BATCHES,
-    tolerance: float = TOLERANCE,
+    batch_check: Sequence[int] | None = None,
+    tolerance: float = 1e-4,
     push_to_hub: str | None = None,
     public: bool = False,
     overwrite: bool = False,
@@ -55,7 +54,7 @@ def export(
             default: the model's own.
         head: which head of a co-trained model, or ``verb`` or ``noun``.
         fuse: fold batch norms into the kernels of a graph.
-        batch_check: batch sizes that a graph is run with.
+        batch_check: batch sizes that a graph is run with; default 1 and 3.
         tolerance: largest difference of an output from the model's; of outputs above 1 their share.
         push_to_hub: ``USER/NAME``, to which the model folder goes with a card, and ``out`` with it.
         public: let all see a repository that is made; one that is there stays as it is.
@@ -70,18 +69,19 @@ def export(
         VidinitError: a model that cannot be exported, a file that differs from it, and a hub that
             does not take it.
     """
+    batches = BATCHES if batch_check is None else batch_check
     form, path = None, None if out is None else Path(out)
     if path is None and format is not None:
         check_option("format", format, list(FORMATS))
         path = default_file(str(model), FORMATS[format])
     if path is not None:
         form = format_of(path, format, layout)
-        _check_writable(path, overwrite)
+        _check_file(path, overwrite)
     elif layout or head or fuse:
         raise UsageError("--layout, --head and --fuse are for a file", "pass --out FILE with them")
     elif push_to_hub is None:
         raise UsageError("nothing to export to", "pass --out FILE, or --push-to-hub USER/NAME")
-    _check_graph(form, fuse, batch_check, tolerance)
+    _check_graph(form, fuse, batches, tolerance)
     if push_to_hub is not None:
         repo_name(push_to_hub)
     elif public:
@@ -95,7 +95,7 @@ def export(
         raise UsageError(f"'{model}' is a zoo name without weights", "give a model or run folder")
     result: dict[str, Any] = {}
     if path is not None and form in GRAPHS:
-        result = _graph(model, path, form, head, fuse, batch_check, tolerance)
+        result = _graph(model, path, form, head, fuse, batches, tolerance)
     elif path is not None:
         result = _weights(model, path, layout, head)
     if push_to_hub is not None:
@@ -117,26 +117,22 @@ def default_file(model: str, suffix: str) -> Path:
 def _check_graph(
     form: str | None, fuse: bool, batch_check: Sequence[int], tolerance: float
 ) -> None:
-    """Raise UsageError for settings of graphs that are wrong, or for something else."""
+    """Raise UsageError for wrong settings of graphs, or settings of graphs for other formats."""
     if form == "onnx":
         require_onnx()
     if fuse and form not in GRAPHS:
         raise UsageError("--fuse makes weights that no model could load", "use it with a graph")
     if not batch_check or any(batch < 1 for batch in batch_check):
-        given = ",".join(map(str, batch_check))
-        raise UsageError(f"--batch-check {given}: sizes are at least 1", "write 1,3")
+        sizes = ",".join(map(str, batch_check))
+        raise UsageError(f"--batch-check {sizes}: sizes are at least 1", "write 1,3")
     if not tolerance > 0:
         raise UsageError(f"--tolerance must be above 0, not {tolerance:g}")
 
 
-def _check_writable(path: Path, overwrite: bool) -> None:
+def _check_file(path: Path, overwrite: bool) -> None:
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"--out {path} is there already", "name another file, or pass --overwrite")
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UsageError(f"--out {path} cannot be written", f"{parent} is not writable")
+    check_writable(path)
 
 
 def _graph(
@@ -148,7 +144,7 @@ def _graph(
     batches: Sequence[int],
     tolerance: float,
 ) -> dict[str, Any]:
-    """Trace a model, write it, run what was written; the file is only kept where it is right."""
+    """Trace a model, write it and run the file, which is only kept where it is right."""
     from . import programs
     from .metadata import describe
 

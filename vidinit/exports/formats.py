@@ -1,4 +1,4 @@
-"""What can be written, by the suffix of the file, and what it takes. Nothing heavy is imported."""
+"""Formats of exported files, by suffix, and the packages they take; nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UsageError
+from ..extras import install_extra
 from ..zoo.names import check_option
 
 GRAPHS = {"onnx": ".onnx", "torch": ".pt2"}
@@ -17,7 +18,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def format_of(out: Path, form: str | None, layout: str | None) -> str:
-    """What to write into a file: a key of `FORMATS`, or ``pickle``.
+    """The format of a file: a key of `FORMATS`, or ``pickle``.
 
     Args:
         out: the file.
@@ -54,5 +55,5 @@ def require_onnx(names: Iterable[str] = ONNX_PACKAGES) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"ONNX needs {' and '.join(missing)}, not installed here", "pip install 'vidinit[onnx]'"
+            f"ONNX needs {' and '.join(missing)}, not installed here", install_extra("onnx")
         )

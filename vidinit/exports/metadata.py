@@ -1,4 +1,4 @@
-"""What a program has to know of an exported model, in the file itself.
+"""Metadata in an exported file: all that a program has to know of the model.
 
 One JSON object under the name ``vidinit``: in the metadata properties of an ONNX file, among the
 extra files of a program of `torch.export` (as ``vidinit.json``), in the metadata of safetensors.
@@ -17,7 +17,7 @@ extra files of a program of `torch.export` (as ``vidinit.json``), in the metadat
 ``clip``            preprocessing: ``frames``, ``stride`` (video frames from one to the next),
                     ``size`` (pixels), ``mean`` and ``std`` (of channels in 0 to 1),
                     ``interpolation``, ``crop_pct`` (crop over short side), ``sampling``, ``short``
-``fused``           whether batch norms are folded into the kernels
+``fused``           true where batch norms are folded into the kernels
 ``layout``          whose keys the tensors have; only of weights for another code base
 ==================  =============================================================================
 """
@@ -43,7 +43,7 @@ INPUT = "clip"
 
 
 def output_names(model: VideoModel | PairModel) -> list[str]:
-    """What the outputs of a model are called, in their order."""
+    """Names of the outputs of a model, in their order."""
     from ..zoo.pair import NOUN, VERB, PairModel
 
     if isinstance(model, PairModel):
@@ -52,7 +52,7 @@ def output_names(model: VideoModel | PairModel) -> list[str]:
 
 
 def describe(model: VideoModel | PairModel) -> dict[str, Any]:
-    """What is written into a file of a model; see the table of this module."""
+    """The metadata of a model; see the table of this module."""
     from ..version import __version__
     from ..zoo.pair import NOUN, VERB, PairModel
 
@@ -85,7 +85,7 @@ def as_text(metadata: dict[str, Any]) -> str:
 
 
 def export_metadata(file: str | Path) -> dict[str, Any]:
-    """What `vidinit.export` wrote into a file: preprocessing, classes and all of the model's card.
+    """The metadata of a file that `vidinit.export` wrote: preprocessing, classes, model.yaml.
 
     Args:
         file: .onnx, .pt2 or .safetensors. The weights are not read.

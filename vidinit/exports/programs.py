@@ -27,7 +27,7 @@ Runner = Callable[[Tensor], Outputs]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an exported file computes, beside the model.
+    """The differences between an exported file and its model.
 
     Attributes:
         batches: sizes that were run.
@@ -40,7 +40,7 @@ class Comparison:
     scale: float
 
     def within(self, tolerance: float) -> bool:
-        """Whether the difference is at most ``tolerance``, or that share of outputs above 1.
+        """True where the difference is at most ``tolerance``, or that share of outputs above 1.
 
         Of small outputs it has to be small, too: those of a new head, say.
         """
@@ -122,7 +122,7 @@ def write_onnx(program: Any, shape: Sequence[int], path: Path, metadata: dict[st
 
 
 def open_program(path: Path) -> Runner:
-    """What runs a .pt2 file."""
+    """A function that runs a .pt2 file."""
     with _quiet():
         module = torch.export.load(path).module()
 
@@ -134,7 +134,7 @@ def open_program(path: Path) -> Runner:
 
 
 def open_onnx(path: Path) -> Runner:
-    """What runs an ONNX file: ONNX Runtime on the CPU.
+    """A function that runs an ONNX file: by ONNX Runtime on the CPU.
 
     Raises:
         VidinitError: when it does not take the file.
@@ -153,7 +153,7 @@ def open_onnx(path: Path) -> Runner:
 
 
 def outputs_of(result: Any) -> Outputs:
-    """What a model returns as a list: its logits, or those of each of its heads."""
+    """The outputs of a model as a list: its logits, or those of each of its heads."""
     return list(result.values()) if isinstance(result, dict) else [result]
 
 

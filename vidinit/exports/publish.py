@@ -28,7 +28,7 @@ def publish(
     Args:
         model: a model or run folder.
         repo: ``USER/NAME``; made if it is not there.
-        public: whether a repository that is made is for all.
+        public: make a new repository one for all.
         extra: another file to put there.
 
     Returns:
@@ -66,7 +66,7 @@ def publish(
 def _push(
     name: str, files: dict[str, bytes | Path], message: str, *, public: bool
 ) -> tuple[str, bool]:
-    """Commit files to a repository; its address, and whether it is private."""
+    """Commit files to a repository; return its address, and True where it is private."""
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 

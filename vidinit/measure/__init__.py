@@ -1,1 +1,1 @@
-"""What a model costs: multiply-adds, throughput, memory."""
+"""The costs of a model: multiply-adds, throughput, memory."""

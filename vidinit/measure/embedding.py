@@ -24,7 +24,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def nearest_labels(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The label of each clip's nearest other clip, by cosine: what features know untrained.
+    """The label of each clip's nearest other clip, by cosine: a classifier without training.
 
     Args:
         features: (N, C), N at least 2.
@@ -88,7 +88,7 @@ def tsne(features: np.ndarray, *, perplexity: float = 30.0) -> np.ndarray:
 
 
 def joint_probabilities(features: np.ndarray, perplexity: float) -> np.ndarray:
-    """How near clips are, as the probabilities p_ij of the paper.
+    """Similarities of clips, as the probabilities p_ij of the paper.
 
     Each clip has a Gaussian of its own, as wide as its neighbors are far: the entropy of p_j|i is
     the logarithm of the perplexity. p_ij = (p_j|i + p_i|j) / 2N.

@@ -1,8 +1,8 @@
-"""What temporal kernels have learned: how much of each is appearance, and how the first one looks.
+"""Statistics and pictures of temporal kernels: how much of each is appearance, what is motion.
 
-A kernel with taps w_1 ... w_t of an output channel that looks at one frame alone has all its energy
-in the middle tap; one that averages the frames has equal taps. Two numbers tell (both are ours: the
-papers show pictures only), means over the output channels:
+A kernel with taps w_1 ... w_t of an output channel that reads one frame alone has all its energy in
+the middle tap; one that averages the frames has equal taps. Two numbers measure that (both are
+ours: the papers show pictures only), means over the output channels:
 
 - center energy, |w_c|^2 / sum_t |w_t|^2: 1 behind an inflation that fills the middle tap, 1/t of a
   random or an averaging kernel;
@@ -29,17 +29,13 @@ from ..zoo.sts import sts_split
 from ..zoo.temporal import TemporalConv, VolumeConv
 
 _STRIPS = 32  # filters of a picture
-
-
 _SIDE = 64  # channels that a picture of a kernel without pixels shows, of either kind
-
-
 _GRAY = 127.5
 
 
 @dataclass(frozen=True)
 class KernelRow:
-    """What one temporal kernel, or one half of an STS kernel, looks at.
+    """The two numbers of a temporal kernel, or of one half of an STS kernel.
 
     Attributes:
         name: of the module.
@@ -125,7 +121,7 @@ def _five_axes(module: TemporalConv | VolumeConv) -> Tensor:
 
 
 def _parts(module: TemporalConv | VolumeConv) -> list[tuple[str, slice]]:
-    """The output channels that are looked at together."""
+    """The output channels of each row of the table."""
     if not module.sts:
         return [("all", slice(None))]
     channels = module.weight.shape[0]
@@ -152,7 +148,7 @@ class FirstFilters:
 
 
 def first_filters(model: VideoModel) -> FirstFilters | None:
-    """The kernel that looks at pixels over time, else the first temporal one; None without any.
+    """The kernel that reads pixels over time, else the first temporal one; None without any.
 
     A t x 1 x 1 kernel behind an image kernel is joined with it, and with the gain of the norm
     between them: that is the pair without its activation. A kernel deeper in the network has no
@@ -169,15 +165,15 @@ def first_filters(model: VideoModel) -> FirstFilters | None:
     before = _pixels_before(model, module) if isinstance(module, TemporalConv) else None
     if before is not None:
         joined = join(before, weight, module.groups)
-        told = "; ".join(filter(None, ("joined with the image kernel before it", note)))
-        return FirstFilters(name, _colored(joined[:_STRIPS]), told)
+        caption = "; ".join(filter(None, ("joined with the image kernel before it", note)))
+        return FirstFilters(name, _colored(joined[:_STRIPS]), caption)
     if weight.shape[1] == 1:  # depthwise
         return FirstFilters(name, _colored(weight.transpose(1, 2)[:_STRIPS]), note)
     strength = weight.square().sum(dim=(3, 4)).sqrt().permute(2, 0, 1)[:, :_SIDE, :_SIDE]
     dark = 255 - 255 * strength / strength.max().clamp(min=1e-12)
     strips = dark[None, ..., None].expand(-1, -1, -1, -1, 3).round().byte().numpy()
-    told = "; ".join(filter(None, ("strength of each weight, output by input channel", note)))
-    return FirstFilters(name, strips, told)
+    caption = "; ".join(filter(None, ("strength of each weight, output by input channel", note)))
+    return FirstFilters(name, strips, caption)
 
 
 def join(space: Tensor, time: Tensor, groups: int = 1) -> Tensor:
@@ -218,7 +214,7 @@ def _pixels_before(model: VideoModel, module: TemporalConv) -> Tensor | None:
 
 
 def _gain(norm: nn.BatchNorm2d) -> Tensor:
-    """What a norm in eval mode multiplies each channel by."""
+    """The factor of each channel in a norm in eval mode, (C,)."""
     assert norm.running_var is not None
     return (norm.weight * (norm.running_var + norm.eps).rsqrt()).detach().float().cpu()
 

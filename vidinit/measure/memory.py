@@ -1,4 +1,4 @@
-"""What a training step takes of the device's memory, before it is taken.
+"""The memory of a training step, estimated before it is taken.
 
 Weights, gradients, the optimizer's states and the moving average are counted. What a step needs
 beside them is measured: a forward and a backward pass on a few clips, with every tensor watched
@@ -83,7 +83,7 @@ def training_memory(
     *,
     most: int,
     least: int = 1,
-    beside: Iterable[nn.Module] = (),
+    frozen: Iterable[nn.Module] = (),
 ) -> TrainingMemory:
     """Estimate what training takes, by a few passes; the task is left as it was.
 
@@ -93,7 +93,7 @@ def training_memory(
         loss: from a number of clips to the loss of the task on so many, with gradients.
         most: clips of the largest batch in question.
         least: of the smallest that there can be.
-        beside: other networks on the device, frozen ones.
+        frozen: other networks on the device, such as a teacher.
     """
     trained = [p for p in task.parameters() if p.requires_grad]
     gradients = sum(p.numel() * p.element_size() for p in trained)
@@ -104,7 +104,7 @@ def training_memory(
             lambda clips: step_peak(lambda: loss(clips), trained), most, least
         )
     return TrainingMemory(
-        weights=module_bytes(task, *beside),
+        weights=module_bytes(task, *frozen),
         gradients=gradients,
         optimizer=states * gradients,
         average=gradients if config.ema else 0,
@@ -220,7 +220,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 @contextlib.contextmanager
 def untouched(task: nn.Module) -> Iterator[None]:
-    """After it the values, the mode and torch's random generators are what they were before."""
+    """A context that restores values, mode and torch's random generators at its end."""
     tensors = [*task.parameters(), *task.buffers()]
     kept = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
     modes = [(module, module.training) for module in task.modules()]

@@ -1,4 +1,4 @@
-"""What one model costs: parameters, multiply-adds, speed and memory, for clips of several sizes."""
+"""The costs of one model: parameters, multiply-adds, speed, memory, for clips of several sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .memory import TrainingMemory, training_memory
 from .speed import PRECISIONS, PeakMemory, measure_speed
 from .stages import Stage, find_stages, time_stages
 
-Beside = Callable[[VideoModel, int], dict[str, Any]]
+ExtraMeasure = Callable[[VideoModel, int], dict[str, Any]]
 """From a model on its device and a number of clips to more entries of a row."""
 
 
@@ -48,7 +48,7 @@ class Job:
     stages: tuple[Stage, ...] = ()
 
     def as_row(self) -> dict[str, Any]:
-        """What is known without running anything."""
+        """The part of the row that is known without running anything."""
         return {
             "model": self.name,
             "params": self.params,
@@ -71,11 +71,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """How models are measured.
+class MeasureSettings:
+    """The settings of a measurement.
 
     Attributes:
-        device: where.
+        device: the models run on.
         batch_sizes: clips of a forward pass, one row each.
         precision: a key of `PRECISIONS`.
         seconds: how long each row is timed.
@@ -144,7 +144,7 @@ def _plan(
 
 
 def measure(
-    jobs: Sequence[Job], how: Measuring, beside: Beside | None = None
+    jobs: Sequence[Job], how: MeasureSettings, extra: ExtraMeasure | None = None
 ) -> list[dict[str, Any]]:
     """Run one model on clips of random numbers: a row for each clip length and batch size.
 
@@ -153,7 +153,7 @@ def measure(
     Args:
         jobs: of one model.
         how: to measure.
-        beside: measures more, with the model as it is in the row.
+        extra: measures more, with the model as it is in the row.
 
     Returns:
         Rows as `pipelines.profile.api.profile` describes them.
@@ -170,21 +170,21 @@ def measure(
             row["precision"] = how.precision
             try:
                 row |= _measured(model, job, batch_size, how, memory)
-                row |= {} if beside is None else beside(model, batch_size)
+                row |= {} if extra is None else extra(model, batch_size)
             except torch.cuda.OutOfMemoryError:
                 row |= dict.fromkeys(("clips_per_second", "latency_ms", "peak_memory_mb"))
                 clip = f"{job.frames} x {job.size} x {job.size}"
                 say(f"{job.name}: {batch_size} clips of {clip} do not fit into the GPU's memory")
             rows.append(row)
         if how.training:
-            told = _training(model, job, how)
+            training = _training(model, job, how)
             for row in rows[-len(how.batch_sizes) :]:
-                row["training_memory_mb"] = told and told.as_mb(row["batch_size"])
+                row["training_memory_mb"] = training and training.as_mb(row["batch_size"])
     return rows
 
 
 def _measured(
-    model: VideoModel, job: Job, batch_size: int, how: Measuring, memory: PeakMemory
+    model: VideoModel, job: Job, batch_size: int, how: MeasureSettings, memory: PeakMemory
 ) -> dict[str, Any]:
     memory.start()
     shape = (batch_size, model.in_channels, job.frames, job.size, job.size)
@@ -202,8 +202,8 @@ def _measured(
     return row
 
 
-def _training(model: VideoModel, job: Job, how: Measuring) -> TrainingMemory | None:
-    """What a step of SGD with cross-entropy takes; None where not even a few clips fit."""
+def _training(model: VideoModel, job: Job, how: MeasureSettings) -> TrainingMemory | None:
+    """Memory of a step of SGD with cross-entropy; None where not even a few clips fit."""
     kind, dtype = how.device.type, PRECISIONS[how.precision]
 
     def loss(clips: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""How fast a model answers and how much memory that takes, measured by running it."""
+"""Speed and peak memory of a model's forward passes, measured by running it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def wait_for(device: torch.device) -> Callable[[], None]:
-    """What returns once everything queued on the device is done."""
+    """A function that returns once everything queued on the device is done."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     if device.type == "mps":
@@ -86,7 +86,7 @@ def measure_speed(
 
 
 def inference(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Inside: no gradients, and autocast in that precision, a key of `PRECISIONS`."""
+    """A context without gradients, with autocast in that precision, a key of `PRECISIONS`."""
     contexts = contextlib.ExitStack()
     contexts.enter_context(torch.inference_mode())
     if (dtype := PRECISIONS[precision]) is not None:

@@ -68,8 +68,8 @@ def find_stages(model: VideoModel, shape: tuple[int, ...]) -> list[Stage]:
         size = count_parameters(shadow.get_submodule(name))
         if macs or size:
             stages.append(Stage(name, tuple(modules), size, macs))
-    place = {name: number for number, name in enumerate(called)}
-    stages.sort(key=lambda stage: min(place[part] for part in stage.modules))
+    order_of = {name: number for number, name in enumerate(called)}
+    stages.sort(key=lambda stage: min(order_of[part] for part in stage.modules))
     left = params - sum(s.params for s in stages), total - sum(s.macs for s in stages)
     return [*stages, Stage(REST, (), *left)]
 
@@ -98,7 +98,7 @@ def metered(
     read: Callable[[], float],
     entered: Callable[[str], None] = lambda _: None,
 ) -> Iterator[dict[str, float]]:
-    """How far a meter goes on while modules run.
+    """Read a meter before and after modules run, and add up the differences.
 
     Args:
         model: its forward passes set all sums back to zero.
@@ -161,9 +161,9 @@ def time_stages(
     passes: list[dict[str, float]] = []
     groups = {stage.name: stage.modules for stage in stages if stage.modules}
     with metered(model, groups, read) as spent:
-        whole = time_passes(
+        totals = time_passes(
             model, clip, precision, seconds, after=lambda: passes.append(dict(spent))
         )
-    for one, time_of_all in zip(passes, whole, strict=True):
-        one[REST] = max(0.0, time_of_all - sum(one.values()))
+    for parts, total in zip(passes, totals, strict=True):
+        parts[REST] = max(0.0, total - sum(parts.values()))
     return {name: 1000 * statistics.median(p[name] for p in passes) for name in (*groups, REST)}

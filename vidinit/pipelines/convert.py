@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..checkpoint import save_model
+from ..checkpoint import CARD, WEIGHTS, save_model
 from ..conversion.factor import factor
-from ..conversion.layouts.read_write import DEFAULT_CLASSES, fits, implied, read_layout
-from ..conversion.plan import Made, Row, stage_of, transfer
+from ..conversion.layouts.read_write import fits, implied, read_layout
+from ..conversion.plan import ComputedTensor, Row, stage_of, transfer
 from ..conversion.plan_options import checked_options
 from ..conversion.proof import prove
 from ..conversion.report import ConversionReport
@@ -22,22 +22,22 @@ from ..conversion.rules import INFLATIONS
 from ..conversion.sources import VideoSource, check_layout, is_file, open_source, video_target
 from ..conversion.tower import check_tower, tower_conversion
 from ..errors import UsageError
-from ..files import check_out, written
+from ..files import check_out, mark, written
 from ..measure.flops import count_macs
 from ..measure.speed import pick_device
 from ..report.html import Section, details, page, table
 from ..report.model_parts import conversion_section, kernel_sections
 from ..text.towers import activation_note
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
-from ..zoo.build import assemble, builder_of, builder_options, create_model, set_input_channels
+from ..zoo.build import assemble, create_model, options_of, set_input_channels
 from ..zoo.families.resnet3d import STEMS
 from ..zoo.families.timesformer import TimeSformer
 from ..zoo.families.vit import describe_vit, fixed_size, resize_grid
 from ..zoo.images.hub import hub_checkpoint, is_hub
 from ..zoo.images.networks import ImageSource, build_image_model, class_names, clip_spec_of
 from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
-from ..zoo.names import PLANS, Entry, check_option, find_target
-from ..zoo.plans.apply import TIME_PADDINGS
+from ..zoo.names import CLASSES, PLANS, Entry, check_option, find_target
+from ..zoo.temporal import TIME_PADDINGS
 
 if TYPE_CHECKING:
     from ..conversion.report import ConversionReport
@@ -88,13 +88,14 @@ def convert(
         num_classes: size of a new head, which starts at random; default: the source's head.
         in_channels: channels of the input, 2 for optical flow: the mean over RGB, repeated.
         allow_partial: load what fits of a video checkpoint and list the rest.
-        pretrained: False starts from random image weights.
-        frames, size: the clip the model folder records and the proof uses.
+        pretrained: start from trained image weights, or from random ones.
+        frames: of the clip that the model folder records and the proof uses.
+        size: side of its frames in pixels.
         seed: of random weights.
         device: where the proof is computed: auto, cpu, cuda or mps.
         overwrite: replace a folder that is there.
-        whole: whether the folder of a ``dist`` model holds its frozen tower, or names where it is
-            from; default: the tower is named where it is from timm's hub.
+        whole: put the frozen tower of a ``dist`` model into the folder, or name where it is from;
+            default: it is named where it is timm's, from the hub.
         options: of the plan or family, ``sts=False`` for example.
 
     Raises:
@@ -122,8 +123,8 @@ def convert(
         options["stem"] = stem
     if time_padding != "zeros":
         options["time_padding"] = time_padding
-    given = {"attention": attention, "resizing": resizing}
-    options |= {key: value for key, value in given.items() if value is not None}
+    own = {"attention": attention, "resizing": resizing}
+    options |= {key: value for key, value in own.items() if value is not None}
     options = checked_options(source, to, options)
     place = pick_device(device)
     torch.manual_seed(seed)
@@ -181,6 +182,7 @@ def convert(
     )
     if folder is not None:
         save_model(model, folder, conversion=[asdict(row) for row in report.rows])
+        mark(folder, WEIGHTS, CARD, "report.html")
         write_conversion_page(report, folder)
     return report
 
@@ -212,13 +214,13 @@ def _from_image(
         blank = build_image_model(image.arch, num_classes=0)
     else:
         options = {**_image_options(image, entry), **options}
-    classes = image.num_classes or DEFAULT_CLASSES
+    classes = image.num_classes or CLASSES
     model = assemble(blank, entry, num_classes=classes, name=name, **options)
     spec = model.spec
     if image.arch != GOOGLENET:  # its builder knows its pixels
         spec = clip_spec_of(image.model, frames=spec.frames, stride=spec.stride, size=spec.size)
     model.spec = replace(spec, frames=frames or spec.frames, size=size or spec.size)
-    made: dict[str, Made] = {}
+    made: dict[str, ComputedTensor] = {}
     notes: list[str] = []
     if isinstance(model, TimeSformer):
         notes.extend(_fit_image(image, model.spec.size, model.resizing))
@@ -269,7 +271,7 @@ def _norm_eps(image: ImageSource) -> float:
 
 def _image_options(image: ImageSource, entry: Entry) -> dict[str, Any]:
     """Options under which a family's graph is the image network's: its norms' eps, its pools."""
-    known = builder_options(builder_of(entry))
+    known = options_of(entry)
     options: dict[str, Any] = {"bn_eps": _norm_eps(image)} if "bn_eps" in known else {}
     if "pools" in known:
         options |= {"pools": "googlenet", "window": None}

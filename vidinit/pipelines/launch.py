@@ -26,8 +26,9 @@ from .registry import config_class, execute
 _SECONDS_TO_SAVE = 600
 
 _KINDS: dict[str, type[VidinitError]] = {
-    kind.__name__: kind for kind in (VidinitError, UsageError, DataError, Interrupted)
+    kind.__name__: kind for kind in (UsageError, DataError, Interrupted, VidinitError)
 }
+"""Kinds of error that come back from a worker, special ones first; any other is one of these."""
 
 
 def launch(
@@ -51,17 +52,17 @@ def launch(
     # Processes with more threads than cores wait for one another by spinning: a step of a second
     # then takes minutes. So a number meant for one process is brought down too.
     threads = max(1, (os.cpu_count() or 1) // processes)
-    given_threads = os.environ.get("OMP_NUM_THREADS", "")
-    if not given_threads.isdigit() or int(given_threads) > threads:
+    own_threads = os.environ.get("OMP_NUM_THREADS", "")
+    if not own_threads.isdigit() or int(own_threads) > threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     for name in ("torch.distributed", "torch.distributed.elastic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # our error line says it better
     with tempfile.TemporaryDirectory(prefix="vidinit-") as folder:
-        given, result = Path(folder) / "config.json", Path(folder) / "result.json"
-        handed = {"config": config.model_dump(mode="json"), "origins": config.origins}
-        given.write_text(json.dumps(handed), encoding="utf-8")
-        given_flags = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run}
-        flags = [flag for flag, on in given_flags.items() if on]
+        settings, result = Path(folder) / "config.json", Path(folder) / "result.json"
+        payload = {"config": config.model_dump(mode="json"), "origins": config.origins}
+        settings.write_text(json.dumps(payload), encoding="utf-8")
+        wishes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run}
+        flags = [flag for flag, on in wishes.items() if on]
         job = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -73,7 +74,7 @@ def launch(
             monitor_interval=0.2,
             **_patience(LaunchConfig),
         )
-        arguments = ["-m", __name__, command, str(given), str(result), *flags]
+        arguments = ["-m", __name__, command, str(settings), str(result), *flags]
         try:
             elastic_launch(job, sys.executable)(*arguments)
         except ChildFailedError as error:
@@ -81,56 +82,56 @@ def launch(
         except SignalException as error:
             if result.is_file() and "kind" not in (done := json.loads(result.read_text())):
                 return dict(done)  # it was at its end, where a signal changes nothing any more
-            told = _error_of(result, command)
-            if not isinstance(told, Interrupted):
-                told = Interrupted(
+            report = _error_of(result, command)
+            if not isinstance(report, Interrupted):
+                report = Interrupted(
                     "stopped by a signal, and the state was not saved",
                     "--resume goes on from the last checkpoint, if there is one",
                 )
-            told.exit_code = 128 + int(error.sigval)
-            raise told from error
+            report.exit_code = 128 + int(error.sigval)
+            raise report from error
         return dict(json.loads(result.read_text()))
 
 
 def _patience(kind: type) -> dict[str, Any]:
-    """How long torch lets processes save their state, where its version can be told.
+    """Seconds for processes to save their state, where this version of torch takes them.
 
     Its 30 s are too few for a large model's step and checkpoint.
     """
     known = "shutdown_timeout" in {field.name for field in fields(kind)}
-    given = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in os.environ
-    return {"shutdown_timeout": _SECONDS_TO_SAVE} if known and not given else {}
+    set_by_user = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in os.environ
+    return {"shutdown_timeout": _SECONDS_TO_SAVE} if known and not set_by_user else {}
 
 
 def _error_of(result: Path, command: str) -> VidinitError:
     try:
-        told = json.loads(result.read_text())
-        error = _KINDS[told["kind"]](told["message"], told["hint"])
-        error.exit_code = told["exit_code"]
+        report = json.loads(result.read_text())
+        error = _KINDS[report["kind"]](report["message"], report["hint"])
+        error.exit_code = report["exit_code"]
         return error
     except (OSError, ValueError, KeyError):
         return VidinitError(f"a process of {command} died", "see the messages above")
 
 
 def work(arguments: list[str]) -> int:
-    """What a worker does: COMMAND CONFIG RESULT [resume] [overwrite] [dry_run]."""
+    """Run a worker, from its words: COMMAND CONFIG RESULT [resume] [overwrite] [dry_run]."""
     os.environ[OWN_GROUP] = "1"
     keep_freed_memory()
     _end_with_parent()
-    command, given, result, *flags = arguments
-    handed = json.loads(Path(given).read_text(encoding="utf-8"))
-    config = config_class(command).model_validate(handed["config"])
-    config.origins.update(handed["origins"])
+    command, settings, result, *flags = arguments
+    payload = json.loads(Path(settings).read_text(encoding="utf-8"))
+    config = config_class(command).model_validate(payload["config"])
+    config.origins.update(payload["origins"])
     try:
         value = execute(command, config, **dict.fromkeys(flags, True))
     except VidinitError as error:
-        told = {
-            "kind": type(error).__name__,
+        report = {
+            "kind": next(name for name, kind in _KINDS.items() if isinstance(error, kind)),
             "message": error.message,
             "hint": error.hint,
             "exit_code": error.exit_code,
         }
-        _write(Path(result), told)
+        _write(Path(result), report)
         return 1
     except Exception:
         give_way()  # the end of another process may be all that went wrong here

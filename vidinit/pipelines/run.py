@@ -80,10 +80,10 @@ def run(
 
 
 def _paths(config: RunConfig) -> list[str]:
-    given: list[str | list[str] | None] = [config.data.train, config.data.val, config.data.root]
+    places: list[str | list[str] | None] = [config.data.train, config.data.val, config.data.root]
     for source in getattr(config, "sources", []):
-        given += [source.data, source.val, source.root]
-    lists = [[one] if isinstance(one, str) else one or [] for one in given]
+        places += [source.data, source.val, source.root]
+    lists = [[one] if isinstance(one, str) else one or [] for one in places]
     return [path for paths in lists for path in paths]
 
 

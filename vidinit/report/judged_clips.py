@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.readers import VideoReadError, open_row
-from ..scoring.analysis import Judged, missed, surest
-from ..scoring.scores import Scores
+from ..scoring.analysis import LabeledPrediction, missed_labels, most_confident
+from ..scoring.metrics import Scores
 from .html import Section, figure
 from .pictures import animation
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _EACH = 8  # clips of a kind
 _FRAMES = 12
-_SIDE = 128  # short side of what is decoded, in pixels
+_SIDE = 128  # short side of decoded frames, in pixels
 _FPS = 8.0
 
 
@@ -31,7 +31,7 @@ def clip_sections(
     *,
     reader: str = "auto",
 ) -> list[Section]:
-    """What a model was surest of, right and wrong, as moving pictures.
+    """The surest predictions, right and wrong, as moving pictures.
 
     Of ``multi`` labels also the labels that were missed; of a ``pair`` actions, and mistakes about
     the verb and the noun. A file is shown at most once in a section. One that cannot be read any
@@ -41,7 +41,7 @@ def clip_sections(
         rows: of the videos.
         scores: of these.
         classes, nouns: names.
-        reader: what decodes, as `data.readers.open_video` takes it.
+        reader: that decodes, as `data.readers.open_video` takes it.
 
     Raises:
         ValueError: when the shapes do not fit.
@@ -54,7 +54,7 @@ def clip_sections(
         )
     sections = []
     for title, note, judged, word in _chosen(scores, classes, nouns):
-        captioned = ((rows[one.video], _told(one, word)) for one in judged)
+        captioned = ((rows[one.video], _caption(one, word)) for one in judged)
         body = "".join(_pictures(captioned, reader))
         if body:
             sections.append(Section(title, f'<div class="gallery">{body}</div>', note))
@@ -63,36 +63,36 @@ def clip_sections(
 
 def _chosen(
     scores: Scores, classes: Sequence[str], nouns: Sequence[str]
-) -> Iterator[tuple[str, str, Iterable[Judged], str]]:
+) -> Iterator[tuple[str, str, Iterable[LabeledPrediction], str]]:
     """Title, note, contents, and the word before their labels, of each section there may be."""
-    wrong, right = (surest(scores, classes, nouns, right=which) for which in (False, True))
+    wrong, right = (most_confident(scores, classes, nouns, right=which) for which in (False, True))
     if scores.kind == "multi":
         extra = "Classes that a video does not have, given to it with the highest probability."
         yield "Surest false positives", extra, wrong, "is"
         lost = "Labels of a video with the lowest probability, and what was said instead."
-        yield "Surest missed labels", lost, missed(scores, classes), "misses"
+        yield "Surest missed labels", lost, missed_labels(scores, classes), "misses"
     else:
         yield "Surest mistakes", "What the model was most certain of, and wrong.", wrong, "is"
     for head, part in scores.heads().items():
-        mistakes = surest(part, classes if head == "verb" else nouns, right=False)
+        mistakes = most_confident(part, classes if head == "verb" else nouns, right=False)
         yield f"Surest mistakes: {head}", f"The same of the {head} alone.", mistakes, "is"
     yield "Surest hits", "What the model was most certain of, and right.", right, ""
 
 
-def _told(one: Judged, word: str) -> str:
+def _caption(one: LabeledPrediction, word: str) -> str:
     """A caption: the prediction, and behind a word the label."""
-    said = f"{one.prediction} {one.probability:.2f}"
+    prediction = f"{one.prediction} {one.probability:.2f}"
     if not word:
-        return said
+        return prediction
     known = "" if one.label_probability is None else f" {one.label_probability:.2f}"
-    return f"{said}\n{word} {one.label}{known}"
+    return f"{prediction}\n{word} {one.label}{known}"
 
 
 def _pictures(clips: Iterable[tuple[Row, str]], reader: str) -> Iterator[str]:
-    """The first clips of different files that can be read, with what is told of them."""
+    """The first clips of different files that can be read, with their captions."""
     shown: set[str] = set()
     failed = 0
-    for row, told in clips:
+    for row, caption in clips:
         if len(shown) == _EACH or failed == _EACH:
             return
         if row.path in shown:
@@ -104,9 +104,9 @@ def _pictures(clips: Iterable[tuple[Row, str]], reader: str) -> Iterator[str]:
             continue
         shown.add(row.path)
         name = Path(row.path).name
-        spoken = told.replace("\n", ", ")
-        picture = animation(frames, label=f"{name}: predicted {spoken}", fps=_FPS)
-        yield figure(picture, f"{told}\n{name}")
+        line = caption.replace("\n", ", ")
+        picture = animation(frames, label=f"{name}: predicted {line}", fps=_FPS)
+        yield figure(picture, f"{caption}\n{name}")
 
 
 def _frames(row: Row, reader: str) -> np.ndarray:

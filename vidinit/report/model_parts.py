@@ -1,4 +1,4 @@
-"""What a report shows of a model: what it costs, and what its temporal kernels look at."""
+"""Parts of a report about a model: its costs, its temporal kernels, its lineage."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .profile_page import KERNELS, sheets
 if TYPE_CHECKING:
     from ..zoo.base import VideoModel
 
-_counted: dict[str, dict[str, Any]] = {}  # by network: one process may train it many times
-
-
 _FILTERS = (
     "The first temporal kernel: a strip for each output channel, time from left to right. Zero is "
     "gray. Patches that are alike look at appearance."
 )
+_STEPS_BACK = 8  # runs that are followed to the conversion that stands at their beginning
+_APART = ("exact", "max_difference")  # of a conversion's step, that the proof tells
+_counted: dict[str, dict[str, Any]] = {}  # by network: one process may train it many times
 
 
 def model_sections(folder: Path, model: VideoModel) -> list[Section]:
-    """What a trained model costs, and what its temporal kernels look at.
+    """Costs and temporal kernels of a trained model.
 
     Args:
         folder: the model's.
@@ -71,7 +71,7 @@ def cost_sections(rows: list[dict[str, Any]]) -> list[Section]:
 
 
 def kernel_sections(models: Mapping[str, VideoModel]) -> list[Section]:
-    """What the temporal kernels of models look at, and the first ones as a picture.
+    """Center energy and variation of temporal kernels, and the first kernels as a picture.
 
     Args:
         models: by the name they have in the report; those without temporal kernels are passed.
@@ -95,22 +95,12 @@ def kernel_sections(models: Mapping[str, VideoModel]) -> list[Section]:
     return [Section("Temporal kernels", body, KERNELS)]
 
 
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
-
-
-_STEPS_BACK = 8  # runs that are followed to the conversion that stands at their beginning
-
-
-_APART = ("exact", "max_difference")  # of a conversion's step, that the proof tells
-
-
 def lineage_sections(run: Path, model: str | None) -> list[Section]:
-    """What made the weights of a run what they are.
+    """The lineage of the weights of a run, and the table of the conversion at its beginning.
 
     Args:
         run: its folder, with a ``model/`` if it trained one.
-        model: what it was given: a zoo name, or a model or run folder.
+        model: that it started from: a zoo name, or a model or run folder.
     """
     card = _card(run) or (None if model is None else _card(Path(model)))
     if card is None or not card["lineage"]:
@@ -145,6 +135,30 @@ def conversion_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     return Section("Conversion", table(headers, cells), f"Tensors: {note}.")
 
 
+def _verdict(step: Mapping[str, Any]) -> str | None:
+    """The outcome of a conversion's proof by the still clip; None for other steps."""
+    if step.get("exact") is None:
+        return None
+    verdict = "exact" if step["exact"] else "not exact"
+    return f"{verdict}, largest difference {step['max_difference']:.1e}"
+
+
+def _details(step: Mapping[str, Any]) -> str:
+    rest = {k: v for k, v in step.items() if k not in ("step", *_APART) and v is not None}
+    return "; ".join(f"{key} {_word(value)}" for key, value in rest.items())
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_word(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        more = f" and {len(value) - 8} more" if len(value) > 8 else ""
+        return ", ".join(map(_word, value[:8])) + more
+    return str(value)
+
+
 def _card(folder: Path) -> dict[str, Any] | None:
     """model.yaml of a model or run folder; None where there is none to be read."""
     for place in (folder, folder / "model"):
@@ -172,25 +186,5 @@ def _conversion(folder: Path) -> list[dict[str, Any]] | None:
     return None
 
 
-def _details(step: Mapping[str, Any]) -> str:
-    rest = {k: v for k, v in step.items() if k not in ("step", *_APART) and v is not None}
-    return "; ".join(f"{key} {_word(value)}" for key, value in rest.items())
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_word(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        more = f" and {len(value) - 8} more" if len(value) > 8 else ""
-        return ", ".join(map(_word, value[:8])) + more
-    return str(value)
-
-
-def _verdict(step: Mapping[str, Any]) -> str | None:
-    """What the still clip said of a conversion."""
-    if step.get("exact") is None:
-        return None
-    verdict = "exact" if step["exact"] else "not exact"
-    return f"{verdict}, largest difference {step['max_difference']:.1e}"
+def _note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'

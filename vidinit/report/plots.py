@@ -60,7 +60,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def _svg(figure: Figure, label: str) -> str:
-    """The figure as an <svg> in a box that scrolls; ``label`` tells a screen reader what it is."""
+    """The figure as an <svg> in a box that scrolls; ``label`` describes it to a screen reader."""
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with warnings.catch_warnings():
@@ -108,8 +108,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
 
     Args:
         series: name to points (x, y), in the order of x. A y that is not finite leaves a gap.
-        xlabel: what x is, with its unit.
-        ylabel: what y is. A single series needs no legend: this names it.
+        xlabel: name of x, with its unit.
+        ylabel: name of y. A single series needs no legend: this names it.
 
     Returns:
         An <svg> in a box that scrolls.
@@ -205,7 +205,7 @@ def bars(
 
     Args:
         values: name to length, finite.
-        xlabel: what the lengths are, with its unit.
+        xlabel: name of the lengths, with their unit.
         intervals: name to (low, high), drawn over the bars that have one.
         chance: a dashed line at this length, the level of guessing.
 
@@ -251,13 +251,13 @@ def tradeoff(
     ylabel: str,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
-    """What is gained for what it costs; a line joins those that nothing else beats at both.
+    """Gain against cost; a line joins the points that no other one beats at both.
 
     Args:
         points: name to (cost above 0, gain).
-        xlabel: what the cost is, with its unit. Its axis is logarithmic where costs are 10 times
+        xlabel: name of the cost, with its unit. Its axis is logarithmic where costs are 10 times
             apart.
-        ylabel: what the gain is.
+        ylabel: name of the gain.
         intervals: name to (low, high) of the gain, drawn over the points that have one.
 
     Returns:

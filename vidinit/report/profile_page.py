@@ -1,4 +1,4 @@
-"""What `vidinit profile` measured, as tables for people and as a page with pictures."""
+"""The measurements of `vidinit profile`, as tables for people and as a page with pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Sheet:
     Attributes:
         title: plain text.
         headers: one per column.
-        rows: cells; None for what is not known.
+        rows: cells; None for unknown values.
         note: how to read it.
     """
 
@@ -46,7 +46,7 @@ class Sheet:
 
 
 def sheets(rows: Sequence[Row]) -> Iterator[Sheet]:
-    """The tables of a profile: costs, then what was asked for beside them.
+    """The tables of a profile: costs, then stages, input and kernels where they were measured.
 
     Args:
         rows: as `pipelines.profile.api.profile` returns them.
@@ -62,7 +62,7 @@ def sheets(rows: Sequence[Row]) -> Iterator[Sheet]:
             yield _kernels(row)
 
 
-def _named(row: Row) -> str:
+def _row_name(row: Row) -> str:
     """The row among others: its model and clip, and its batch where there is one."""
     batch = f"{row['batch_size']} x " if "batch_size" in row else ""
     return f"{row['model']}, {batch}{row['frames']}x{row['size']}"
@@ -101,7 +101,7 @@ def _costs(rows: Sequence[Row]) -> Sheet:
 
 
 def _metric(scored: Sequence[Row]) -> str:
-    """What the scores of rows are, where all are the same."""
+    """The metric of the scores, ``score`` where they differ in it."""
     metrics = {row["metric"] for row in scored}
     return metrics.pop() if len(metrics) == 1 else "score"
 
@@ -137,7 +137,7 @@ def _stages(row: Row) -> Sheet:
     note = "Rest: pools, activations, tokens, what the model does itself."
     if timed and row["device"] != "cpu":
         note += " The device is waited for around each stage, so the times add up to more."
-    return Sheet(f"Stages of {_named(row)}", headers, cells, note)
+    return Sheet(f"Stages of {_row_name(row)}", headers, cells, note)
 
 
 def _percent(part: float, whole: float) -> float:

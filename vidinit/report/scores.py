@@ -1,4 +1,4 @@
-"""What a report says of predictions: which classes are taken for which, and how sure they are."""
+"""Parts of a report about predictions: confusions, accuracies of classes, calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import plots
 from .html import Section, details, table
 
 if TYPE_CHECKING:
-    from ..scoring.scores import Scores
+    from ..scoring.metrics import Scores
 
 _DRAWN_UP_TO = 1000  # classes of a confusion matrix, a pixel each
 _CELLS_UP_TO = 20  # classes of a matrix that is told as a table, too
@@ -75,8 +75,13 @@ def _mistakes(confusion: np.ndarray, names: list[str]) -> Section | None:
     counts = wrong[tuple(pairs.T)]
     order = np.argsort(-counts, kind="stable")[:_MISTAKES]
     rows = [
-        [names[true], names[said], int(wrong[true, said]), float(wrong[true, said] / totals[true])]
-        for true, said in pairs[order].tolist()
+        [
+            names[true],
+            names[other],
+            int(wrong[true, other]),
+            float(wrong[true, other] / totals[true]),
+        ]
+        for true, other in pairs[order].tolist()
     ]
     body = table(["true class", "predicted", "videos", "share of the class"], rows)
     more = len(pairs) - len(rows)
@@ -84,9 +89,9 @@ def _mistakes(confusion: np.ndarray, names: list[str]) -> Section | None:
 
 
 def _per_class(confusion: np.ndarray, names: list[str]) -> Section | None:
-    from ..scoring.scores import wilson
+    from ..scoring.metrics import wilson
 
-    totals, said = confusion.sum(axis=1), confusion.sum(axis=0)
+    totals, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     there = np.flatnonzero(totals).tolist()
     if not there:
         return None
@@ -109,7 +114,7 @@ def _per_class(confusion: np.ndarray, names: list[str]) -> Section | None:
     for i in there[:_ROWS]:
         others = np.where(np.arange(len(names)) == i, 0, confusion[i])
         most = names[int(others.argmax())] if others.any() else None
-        precision = float(confusion[i, i] / said[i]) if said[i] else None
+        precision = float(confusion[i, i] / predicted[i]) if predicted[i] else None
         rows.append([names[i], int(totals[i]), accuracy[i], precision, most])
     headers = ["class", "videos", "accuracy", "precision", "most often taken for"]
     rest = f", the first {_ROWS} of {len(there)}" if len(there) > _ROWS else ""
@@ -126,13 +131,13 @@ def label_sections(
 ) -> list[Section]:
     """How good the classes are where a video has several, or a verb and a noun.
 
-    Of ``multi`` labels the average precision of each class, and what is said in place of what. Of a
+    Of ``multi`` labels the average precision of each class, and the most frequent confusions. Of a
     ``pair`` the most frequent mistakes about actions, and of verb and of noun all that
     `class_sections` has. Of single labels nothing, which `class_sections` are for.
 
     Args:
         analysis: `scoring.analysis.class_analysis`.
-        scores: what it is of.
+        scores: that it is of.
         classes, nouns: names.
     """
     if scores.kind == "multi":
@@ -184,7 +189,7 @@ def _precisions(classes: Sequence[Mapping[str, Any]]) -> Section | None:
 
 
 def _labels(names: Sequence[str], videos: Mapping[int, int]) -> dict[int, str]:
-    """What bars are called, each by another name: the class, in few letters, and its videos."""
+    """Names of bars, no two the same: the class, in few letters, and its number of videos."""
     label = {i: f"{_abridged(names[i])} ({count})" for i, count in videos.items()}
     if len(set(label.values())) < len(label):  # shortened alike
         label = {i: f"{i}: {text}" for i, text in label.items()}

@@ -1,11 +1,14 @@
-"""What a model said of every view of a data set, on disk: enough to score it again without it."""
+"""The logits of every view of a data set, in memory and on disk: scored again without the model.
+
+No torch is imported here.
+"""
 
 from __future__ import annotations
 
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,21 +19,21 @@ from ..data.rows import LabelKind, Row, Rows
 from ..errors import DataError, UsageError
 from ..files import written
 from ..zoo.probabilities import Average, averaged
-from .scores import Scores, labels_of, single_label
+from .metrics import Scores, labels_of, single_label
 
 FILE = "predictions.npz"
 """Its name in the folder of an evaluation."""
 
 
 LAYOUTS = ("dense", "whole")
-"""Views of which a video has as many as it is long, and one view as long as the video."""
+"""Layouts without a fixed grid: as many views as a video is long, and one view as long as it."""
 
 
 _FORMAT = "vidinit predictions 1"
 
 
 # Numbers that are averaged at a time, so that memory does not grow with the data set.
-_AT_ONCE = 1 << 24
+_NUMBERS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,12 @@ class Predictions:
             the crops of its first clip first; the verbs of a ``pair`` before the nouns.
         views: how many views each video has, int64 (videos,); 0 where it has no scores.
         reasons: why, by row.
-        undecoded: how many of these could not be read; of the others the model said no number.
+        undecoded: how many of these could not be read; of the others the logits are no numbers.
         crops: of each clip.
         layout: the views of a video in words: ``10x3`` clips and crops, ``dense`` or ``whole``.
         average: over the views; see `zoo.probabilities.averaged`.
-        model: whose they are, as it was given.
-        data: what was scored, as it was given.
+        model: whose they are, as the user named it.
+        data: what was scored, as the user named it.
         folder: what relative paths are relative to.
     """
 
@@ -81,7 +84,7 @@ class Predictions:
 
     @property
     def labels(self) -> np.ndarray:
-        """As `Scores` has them."""
+        """Labels in the form of `Scores.labels`."""
         return labels_of(self.rows, len(self.classes))
 
     @property
@@ -103,12 +106,12 @@ class Predictions:
 
         Args:
             average: over the views; default: as recorded.
-            clips: how many of a video's; see `chosen`. Videos with fewer are scored by all.
+            clips: how many of a video's; see `choose_views`. Videos with fewer are scored by all.
             crops: 1 for the one in the middle; default: all.
         """
         values = np.full((len(self.rows), sum(self.sizes)), np.nan)
         for videos, logits in self._blocks():
-            views = chosen(logits.shape[1], self.crops, clips, crops)
+            views = choose_views(logits.shape[1], self.crops, clips, crops)
             values[videos] = averaged(
                 logits[:, views],
                 self.sizes,
@@ -134,9 +137,10 @@ class Predictions:
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Videos with equally many views, and their logits (videos, views, K)."""
         first = np.cumsum(self.views) - self.views
+        # `averaged` wants equally many views of each video: one block a count, not one a video.
         for count in np.unique(self.views[self.views > 0]).tolist():
             videos = np.flatnonzero(self.views == count)
-            size = max(1, _AT_ONCE // (count * max(1, self.logits.shape[1])))
+            size = max(1, _NUMBERS_AT_ONCE // (count * max(1, self.logits.shape[1])))
             for start in range(0, len(videos), size):
                 part = videos[start : start + size]
                 yield part, self.logits[first[part][:, None] + np.arange(count)]
@@ -176,6 +180,54 @@ class Predictions:
         }
 
 
+def _texts(texts: Iterable[str]) -> np.ndarray:
+    return np.array(list(texts), dtype=np.str_)
+
+
+def choose_views(
+    views: int, per_clip: int, clips: int | None = None, crops: int | None = None
+) -> np.ndarray:
+    """Numbers of the views of a video that stand for a smaller grid, int64.
+
+    Of N clips, n are those nearest to the middles of n equal parts: clip
+    ``floor((2 i + 1) N / (2 n))`` for i = 0 ... n - 1.
+
+    Args:
+        views: of the video, the crops of its first clip first.
+        per_clip: crops of a clip.
+        clips: n; all where it is None or more.
+        crops: 1 for the middle one; None, or as many as there are: all.
+    """
+    total = views // per_clip
+    count = total if clips is None else min(clips, total)
+    numbers = (2 * np.arange(count) + 1) * total // (2 * count)
+    inside = np.array([per_clip // 2]) if crops == 1 else np.arange(per_clip)
+    return (numbers[:, None] * per_clip + inside).ravel()
+
+
+_CURVE_CLIPS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+
+
+def curve_of(predictions: Predictions) -> Iterator[tuple[dict[str, int], dict[str, float]]]:
+    """The metrics of smaller and smaller shares of the views, the smallest first.
+
+    The clips of a smaller grid are chosen from those there are (`choose_views`); where n
+    clips alone would be cut at other times, or one crop alone to another scale, its figures are
+    near to those of an evaluation with n clips or one crop, and not the same.
+
+    Yields:
+        ``{clips, crops, views}`` of a video, and its metrics.
+    """
+    most = predictions.clips
+    for crops in sorted({1, predictions.crops}):
+        for clips in [*(n for n in _CURVE_CLIPS if n < most), *([most] if most else [])]:
+            scores = predictions.scores(clips=clips, crops=crops)
+            yield {"clips": clips, "crops": crops, "views": clips * crops}, scores.metrics()
+
+
+_HINT = f"name {FILE} in the folder of an evaluation, or evaluate again"
+
+
 def load(path: str | Path) -> Predictions:
     """The predictions of an evaluation.
 
@@ -196,40 +248,41 @@ def load(path: str | Path) -> Predictions:
         if isinstance(archive, np.ndarray):
             raise ValueError
         with archive:
-            found = {name: archive[name] for name in archive.files}
-        if str(found.get("format")) != _FORMAT:
+            arrays = {name: archive[name] for name in archive.files}
+        if str(arrays.get("format")) != _FORMAT:
             raise DataError(f"{file} holds no predictions of vidinit eval", _HINT)
-        return _checked(found)
+        return _from_arrays(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         cut = zipfile.is_zipfile(file) or file.read_bytes()[:2] == b"PK"
         what = "is damaged or cut off" if cut else "holds no predictions of vidinit eval"
         raise DataError(f"{file} {what}", _HINT) from error
 
 
-_HINT = f"name {FILE} in the folder of an evaluation, or evaluate again"
+def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
+    """Predictions from the arrays of a file.
 
-
-def _checked(found: dict[str, np.ndarray]) -> Predictions:
-    """Raises ValueError or KeyError for what does not fit together."""
-    kind, average = str(found["kind"]), str(found["average"])
+    Raises:
+        ValueError, KeyError: they do not fit together.
+    """
+    kind, average = str(arrays["kind"]), str(arrays["average"])
     if kind not in get_args(LabelKind) or average not in get_args(Average):
         raise ValueError
-    rows = _rows(found, kind)  # type: ignore[arg-type]
-    logits, views = found["logits"], found["views"]
-    crops = int(found["crops"])
-    reasons = {row: str(text) for row, text in enumerate(found["reasons"]) if text}
+    rows = _rows(arrays, kind)  # type: ignore[arg-type]
+    logits, views = arrays["logits"], arrays["views"]
+    crops = int(arrays["crops"])
+    reasons = {row: str(text) for row, text in enumerate(arrays["reasons"]) if text}
     made = Predictions(
         rows,
         logits,
         views,
         reasons,
-        int(found["undecoded"]),
+        int(arrays["undecoded"]),
         crops,
-        str(found["layout"]),
+        str(arrays["layout"]),
         average,  # type: ignore[arg-type]
-        str(found["model"]),
-        str(found["data"]),
-        str(found["folder"]),
+        str(arrays["model"]),
+        str(arrays["data"]),
+        str(arrays["folder"]),
     )
     shapes = (logits.shape, views.shape) == ((int(views.sum()), sum(made.sizes)), (len(rows),))
     if not shapes or logits.dtype.kind != "f" or crops < 1 or (views % crops).any():
@@ -239,63 +292,18 @@ def _checked(found: dict[str, np.ndarray]) -> Predictions:
     return made
 
 
-def _rows(found: dict[str, np.ndarray], kind: LabelKind) -> Rows:
-    labels = found["labels"]
+def _rows(arrays: dict[str, np.ndarray], kind: LabelKind) -> Rows:
+    labels = arrays["labels"]
     if kind == "multi":
         each: list[Any] = [tuple(np.flatnonzero(one).tolist()) for one in labels]
     elif kind == "pair":
         each = [None if one[0] < 0 else (int(one[0]), int(one[1])) for one in labels]
     else:
         each = [None if one < 0 else int(one) for one in labels]
-    spans = [[None if np.isnan(t) else float(t) for t in span] for span in found["segments"]]
+    spans = [[None if np.isnan(t) else float(t) for t in span] for span in arrays["segments"]]
     rows = [
         Row(str(path), label, start, end)
-        for path, label, (start, end) in zip(found["paths"], each, spans, strict=True)
+        for path, label, (start, end) in zip(arrays["paths"], each, spans, strict=True)
     ]
-    nouns = tuple(map(str, found["nouns"])) if kind == "pair" else None
-    return Rows(tuple(rows), tuple(map(str, found["classes"])), kind, nouns)
-
-
-def chosen(
-    views: int, per_clip: int, clips: int | None = None, crops: int | None = None
-) -> np.ndarray:
-    """Which views of a video stand for a smaller grid, int64.
-
-    Of N clips, n are those nearest to the middles of n equal parts: clip
-    ``floor((2 i + 1) N / (2 n))`` for i = 0 ... n - 1.
-
-    Args:
-        views: of the video, the crops of its first clip first.
-        per_clip: crops of a clip.
-        clips: n; all where it is None or more.
-        crops: 1 for the middle one; None, or as many as there are: all.
-    """
-    total = views // per_clip
-    count = total if clips is None else min(clips, total)
-    numbers = (2 * np.arange(count) + 1) * total // (2 * count)
-    inside = np.array([per_clip // 2]) if crops == 1 else np.arange(per_clip)
-    return (numbers[:, None] * per_clip + inside).ravel()
-
-
-def _texts(given: Any) -> np.ndarray:
-    return np.array(list(given), dtype=np.str_)
-
-
-_CLIPS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100)
-
-
-def curve_of(predictions: Predictions) -> Iterator[tuple[dict[str, int], dict[str, float]]]:
-    """The metrics of smaller and smaller shares of the views, the smallest first.
-
-    The clips of a smaller grid are chosen from those there are (`predictions.chosen`); where n
-    clips alone would be cut at other times, or one crop alone to another scale, its figures are
-    near to those of an evaluation with n clips or one crop, and not the same.
-
-    Yields:
-        ``{clips, crops, views}`` of a video, and its metrics.
-    """
-    most = predictions.clips
-    for crops in sorted({1, predictions.crops}):
-        for clips in [*(n for n in _CLIPS if n < most), *([most] if most else [])]:
-            scores = predictions.scores(clips=clips, crops=crops)
-            yield {"clips": clips, "crops": crops, "views": clips * crops}, scores.metrics()
+    nouns = tuple(map(str, arrays["nouns"])) if kind == "pair" else None
+    return Rows(tuple(rows), tuple(map(str, arrays["classes"])), kind, nouns)

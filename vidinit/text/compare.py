@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def has_text_head(model: nn.Module) -> TypeGuard[DistModel]:
-    """Whether a model can be given text embeddings in place of a linear head."""
+    """True for a model that takes text embeddings in place of a linear head."""
     return hasattr(model, "set_text")
 
 

@@ -32,7 +32,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def read_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """The templates that are meant.
+    """Sentence templates, by the name of a set, from a file, or as they are.
 
     Args:
         templates: the name of a set in `TEMPLATES`; a file, one template a line or a json list; a
@@ -78,7 +78,7 @@ def _checked(templates: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def prompts(classes: Sequence[str], templates: str | Sequence[str] = "raw") -> list[list[str]]:
-    """What is embedded for each class: its cleaned name in every template.
+    """The texts to embed for each class: its cleaned name in every template.
 
     Args:
         classes: names as the data has them, see `clean`.
@@ -116,7 +116,7 @@ def clean(name: str) -> str:
 
 
 def match(names: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Where each name stands among the known ones, -1 for nowhere.
+    """The index of each name among the known ones, -1 for none.
 
     A name that is not there as it is written is looked for as `clean` writes both, whatever the
     case: ``brush_hair`` is ``Brush hair``.

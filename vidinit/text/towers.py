@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError, suggest
+from ..extras import install_extra
 
 _METACLIP = {"metaclip_400m": "metaclip_400m", "metaclip_2pt5b": "metaclip_fullcc"}
 _LAION400M = {"laion400m_e32": "laion400m_e32"}
@@ -117,7 +118,7 @@ def tower_of(image_tower: str) -> TextTower | None:
 
 
 def is_image_tower(ref: str) -> bool:
-    """Whether a name is a timm tower's with a linear projection into the space of image and text.
+    """True for timm's name of a tower with a linear projection into the space of image and text.
 
     SigLIP's towers have none: what pools their tokens makes the embedding.
     """
@@ -138,7 +139,7 @@ def quick_name(image_tower: str) -> str:
 
 
 def activation_note(source: str) -> str:
-    """What is to be said of a tower whose weights were trained with another activation; or nothing.
+    """A note on a tower whose weights were trained with another activation; empty for others.
 
     timm has some of OpenAI's towers twice, with GELU and with the QuickGELU they were trained with.
     """
@@ -159,11 +160,11 @@ def find_tower(name: str) -> TextTower:
     Raises:
         UsageError: for another form, a file that is not there, or a timm name of no such tower.
     """
-    model, equals, given = name.partition("=")
+    model, equals, path = name.partition("=")
     if equals:
-        file = Path(given).expanduser()
+        file = Path(path).expanduser()
         if not model or not file.is_file():
-            raise UsageError(f"no such weights file of a text tower: {given}", "check the path")
+            raise UsageError(f"no such weights file of a text tower: {path}", "check the path")
         return TextTower(model, file=file)
     model, slash, tag = name.partition("/")
     if slash and model and tag:
@@ -187,5 +188,5 @@ def require_open_clip() -> None:
     if importlib.util.find_spec("open_clip") is None:
         raise UsageError(
             "text towers need open_clip, which is not installed",
-            "pip install 'vidinit[clip]', or pass a file of text embeddings",
+            f"{install_extra('clip')}, or pass a file of text embeddings",
         )

@@ -1,4 +1,4 @@
-"""A descriptor by attention: a learned query looks at all tokens of a clip.
+"""A descriptor by attention: a learned query attends to all tokens of a clip.
 
 The attentive probe of V-JEPA (Bardes et al., "Revisiting Feature Prediction for Learning Visual
 Representations from Video", 2024, section 4) and the pooler of CoCa (Yu et al., 2022, section 3.2):
@@ -44,8 +44,8 @@ class Block(nn.Module):
         q = self.query(self.norm_query(query))
         k, v = self.key_value(self.norm_tokens(tokens)).chunk(2, dim=-1)
         split = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        seen = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, 1, C)
-        query = query + self.proj(seen)
+        read = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, 1, C)
+        query = query + self.proj(read)
         return query + self.fc2(F.gelu(self.fc1(self.norm_mlp(query))))
 
 
@@ -54,7 +54,7 @@ class AttentivePooler(nn.Module):
 
     Args:
         width: C of the tokens.
-        blocks: how often the query looks; each time it begins with what it has seen before.
+        blocks: how many times the query attends, each time starting from the last result.
         heads: of the attention, a divisor of C; default: about one per 64 channels.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every video model of the zoo is: a trunk, a head, and the settings a clip needs."""
+"""The class of every video model: a trunk, a head, and the settings a clip needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VideoModel(nn.Module):
 
     Attributes:
         name: zoo name or ``<plan>-<timm name>``; `create_model` rebuilds the model from it.
-        options: the options given to `create_model`.
+        options: the options of `create_model` it was made with.
         spec: how clips are cut and normalized.
         classes: class names in the order of the logits, or None.
         label_kind: what the logits are for: ``single``: one class a clip, by softmax; ``multi``:
@@ -39,9 +39,12 @@ class VideoModel(nn.Module):
         lineage: what made the weights what they are, oldest first.
         origins: for every tensor but the head's, where an image network's weights go; empty where
             no image network fits.
-        fused: whether the model came from `fuse` and is for inference only.
+        fused: True for a model that came from `fuse` and is for inference only.
         pooler: makes the descriptor of the tokens in place of `pooled`, or None.
+        only_rgb: why the inputs can be nothing but RGB; empty where the first kernels can change.
     """
+
+    only_rgb = ""
 
     def __init__(self, num_features: int, num_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -101,7 +104,7 @@ class VideoModel(nn.Module):
     def tokens(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalized clips to (B, N, C): what descriptors are pooled from.
 
-        One token per place of the last maps, N = T' * H' * W', with C = ``num_features``. Where
+        One token per position of the last maps, N = T' * H' * W', with C = ``num_features``. Where
         the descriptor is their plain mean, that is ``tokens(clip).mean(1)``.
         """
         return self.spread(self.feature_maps(self._folded(clip)), clip.shape[0])
@@ -136,7 +139,7 @@ class VideoModel(nn.Module):
         self._spec = spec
 
     def fit_clip(self, spec: ClipSpec) -> None:
-        """Resize what has a value for each frame or place of a clip; most families have nothing.
+        """Resize what has a value for each frame or position of a clip; most families have nothing.
 
         Called whenever `spec` is set. New parameters take the place of the old ones, so set it
         before an optimizer is made.
@@ -158,7 +161,7 @@ class VideoModel(nn.Module):
         return names
 
     def layer_ids(self) -> dict[str, int]:
-        """In which layer each parameter stands, by name: for layer-wise learning rates.
+        """The number of each parameter's layer, by name: for layer-wise learning rates.
 
         Stem and embeddings are 0, L blocks 1 to L, and what follows them, the head included, L + 1.
         Temporal kernels have the number of the layer they stand in.
@@ -224,5 +227,5 @@ def init_convolutions(model: nn.Module) -> None:
 
 
 def to_channels_last(model: VideoModel) -> VideoModel:
-    """4-D weights in channels_last memory: the layout every convolution of the house reads."""
+    """4-D weights in channels_last memory: the layout that all convolutions here read."""
     return model.to(memory_format=torch.channels_last)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -12,25 +11,10 @@ from torch import nn
 
 from ..errors import UsageError, suggest
 from .base import VideoModel, to_channels_last
-from .dist_network.model import DistModel, dist
-from .families.timesformer import timesformer
 from .images.networks import build_image_model, clip_spec_of, timm_module
-from .names import ALIASES, ZOO, Entry, find_entry
-from .plans.inflate import inflate
+from .names import ALIASES, CLASSES, ZOO, Entry, find_entry
+from .plans.plan import Plan, keyword_options, load_plan
 from .temporal import VolumeConv
-
-PLAN_OPTIONS = {
-    "c2d": ("pool",),
-    "dist": ("gamma", "pools", "dim", "temporal_dim", "blocks", "projection", "tower_precision"),
-    "i3d": ("cut", "gating", "time_padding", "bottleneck", "pool"),
-    "s3d": ("cut", "gating", "time_padding"),
-    "sts": ("cut", "gating", "time_padding", "sts", "aligned"),
-    "tsm": ("cut",),
-    "timesformer": ("cut", "attention", "resizing", "image_time"),
-}
-"""Which arguments of `inflate`, or of its own builder, each plan knows."""
-
-CLASSES = 400
 
 
 def create_model(
@@ -55,14 +39,14 @@ def create_model(
     if frames is not None and frames < 1:
         raise UsageError(f"frames must be at least 1, not {frames}")
     entry = find_entry(name)
+    plan = plan_of(entry)
     image_model = None
-    if entry.builder is None:
+    if plan is not None:
         assert entry.backbone is not None
         check_backbone(name, entry.backbone)
-        # The classifier of a tower may be its projection into a space of image and text.
-        image_model = build_image_model(entry.backbone, None if entry.plan == "dist" else 0)
+        image_model = build_image_model(entry.backbone, None if plan.keeps_classifier else 0)
     if num_classes is None:
-        num_classes = 0 if entry.plan == "dist" else CLASSES
+        num_classes = default_classes(entry)
     model = assemble(image_model, entry, num_classes=num_classes, name=name, **options)
     if frames is not None:
         model.spec = replace(model.spec, frames=frames)
@@ -77,7 +61,7 @@ def check_backbone(name: str, backbone: str) -> None:
     timm = timm_module()
     if timm.is_model(backbone.split(".")[0]):
         return
-    plan = name.partition("-")[0]
+    plan = name.removesuffix(f"-{backbone}").removesuffix("-g")
     known = [*ZOO, *ALIASES, *(f"{plan}-{arch}" for arch in timm.list_models())]
     raise UsageError(f"unknown model '{name}'", suggest(name, known) or "see timm.list_models()")
 
@@ -88,45 +72,64 @@ def assemble(
     """The model of an entry.
 
     Args:
-        image_model: for plans: a timm network without classifier, which becomes the trunk (for
-            ``dist`` with it, which becomes the tower). Unused where the entry has a builder.
+        image_model: for plans: a timm network, changed in place; without its classifier, unless
+            the plan keeps that. Unused where the entry has a builder.
         entry: from `find_entry` or `find_target`.
         num_classes: size of the head.
         name: the model's name.
         options: as for `create_model`; they overrule the entry's.
     """
-    given = dict(options)
+    model_options = dict(options)
     channels = options.pop("in_channels", 3)
     check_options(name, entry, options)
-    make = maker_of(entry)
-    if entry.builder is not None:
-        model: VideoModel = make(num_classes, **{**entry.options, **options})
+    make, plan = maker_of(entry), plan_of(entry)
+    if plan is None:
+        model = make(num_classes, **{**entry.options, **options})
         if entry.size is not None:
             model.spec = replace(
                 model.spec, frames=entry.frames, stride=entry.stride, size=entry.size
             )
     else:
-        assert entry.plan is not None and image_model is not None
-        if make is inflate:
-            options["plan"] = entry.plan
+        assert image_model is not None
         model = make(image_model, num_classes=num_classes, **{**entry.options, **options})
-        if entry.plan != "dist":  # it sees the frames of its tower
+        if not plan.sets_clip:
             model.spec = clip_spec_of(
                 image_model, frames=entry.frames, stride=entry.stride, size=entry.size
             )
     model.name = name
-    model.options = given
+    model.options = model_options
     if channels != 3:
         set_input_channels(model, channels)
     return model
 
 
+def plan_of(entry: Entry) -> Plan | None:
+    """The temporal plan of an entry; None where a family's builder makes its model."""
+    return None if entry.plan is None else load_plan(entry.plan)
+
+
 def maker_of(entry: Entry) -> Callable[..., VideoModel]:
-    """The function whose keywords are the options of an entry."""
-    if entry.builder is not None:
-        return builder_of(entry)
-    own: dict[str | None, Callable[..., VideoModel]] = {"dist": dist, "timesformer": timesformer}
-    return own.get(entry.plan, inflate)
+    """The function whose keyword-only arguments are the options of an entry."""
+    plan = plan_of(entry)
+    return builder_of(entry) if plan is None else plan.build
+
+
+def options_of(entry: Entry) -> list[str]:
+    """Options that `create_model` takes for an entry, but ``in_channels``, which all take."""
+    plan = plan_of(entry)
+    return keyword_options(builder_of(entry)) if plan is None else plan.options
+
+
+def default_classes(entry: Entry) -> int:
+    """Default size of a new model's head; 0 for none."""
+    plan = plan_of(entry)
+    return CLASSES if plan is None else plan.default_classes
+
+
+def has_frozen_tower(entry: Entry) -> bool:
+    """True for an entry whose image network is frozen and only read; see `Plan.frozen_tower`."""
+    plan = plan_of(entry)
+    return plan is not None and plan.frozen_tower
 
 
 def builder_of(entry: Entry) -> Callable[..., VideoModel]:
@@ -137,12 +140,6 @@ def builder_of(entry: Entry) -> Callable[..., VideoModel]:
         importlib.import_module(f".families.{module}", __package__), function
     )
     return found
-
-
-def builder_options(build: Callable[..., VideoModel]) -> list[str]:
-    """Keyword-only arguments of a builder: its options."""
-    parameters = inspect.signature(build).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def set_input_channels(model: VideoModel, channels: int) -> None:
@@ -156,8 +153,8 @@ def set_input_channels(model: VideoModel, channels: int) -> None:
     """
     if channels < 1:
         raise UsageError(f"in_channels must be at least 1, not {channels}")
-    if isinstance(model, DistModel):
-        raise UsageError(f"in_channels={channels}: a frozen tower sees RGB only", "leave it out")
+    if model.only_rgb:
+        raise UsageError(f"in_channels={channels}: {model.only_rgb}", "leave it out")
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if not isinstance(module, (nn.Conv2d, VolumeConv)) or weight is None:
@@ -176,13 +173,13 @@ def set_input_channels(model: VideoModel, channels: int) -> None:
 
 def check_options(name: str, entry: Entry, options: Iterable[str]) -> None:
     """Raise UsageError, with a suggestion, for options that an entry's model does not know."""
-    if entry.builder is not None:
-        allowed = builder_options(builder_of(entry))
-    else:
-        assert entry.plan is not None
-        allowed = list(PLAN_OPTIONS[entry.plan])
-        if entry.plan == "dist":  # it has no cuts
-            options = [*entry.options, *options]
+    plan, allowed = plan_of(entry), options_of(entry)
+    if plan is not None:  # its name may set options, too
+        if plan.no_cut and "cut" in entry.options:
+            raise UsageError(
+                f"{plan.no_cut}, so no cut {entry.options['cut']}", f"use {entry.plan}"
+            )
+        options = [*entry.options, *options]
     for option in options:
         if option not in allowed:
             has = f"its options are {', '.join(allowed)}" if allowed else "it has none"

@@ -4,8 +4,8 @@ Activations travel as ``(B*T, C, H, W)`` in channels_last memory, which is ``(B,
 straight through. In that layout a spatial convolution is a plain conv2d, and a ``(t, 1, 1)``
 convolution is a conv2d with kernel ``(t, 1)`` on a free view of height T and width H*W; nothing is
 copied. Dense ``t x k x k`` kernels use conv3d in channels_last_3d, which is the same memory again.
-Depthwise ``t x k x k`` kernels are a sum of t shifted depthwise conv2d, because depthwise conv3d is
-several times slower to train.
+Depthwise ``t x k x k`` kernels are a sum of t shifted depthwise conv2d, because depthwise conv3d
+trains several times slower.
 
 Shapes in comments: B clips, T frames, C channels, H x W pixels, O output channels.
 """
@@ -53,13 +53,14 @@ class FrameCount:
         self._value = operator.index(frames) if torch.compiler.is_dynamo_compiling() else frames
 
     def stride(self, step: int) -> None:
-        """What a layer with same padding and this stride in time leaves: ceil(T / step)."""
+        """Count the frames that a layer of same padding and this stride leaves: ceil(T / step)."""
         self.value = -(-self.value // step)
 
 
 def fold(clip: Tensor) -> Tensor:
     """(B, C, T, H, W) to (B*T, C, H, W) in channels_last memory."""
     b, c, t, h, w = clip.shape
+    # Copies only where the clip is not in channels_last_3d memory already.
     return clip.permute(0, 2, 3, 4, 1).reshape(b * t, h, w, c).permute(0, 3, 1, 2)
 
 
@@ -73,6 +74,7 @@ def unfold(x: Tensor, frames: int) -> Tensor:
 def time_by_space(x: Tensor, frames: int) -> Tensor:
     """(B*T, C, H, W) to (B, C, T, H*W), a free view of channels_last input."""
     bt, c, h, w = x.shape
+    # (B*T, H, W, C) is (B, T, H*W, C) as it lies in memory: an "image" of T rows and H*W columns.
     return x.permute(0, 2, 3, 1).reshape(bt // frames, frames, h * w, c).permute(0, 3, 1, 2)
 
 
@@ -172,7 +174,7 @@ def depthwise_conv3d(
     step, space = stride
     length = (frames + 2 * time_pad - taps) // step + 1
     clips = x.unflatten(0, (-1, frames))
-    total: Tensor | None = None
+    total: Tensor | None = None  # (B, T', C, H', W')
     # The middle tap, which most often covers the whole clip, comes first.
     for tap in sorted(range(taps), key=lambda tap: abs(tap - time_pad)):
         # Output frame i reads frame i*step + tap - time_pad; outside the clip there is nothing.
@@ -182,9 +184,9 @@ def depthwise_conv3d(
             continue
         begin = first * step + tap - time_pad
         whole = step == 1 and last - first == frames
-        seen = clips[:, begin : begin + (last - first - 1) * step + 1 : step]
+        frames_read = clips[:, begin : begin + (last - first - 1) * step + 1 : step]
         part = conv2d_padded(
-            x if whole else seen.flatten(0, 1), weight[:, :, tap], space, pads, channels
+            x if whole else frames_read.flatten(0, 1), weight[:, :, tap], space, pads, channels
         ).unflatten(0, (-1, last - first))
         if last - first < length:
             empty = torch.zeros_like(part[:, :1])

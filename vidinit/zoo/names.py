@@ -15,22 +15,48 @@ from typing import Any
 
 from ..errors import UsageError, suggest
 
-PLANS: dict[str, str] = {
-    "c2d": "no temporal kernels: frames are averaged at the end",
-    "dist": "vision transformers: a frozen image tower, and a network beside it that learns motion",
-    "i3d": "every k x k kernel becomes 3 x k x k",
-    "s3d": "every k x k kernel is followed by a 3 x 1 x 1 kernel",
-    "sts": "3 x 1 x 1 or depthwise 3 x 3 x 3 kernels, half static and half dynamic",
-    "tsm": "an eighth of the channels from the next frame, an eighth from the last one",
-    "timesformer": "vision transformers: attention over time, then over space, in each block",
+
+@dataclass(frozen=True)
+class PlanFile:
+    """The file of a temporal plan, and what its name needs.
+
+    Attributes:
+        module: its file in `vidinit.zoo.plans`, which `load_plan` imports.
+        help: a line for people.
+        gated: True where a name may end in ``-g``, which sets the plan's option ``gating``.
+    """
+
+    module: str
+    help: str
+    gated: bool = False
+
+
+PLANS: dict[str, PlanFile] = {
+    "c2d": PlanFile("c2d", "no temporal kernels: frames are averaged at the end"),
+    "dist": PlanFile(
+        "dist",
+        "vision transformers: a frozen image tower, and a network beside it that learns motion",
+    ),
+    "i3d": PlanFile("i3d", "every k x k kernel becomes 3 x k x k", gated=True),
+    "s3d": PlanFile("s3d", "every k x k kernel is followed by a 3 x 1 x 1 kernel", gated=True),
+    "sts": PlanFile(
+        "sts",
+        "3 x 1 x 1 or depthwise 3 x 3 x 3 kernels, half static and half dynamic",
+        gated=True,
+    ),
+    "tsm": PlanFile(
+        "tsm", "an eighth of the channels from the next frame, an eighth from the last one"
+    ),
+    "timesformer": PlanFile(
+        "timesformer", "vision transformers: attention over time, then over space, in each block"
+    ),
 }
 """Temporal plans, the values of ``--to`` that are applied to the source's own architecture."""
 
-PLAN_FORM = re.compile(
-    rf"(?P<plan>{'|'.join(PLANS)})(?P<gating>-g(?![^-@]))?"
-    r"(?:@(?P<cut>(?:top|bottom):\d+|stages:\d+(?:,\d+)*))?"
-)
-GATED = ("i3d", "s3d", "sts")  # plans that take the suffix -g
+CLASSES = 400
+"""Default size of a head: Kinetics-400's, with which the papers count parameters."""
+
+PLAN_SUFFIXES = r"(?P<gating>-g(?![^-@]))?(?:@(?P<cut>(?:top|bottom):\d+|stages:\d+(?:,\d+)*))?"
 INCEPTION_LAYERS = 11  # layers of the Inception-v1 trunk that can see time
 MIXED_KINDS = tuple(f"{kind}{group}" for kind in ("mc", "rmc") for group in range(2, 6))
 """Residual networks that see time in some of their groups, counted from 1, the stem."""
@@ -210,12 +236,13 @@ def parse_plan(name: str) -> tuple[Entry, str] | None:
 
     The second part is empty for a plan alone.
     """
-    match = PLAN_FORM.match(name)
+    plans = "|".join(map(re.escape, sorted(PLANS, key=len, reverse=True)))
+    match = re.match(rf"(?P<plan>{plans}){PLAN_SUFFIXES}", name)
     if match is None or name[match.end() : match.end() + 1] not in ("", "-"):
         return None
     options: dict[str, Any] = {}
     if match["gating"]:
-        if match["plan"] not in GATED:
+        if not PLANS[match["plan"]].gated:
             return None
         options["gating"] = True
     if match["cut"]:
@@ -244,7 +271,7 @@ def find_entry(name: str) -> Entry:
 
 
 def find_target(target: str, source: str) -> tuple[str, Entry]:
-    """What ``--to`` means for an image source: (model name, entry).
+    """The model that ``--to`` names for an image source: (model name, entry).
 
     A bare plan is applied to the source's own architecture; ``i3d`` and ``s3d`` are such. On the
     network behind the zoo's Inception family that gives the zoo's own nets.

@@ -43,8 +43,8 @@ class PairModel(nn.Module):
         """Class names of ``verbs`` and ``nouns``, in the order of the probabilities."""
         return {"verbs": self.model.class_names_by_head()["classes"], "nouns": self.nouns}
 
-    def card(self) -> dict[str, Any]:
-        """What `checkpoint.save_model` has to be given beside the model."""
+    def save_options(self) -> dict[str, Any]:
+        """Arguments of `checkpoint.save_model` beside the model and the folder."""
         return {
             "heads": {NOUN: self.noun},
             "head_classes": {VERB: list(self.model.classes or ()), NOUN: self.nouns},

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     pass
 
 Average = Literal["softmax", "logits"]
-"""What is averaged over the views of a video."""
+"""The quantities that can be averaged over the views of a video."""
 
 
 def averaged(
@@ -23,7 +23,7 @@ def averaged(
     kind: LabelKind = "single",
     average: Average = "softmax",
 ) -> np.ndarray:
-    """Probabilities of videos from what a model said of their views.
+    """Probabilities of videos from the logits of their views.
 
     Args:
         logits: (..., V, K), those of several heads one after the other.
@@ -103,7 +103,7 @@ def ranked(heads: dict[str, list[str]], values: np.ndarray, topk: int) -> dict[s
     for head, names in heads.items():
         own = values[start : start + len(names)]
         order = np.argsort(-own, kind="stable")[:topk].tolist()
-        best[head] = [(names[place], float(own[place])) for place in order]
+        best[head] = [(names[index], float(own[index])) for index in order]
         start += len(names)
     if "verbs" in heads:
         verbs, nouns = heads["verbs"], heads["nouns"]

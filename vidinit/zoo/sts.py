@@ -32,7 +32,7 @@ def sts_split(out_channels: int) -> tuple[int, int, int]:
 
 
 def sts_temporal(x: Tensor, weight: Tensor, frames: int, *, replicate: bool = False) -> Tensor:
-    """STS form of a dense (t, 1, 1) kernel (facts of the ECCV 2022 paper's code: `reshape_t`).
+    """STS form of a dense (t, 1, 1) kernel (`reshape_t` in the code of the ECCV 2022 paper).
 
     The first half of the output channels never mixes time: its t taps slide along the flattened
     rows (first quarter) or columns (second quarter) of each frame, running on from one row's end
@@ -60,6 +60,7 @@ def sts_temporal(x: Tensor, weight: Tensor, frames: int, *, replicate: bool = Fa
         return out.permute(0, 2, 3, 1)  # (B*T, 1, H*W, O')
 
     rows = scan(nhwc, weight[:row]).reshape(bt, h, w, row)
+    # Rows of the transposed frame are its columns.
     columns = scan(nhwc.transpose(1, 2), weight[row : row + column]).reshape(bt, w, h, column)
     pad = taps // 2
     if replicate:
@@ -116,6 +117,8 @@ def sts_depthwise(
         flat = pixels.reshape(bt, 1, h * w, half).permute(0, 3, 1, 2)
         return F.conv2d(flat, kernel.unsqueeze(2), stride=(1, step**2), padding=(0, 4), groups=half)
 
+    # Slice 1 of the kernel scans space as it is; slices 0 and 2 scan it row by row and column by
+    # column, which is how the reshaped kernel falls onto the flat map.
     static = conv2d_padded(still, weight[:half, :, 1], stride, pads, half)
     rows = scan(nhwc, taps[:, :, 0]).reshape(bt, half, out_h, out_w)
     columns = scan(nhwc.transpose(1, 2), taps[:, :, 2]).reshape(bt, half, out_w, out_h)

@@ -1,4 +1,4 @@
-"""Every layer that mixes time, in the folded layout of the house.
+"""Every layer that mixes time, on folded activations.
 
 The layout, and how convolutions run in it: `vidinit.zoo.folding`.
 
@@ -10,6 +10,7 @@ stand in the main path and update it themselves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,11 @@ from .sts import require_sts, sts_conv, sts_depthwise, sts_temporal
 
 __all__ = ["SelfGating", "TemporalConv", "TemporalShift", "VolumeConv", "VolumePool", "sts_conv"]
 
-TIME_PADDINGS = ("zeros", "replicate", "same")
+TIME_PADDINGS = ("zeros", "replicate")
+"""Frames beyond the ends of a clip: zeros, or the end frames once more."""
+
+PADDINGS = (*TIME_PADDINGS, "same")
+"""Of a layer: ``same`` is TensorFlow's, in space too, where a stride makes it uneven."""
 
 
 def _time_padded(
@@ -104,7 +109,7 @@ class TemporalConv(nn.Conv2d):
             replicate = self.time_padding == "replicate" or self.frames.still
             out = sts_temporal(x, self.weight, t, replicate=replicate)
             return out if self.bias is None else out + self.bias.view(1, -1, 1, 1)
-        if self.frames.still:
+        if self.frames.still:  # every tap sees the same frame, so their sum does
             return F.conv2d(x, self.weight.sum(2, keepdim=True), self.bias, groups=self.groups)
         x, t, pad = _time_padded(x, t, self.kernel_size[0], self.stride[0], self.time_padding)
         out = F.conv2d(
@@ -173,7 +178,7 @@ class VolumeConv(nn.Module):
 
         TensorFlow's SAME padding in space, which timm's ports compute at run time, is kept.
         """
-        made = cls(
+        conv = cls(
             source.in_channels,
             source.out_channels,
             (taps, source.kernel_size[0], source.kernel_size[1]),
@@ -184,7 +189,7 @@ class VolumeConv(nn.Module):
             bias=source.bias is not None,
             **options,  # type: ignore[arg-type]
         )
-        return made.to(source.weight.device, source.weight.dtype)
+        return conv.to(source.weight.device, source.weight.dtype)
 
     def reset_parameters(self) -> None:
         """Kaiming-normal with fan-out, as video networks trained from scratch start."""
@@ -265,6 +270,7 @@ class VolumePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B*T, C, H, W) to (B*T', C, H', W')."""
         (taps, k), (step, space) = self.kernel, self.stride
+        # One pass where torch's pool is defined so; below, space and time one after the other.
         if self.padding is not None and not self.ceil_mode and min(taps, k) > 1:
             t, (pad_time, pad) = self.frames.value, self.padding
             if t + 2 * pad_time >= taps:
@@ -288,7 +294,7 @@ class VolumePool(nn.Module):
             before, after = same_axis_pads(t, taps, step)
         else:
             before = after = self.padding[0]
-        if t + before + after < taps:
+        if t + before + after < taps:  # an image, or a clip almost as short
             return x
         flat = time_by_space(x, t)
         if before != after:
@@ -319,7 +325,7 @@ class TemporalShift(nn.Module):
             return x
         clips = x.unflatten(0, (-1, self.frames.value))
         n = x.shape[1] // self.division
-        out = clips.clone()
+        out = clips.clone()  # a residual branch: the input goes on unshifted beside it
         out[:, :-1, :n] = clips[:, 1:, :n]
         out[:, -1, :n] = 0
         out[:, 1:, n : 2 * n] = clips[:, :-1, n : 2 * n]
@@ -329,6 +335,44 @@ class TemporalShift(nn.Module):
     def extra_repr(self) -> str:
         """Shown by print(model)."""
         return f"1/{self.division}"
+
+
+class ShiftFirst:
+    """A convolution that shifts its input first. Its keys stay those of the convolution.
+
+    Mixed into the convolution's own class by `shift_before`, because timm has several.
+    """
+
+    shift: TemporalShift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B*T, C, H, W) to (B*T, C', H', W')."""
+        return super().forward(self.shift(x))  # type: ignore[misc]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # pickle looks classes up by name, and the mixed one has none in any module.
+        return _blank_shifted, (type(self).__bases__[1],), self.__dict__
+
+
+_SHIFTED: dict[type, type] = {}
+
+
+def _shifted(kind: type) -> type:
+    if kind not in _SHIFTED:
+        _SHIFTED[kind] = type(f"Shifted{kind.__name__}", (ShiftFirst, kind), {})
+    return _SHIFTED[kind]
+
+
+def _blank_shifted(kind: type) -> Any:
+    """An instance of the mixed class for pickle to fill."""
+    shifted: Any = _shifted(kind)
+    return shifted.__new__(shifted)
+
+
+def shift_before(conv: nn.Conv2d, frames: FrameCount) -> None:
+    """Give a convolution a `TemporalShift` of its input, in place."""
+    conv.__class__ = _shifted(type(conv))
+    conv.shift = TemporalShift(frames)
 
 
 class SelfGating(nn.Module):

@@ -18,7 +18,7 @@ from .probabilities import Average, Ranked, averaged, ranked
 from .spec import ClipSpec
 
 if TYPE_CHECKING:
-    from ..data.loading.unprobed import UnseenDataset
+    from ..data.loading.unprobed import UnprobedDataset
     from .base import VideoModel
     from .pair import PairModel
 
@@ -34,7 +34,7 @@ def views_of(
     reader: str = "auto",
     decode_side: int | None = None,
 ) -> EvalDataset:
-    """The views of videos that a model with this specification is to see."""
+    """The views of videos for a model with this specification."""
     return EvalDataset(
         rows,
         sampling=Sampling(spec.frames, spec.stride, spec.sampling, spec.short),
@@ -59,7 +59,7 @@ def videos_at_once(spec: ClipSpec, clips: int, views: int) -> int:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> tuple[Tensor, list[int]]:
-    """What a model in eval mode says of each view.
+    """Logits of each view, by a model in eval mode.
 
     Args:
         model: from normalized clips to logits, or to logits by head.
@@ -78,7 +78,7 @@ def logits_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> tuple[Tensor, 
 def probabilities_of(
     model: nn.Module, views: Tensor, spec: ClipSpec, *, average: Average = "softmax"
 ) -> Tensor:
-    """What a model in eval mode says of videos, averaged over their views.
+    """Probabilities of videos, averaged over their views, by a model in eval mode.
 
     Args:
         model, views, spec: as for `logits_of`; a `VideoModel` of ``multi`` labels gives each class
@@ -93,11 +93,11 @@ def probabilities_of(
     return torch.from_numpy(averaged(logits.cpu().numpy(), sizes, kind=kind, average=average))
 
 
-def unprobed_views(rows: Rows, spec: ClipSpec, **options: Any) -> UnseenDataset:
+def unprobed_views(rows: Rows, spec: ClipSpec, **options: Any) -> UnprobedDataset:
     """`scoring.views_of` of files that nobody may have examined yet; the same options."""
-    from ..data.loading.unprobed import UnseenDataset
+    from ..data.loading.unprobed import UnprobedDataset
 
-    return UnseenDataset(**vars(views_of(rows, spec, **options)))
+    return UnprobedDataset(**vars(views_of(rows, spec, **options)))
 
 
 def predict_file(model: VideoModel | PairModel, path: Path, topk: int = 5) -> Ranked:

@@ -14,7 +14,7 @@ import pytest
 from data.readers import making
 from PIL import Image
 
-from vidinit.data.copies.encode import Encoding, encode, encode_item, steady
+from vidinit.data.copies.encode import Encoding, constant_rate, encode, encode_item
 from vidinit.data.readers import DecordReader, VideoReadError, open_video, probe
 
 X265 = {"x265-params": "log-level=none:keyint=12:pools=1:frame-threads=1:open-gop=1"}
@@ -161,7 +161,7 @@ NTSC = np.arange(300) * 1001 / 30000
 def test_steady_times_keep_every_frame(
     times: np.ndarray, fps: float, rate: Fraction | None
 ) -> None:
-    found, picks = steady(times - times[0], fps)
+    found, picks = constant_rate(times - times[0], fps)
     assert picks.tolist() == list(range(len(times)))
     assert rate is None or found == rate
 
@@ -170,7 +170,7 @@ def test_steady_times_keep_every_frame(
 def test_other_times_show_the_nearest_frame(wanted: float | None) -> None:
     steps = np.random.default_rng(1).choice([0.033, 0.034, 0.05, 0.2], 200, p=[0.4, 0.4, 0.1, 0.1])
     times = np.concatenate([[0.0], np.cumsum(steps)])
-    rate, picks = steady(times, 20.0, wanted)
+    rate, picks = constant_rate(times, 20.0, wanted)
     ticks = np.arange(len(picks)) / float(rate)
     distance = np.abs(times[None] - ticks[:, None])
     assert np.allclose(distance[np.arange(len(picks)), picks], distance.min(1))
@@ -184,7 +184,7 @@ def test_other_times_show_the_nearest_frame(wanted: float | None) -> None:
 
 def test_frames_are_not_repeated_without_end() -> None:
     times = np.cumsum([0.001 if at % 9 else 2.0 for at in range(90)])
-    rate, picks = steady(times - times[0], 0.0)
+    rate, picks = constant_rate(times - times[0], 0.0)
     assert len(picks) == 90
     assert float(rate) == pytest.approx(89 / (times[-1] - times[0]), rel=1e-3)
 

@@ -20,11 +20,11 @@ from data.readers import making
 
 import vidinit
 from vidinit.data.copies import make as module
-from vidinit.data.copies.encode import Encoding, steady
+from vidinit.data.copies.encode import Encoding, constant_rate
 from vidinit.data.copies.make import UnpreparedError, prepare
 from vidinit.data.copies.originals import find
 from vidinit.data.readers import VideoReadError, open_video, probe
-from vidinit.data.sources import labelled_rows
+from vidinit.data.sources import labeled_rows
 from vidinit.errors import DataError, UsageError, VidinitError
 
 Tree = dict[str, tuple[bytes, int]]
@@ -316,7 +316,7 @@ def test_a_list_is_copied_with_its_labels(source: Path, tmp_path: Path) -> None:
     listed.write_text("path,label,end\na/1.avi,run,0.2\nb/3.webm,jump,\na/1.avi,jump,\n")
     result = vidinit.prepare_data(listed, tmp_path / "out", root=source, fps="12.5")
     assert (result["files"], result["done"]) == (2, 2)
-    rows = labelled_rows(result["list"])
+    rows = labeled_rows(result["list"])
     assert [Path(row.path).relative_to(tmp_path / "out") for row in rows.rows] == [
         Path(name) for name in ("a/1.mp4", "b/3.mp4", "a/1.mp4")
     ]
@@ -366,7 +366,7 @@ def test_hard_files_are_copied_exactly_or_left_out(tmp_path: Path) -> None:
             continue
         try:
             video = open_video(path, reader="pyav")
-            _, picks = steady(video.times(), video.fps)
+            _, picks = constant_rate(video.times(), video.fps)
             codes = making.codes_of(video.get(picks))
         except VideoReadError:
             assert path in failed, name

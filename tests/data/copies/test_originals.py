@@ -11,7 +11,7 @@ import pytest
 
 from vidinit.data.copies.originals import find, write_list
 from vidinit.data.rows import Row, Rows
-from vidinit.data.sources import labelled_rows, unlabelled_rows
+from vidinit.data.sources import labeled_rows, unlabeled_rows
 from vidinit.errors import DataError, UsageError
 
 
@@ -87,7 +87,7 @@ def test_a_single_file_and_a_bare_list(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="the labels are left out: .*no label"):
         listed = relisted(tmp_path / "all.txt", tmp_path)
     assert listed.read_text() == "path\na/2.mp4\na/1.mp4\n"
-    assert len(unlabelled_rows(listed)) == 2
+    assert len(unlabeled_rows(listed)) == 2
     with pytest.raises(UsageError, match="does not exist"):
         find(str(tmp_path / "none"))
 
@@ -107,7 +107,7 @@ def test_a_list_says_the_same_of_the_copies(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "v/1.avi", "v/2.avi")
     (tmp_path / name).write_text(LISTS[name])
     listed = relisted(tmp_path / name, tmp_path)
-    before, after = labelled_rows(tmp_path / name), labelled_rows(listed)
+    before, after = labeled_rows(tmp_path / name), labeled_rows(listed)
     assert (after.classes, after.kind, after.nouns) == (before.classes, before.kind, before.nouns)
     copies = [
         Row(row.path.replace(".avi", ".mp4"), row.label, row.start, row.end)
@@ -124,14 +124,14 @@ def test_parts_and_the_order_of_classes_are_kept(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(json.dumps(entries))
     (tmp_path / "labels.json").write_text(json.dumps({"Moving it up": "0", "Moving it a;b": "1"}))
     listed = relisted(tmp_path / "s.json", tmp_path)
-    rows = labelled_rows(listed, class_names=listed.with_name("s.classes.json"))
+    rows = labeled_rows(listed, class_names=listed.with_name("s.classes.json"))
     assert rows.classes == ("Moving it up", "Moving it a;b")
     assert below(listed.parent, rows) == [Row("1.mp4", 0), Row("2.mp4", 1)]
     text = "path,label,split\n1.webm,a,train\n2.webm,a,test\n3.webm,b,train\n"
     (tmp_path / "split.csv").write_text(text)
     listed = relisted(tmp_path / "split.csv", tmp_path)
     for part, expected in (("train", ["1.mp4", "3.mp4"]), ("val", ["2.mp4"])):
-        rows = labelled_rows(listed, part=part)
+        rows = labeled_rows(listed, part=part)
         assert [row.path for row in below(listed.parent, rows)] == expected
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vidinit.data.flow.settings import STILL
+
 
 def texture(side: int = 96, seed: int = 0) -> np.ndarray:
     """Smooth noise, uint8 (side, side, 3)."""
@@ -53,3 +55,8 @@ class Pictures:
 
     def times(self) -> np.ndarray:
         return np.arange(self.num_frames) / self.fps
+
+
+def dequantize(flow: np.ndarray, bound: float) -> np.ndarray:
+    """The inverse of `flow.settings.quantize`, to ``bound / 254`` pixels: float32 (..., 2)."""
+    return (flow.astype(np.float32) - STILL) * np.float32(bound / 127)

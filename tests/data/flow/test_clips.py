@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 from data.flow.conftest import MOTIONS
+from data.flow.scenes import dequantize
 from data.ten_clips import all_same, clips, same, views
 from support import write_video
 
-from vidinit.data.flow.settings import STILL, Flow, pixels
+from vidinit.data.flow.settings import STILL, Flow
 from vidinit.data.loading.loader import eval_loader, train_loader
+from vidinit.data.loading.quarantine import ReadGuard
 from vidinit.data.loading.teacher_frames import CROPS, FrameView, TeacherFrames
-from vidinit.data.loading.unprobed import Sliding, TimelineDataset
-from vidinit.data.loading.watchdog import Guard
+from vidinit.data.loading.unprobed import SlidingWindows, TimelineDataset
 from vidinit.data.pixels.transforms import Augment
 from vidinit.data.rows import Rows
 from vidinit.data.views import Picks, Sampling
@@ -31,7 +32,7 @@ def test_views_show_the_motion(videos: Rows) -> None:
         item = dataset[place]
         assert item["error"] is None
         assert item["views"].shape == (2, 4, 64, 64, 2)
-        middle = pixels(item["views"].numpy(), 20.0)[..., 16:48, 16:48, :]
+        middle = dequantize(item["views"].numpy(), 20.0)[..., 16:48, 16:48, :]
         assert np.median(middle, axis=(0, 1, 2, 3)) == pytest.approx(motion, abs=0.3)
 
 
@@ -92,9 +93,11 @@ def test_timelines_are_of_flow(videos: Rows) -> None:
     shown = views(videos, flow=FLOW, size=64, crop_pct=1.0)
     probe = videos.rows[4].probe
     assert probe is not None
-    sliding = [Sliding.over(probe.num_frames, probe.fps, Sampling(4), None)] * len(videos.rows)
+    sliding = [SlidingWindows.over(probe.num_frames, probe.fps, Sampling(4), None)] * len(
+        videos.rows
+    )
     dataset = TimelineDataset(shown, sliding)
-    item = dataset.load((4, 0, 3), Guard({}))
+    item = dataset.load((4, 0, 3), ReadGuard({}))
     assert item["error"] == [None] * 3
     assert item["views"].shape == (3, 1, 4, 64, 64, 2)
     whole = views(videos, flow=FLOW, size=64, crop_pct=1.0, sampling=Sampling(1, 1, "all"))[4]

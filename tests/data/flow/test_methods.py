@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data.flow.scenes import Pictures, translating
+from data.flow.scenes import Pictures, dequantize, translating
 from torchvision.models import optical_flow
 
-from vidinit.data.flow.methods import estimated, require_method
+from vidinit.data.flow.methods import estimate_flow, require_method
 from vidinit.data.flow.reader import FlowReader
-from vidinit.data.flow.settings import STILL, Flow, pixels, quantized
-from vidinit.data.pixels.transforms import Augment, augment_clip, negated
+from vidinit.data.flow.settings import STILL, Flow, quantize
+from vidinit.data.pixels.transforms import Augment, augment_clip, negate_flow
 from vidinit.data.readers import VideoReadError
 from vidinit.data.views import rng
 from vidinit.errors import UsageError
@@ -38,19 +38,19 @@ def inner(flow: np.ndarray) -> np.ndarray:
 
 def test_bytes_are_exact_at_rest_and_at_the_bound_and_near_between() -> None:
     motion = np.array([[-30, 20], [0, -20], [9.99, 0.04]])
-    assert quantized(motion, 20).tolist() == [[1, 255], [STILL, 1], [191, 128]]
+    assert quantize(motion, 20).tolist() == [[1, 255], [STILL, 1], [191, 128]]
     fine = np.random.default_rng(0).uniform(-5, 5, (50, 2))
-    back = pixels(quantized(fine, 5), 5)
+    back = dequantize(quantize(fine, 5), 5)
     assert back.dtype == np.float32
     assert np.abs(back - fine).max() <= 5 / 254 + 1e-6
 
 
 def test_mirroring_bytes_is_mirroring_motion() -> None:
     motion = np.random.default_rng(0).uniform(-25, 25, (6, 8, 2))
-    mirrored = quantized(motion * [-1, 1], 20)
-    assert np.array_equal(negated(torch.from_numpy(quantized(motion, 20))).numpy(), mirrored)
+    mirrored = quantize(motion * [-1, 1], 20)
+    assert np.array_equal(negate_flow(torch.from_numpy(quantize(motion, 20))).numpy(), mirrored)
     # A resize may make a 0 where there was none.
-    assert negated(torch.tensor([[0, 0]], dtype=torch.uint8)).tolist() == [[255, 0]]
+    assert negate_flow(torch.tensor([[0, 0]], dtype=torch.uint8)).tolist() == [[255, 0]]
 
 
 # ------------------------------------------------------------------ dis
@@ -61,14 +61,14 @@ def test_flow_is_the_known_motion(dx: int, dy: int) -> None:
     found = reader(translating(dx, dy)).get([0, 1, 2])
     assert found.shape == (3, 64, 64, 2)
     assert found.dtype == np.uint8
-    assert np.abs(inner(pixels(found, 20.0)) - [dx, dy]).max() < 0.3
+    assert np.abs(inner(dequantize(found, 20.0)) - [dx, dy]).max() < 0.3
 
 
 def test_the_bound_cuts_off_and_refines() -> None:
     frames = translating(3, 1)
     cut = inner(reader(frames, Flow(bound=2.0)).get([0]))
     assert (cut[..., 0] == 255).all()
-    assert np.abs(pixels(cut, 2.0)[..., 1] - 1).max() < 0.3
+    assert np.abs(dequantize(cut, 2.0)[..., 1] - 1).max() < 0.3
     fine, coarse = (len(np.unique(reader(frames, Flow(bound=b)).get([0]))) for b in (4.0, 40.0))
     assert fine > 2 * coarse
 
@@ -77,9 +77,9 @@ def test_the_flow_of_a_mirrored_video_is_the_mirrored_flow() -> None:
     frames = translating(4, -2)
     mirrored = reader(np.ascontiguousarray(frames[:, :, ::-1])).get([0, 1])
     flow = torch.from_numpy(reader(frames).get([0, 1]))
-    expected = pixels(negated(flow.flip(2)).numpy(), 20.0)
-    assert np.abs(inner(pixels(mirrored, 20.0)) - inner(expected)).max() < 0.3
-    assert inner(pixels(mirrored, 20.0))[..., 0].mean() == pytest.approx(-4, abs=0.1)
+    expected = dequantize(negate_flow(flow.flip(2)).numpy(), 20.0)
+    assert np.abs(inner(dequantize(mirrored, 20.0)) - inner(expected)).max() < 0.3
+    assert inner(dequantize(mirrored, 20.0))[..., 0].mean() == pytest.approx(-4, abs=0.1)
 
 
 def test_augmentation_mirrors_flow() -> None:
@@ -88,8 +88,8 @@ def test_augmentation_mirrors_flow() -> None:
     for epoch in range(8):
         plain, _ = augment_clip(flow, Augment(**whole, flip=False), rng(0, epoch, 0))
         clip, mirrored = augment_clip(flow, Augment(**whole), rng(0, epoch, 0))
-        assert torch.equal(clip, negated(plain.flip(2)) if mirrored else plain)
-        motion = inner(pixels(clip.numpy(), 20.0)).mean(axis=(0, 1, 2))
+        assert torch.equal(clip, negate_flow(plain.flip(2)) if mirrored else plain)
+        motion = inner(dequantize(clip.numpy(), 20.0)).mean(axis=(0, 1, 2))
         assert motion == pytest.approx([-4 if mirrored else 4, -2], abs=0.1)
 
 
@@ -117,7 +117,7 @@ def test_small_frames_have_none(height: int, width: int) -> None:
 
 def test_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(UsageError, match=r"needs OpenCV.*pip install vidinit\[flow\]"):
+    with pytest.raises(UsageError, match=r"needs OpenCV.*pip install 'opencv-python-headless"):
         require_method(DIS)
 
 
@@ -162,7 +162,7 @@ def test_raft_is_torchvisions(weights: str) -> None:
     flow = Flow("raft", weights=weights)
     require_method(flow)
     frames = translating(3, 2, frames=2, side=132)[:, :, :128]
-    (found,) = estimated(flow, frames, [0])
+    (found,) = estimate_flow(flow, frames, [0])
     network = optical_flow.raft_small(weights=None).eval()
     network.load_state_dict(torch.load(weights, weights_only=True))
     pair = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1

@@ -25,7 +25,7 @@ from vidinit.data.flow.stored import FlowFile, file_of, stored_flow, usable_file
 from vidinit.data.loading.teacher_frames import TeacherFrames
 from vidinit.data.readers import VideoReadError, open_row, probe
 from vidinit.data.rows import Row, Rows
-from vidinit.data.sources import unlabelled_rows
+from vidinit.data.sources import unlabeled_rows
 from vidinit.data.views import Picks
 from vidinit.errors import VidinitError
 
@@ -37,13 +37,13 @@ FLOW = Flow()
 def estimates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many flows were estimated, by call."""
     calls: list[int] = []
-    really = reader.estimated
+    really = reader.estimate_flow
 
-    def estimated(flow: Flow, frames: np.ndarray, places: list[int]) -> object:
+    def estimate_flow(flow: Flow, frames: np.ndarray, places: list[int]) -> object:
         calls.append(len(places))
         return really(flow, frames, places)
 
-    monkeypatch.setattr(reader, "estimated", estimated)
+    monkeypatch.setattr(reader, "estimate_flow", estimate_flow)
     return calls
 
 
@@ -85,7 +85,7 @@ def test_stored_flow_is_estimated_flow(own_videos: Rows, estimates: list[int]) -
     assert estimates == []
     # Hidden folders are no videos.
     folder = os.path.dirname(own_videos.rows[0].path)
-    assert len(unlabelled_rows(folder).rows) == 6
+    assert len(unlabeled_rows(folder).rows) == 6
 
 
 def test_segments_have_their_own_part(own_videos: Rows, estimates: list[int]) -> None:

@@ -174,7 +174,7 @@ def test_a_few_items_start_one_process_many_start_all() -> None:
 
 
 def test_a_worn_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WORN", 3)
+    monkeypatch.setattr(module, "_MAX_ITEMS", 3)
     pids = [outcome.value for outcome in run(*[["process"]] * 4, workers=1)]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 1]
 
@@ -231,8 +231,8 @@ def test_a_worker_whose_parent_is_gone_ends_itself(tmp_path: Path) -> None:
     """The kernel's alarm, which needs no interpreter."""
     code = (
         "import sys, os; sys.path.insert(0, sys.argv[1])\n"
-        "from vidinit.data.index import pool_worker\n"
-        "pool_worker.set_alarm(1)\n"
+        "from vidinit.data.killable import set_alarm\n"
+        "set_alarm(1)\n"
         "import pool_functions; pool_functions.hang()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], timeout=30)

@@ -12,8 +12,8 @@ from data.ten_clips import MUCH, clips, opening, same, unreadable, views
 from PIL import Image
 
 from vidinit.data.loading import datasets
+from vidinit.data.loading.quarantine import ReadGuard
 from vidinit.data.loading.teacher_frames import TeacherFrames
-from vidinit.data.loading.watchdog import Guard
 from vidinit.data.pixels.transforms import Augment, eval_crops
 from vidinit.data.readers import open_video
 from vidinit.data.rows import Probe, Row, Rows
@@ -141,7 +141,7 @@ def test_a_guarded_row_is_not_opened(rows: Rows, monkeypatch: pytest.MonkeyPatch
     expected, missing = clips(rows)[0, 3], views(rows)[3]
     monkeypatch.undo()
     opening(monkeypatch, {path: lambda: pytest.fail("it was opened")})
-    guard = Guard({3: "it hung"})
+    guard = ReadGuard({3: "it hung"})
     assert same(clips(rows).load((0, 3), guard), expected)
     assert same(views(rows).load(3, guard), {**missing, "error": "it hung"})
 

@@ -11,8 +11,8 @@ import torch
 from vidinit.data.loading import unprobed
 from vidinit.data.loading.datasets import EvalDataset
 from vidinit.data.loading.loader import Loader
-from vidinit.data.loading.unprobed import DenseDataset, examined
-from vidinit.data.loading.watchdog import Guard
+from vidinit.data.loading.quarantine import ReadGuard
+from vidinit.data.loading.unprobed import DenseDataset, with_probe
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Sampling, dense_indices
 
@@ -25,7 +25,7 @@ def rows(write_video, tmp_path_factory):
     """60 frames; a second of them, 25; three frames, fewer than a clip; one nobody examined."""
     root = tmp_path_factory.mktemp("dense")
     long, short = write_video(root / "v.mp4", 60), write_video(root / "s.mp4", 3)
-    known = [examined(Row(str(long))), examined(Row(str(short)))]
+    known = [with_probe(Row(str(long))), with_probe(Row(str(short)))]
     segment = replace(known[0], start=1.0, end=2.0)
     return Rows((known[0], segment, known[1], Row(str(long))))
 
@@ -52,8 +52,8 @@ def test_parts_are_the_whole(rows, every, count, monkeypatch):
 def test_a_file_that_is_gone_and_one_in_quarantine(rows, tmp_path):
     gone = replace(rows.rows[0], path=str(tmp_path / "gone.mp4"))
     dataset = DenseDataset(EvalDataset(Rows((gone,)), sampling=SAMPLING, **CUT), 0)
-    assert dataset.load((0, 0, 2), Guard({}))["error"] == "no such file"
-    assert dataset.load((0, 0, 2), Guard({0: "it hangs"}))["error"] == "it hangs"
+    assert dataset.load((0, 0, 2), ReadGuard({}))["error"] == "no such file"
+    assert dataset.load((0, 0, 2), ReadGuard({0: "it hangs"}))["error"] == "it hangs"
 
 
 @pytest.mark.parametrize("short", ["loop", "hold"])

@@ -10,7 +10,7 @@ import numpy as np
 from data.ten_clips import views
 
 from vidinit.data.loading.loader import eval_loader
-from vidinit.data.loading.watchdog import Quarantine
+from vidinit.data.loading.quarantine import Quarantine
 from vidinit.data.readers import open_video
 from vidinit.data.rows import Row, Rows
 

@@ -170,6 +170,6 @@ def test_all_frames_come_one_video_at_a_time(rows: Rows) -> None:
 def test_systems_that_cannot_share_memory_read_in_one_process(
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.shared_memory, "POSSIBLE", False)
+    monkeypatch.setattr(module.shared_memory, "SUPPORTED", False)
     monkeypatch.setattr(module, "Workers", lambda *_, **__: pytest.fail("it has workers"))
     assert len(batches(clips(rows), workers=2)) == 3

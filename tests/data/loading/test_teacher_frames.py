@@ -63,9 +63,9 @@ def test_what_all_teachers_of_a_view_know_is_left_out(rows: Rows) -> None:
         return clips(rows, sampling=Sampling(4), teachers=teachers, center=True, repeats=2)[0, 9]
 
     whole, part = items(), items((key, (Seen(),)))
-    given = part[f"{key}/given"]
-    assert torch.equal(given, part["frames"] % 2 == 1) and given.sum() == 4
-    assert torch.equal(part[key], whole[key][given])
+    present = part[f"{key}/present"]
+    assert torch.equal(present, part["frames"] % 2 == 1) and present.sum() == 4
+    assert torch.equal(part[key], whole[key][present])
     assert torch.equal(part[VIEWS[1].key], whole[VIEWS[1].key])
 
     class Nothing:
@@ -74,4 +74,4 @@ def test_what_all_teachers_of_a_view_know_is_left_out(rows: Rows) -> None:
 
     assert torch.equal(items((key, (Seen(), Nothing())))[key], whole[key].flatten(0, 1))
     batch = clips(rows).collate([part, items((key, (Nothing(),)))])
-    assert batch[key].shape[0] == 4 + 8 and batch[f"{key}/given"].shape == (4, 4)
+    assert batch[key].shape[0] == 4 + 8 and batch[f"{key}/present"].shape == (4, 4)

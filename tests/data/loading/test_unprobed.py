@@ -8,8 +8,13 @@ import torch
 
 from vidinit.data.loading.datasets import EvalDataset
 from vidinit.data.loading.loader import Loader
-from vidinit.data.loading.unprobed import Sliding, TimelineDataset, UnseenDataset, examined
-from vidinit.data.loading.watchdog import Guard, Quarantine
+from vidinit.data.loading.quarantine import Quarantine, ReadGuard
+from vidinit.data.loading.unprobed import (
+    SlidingWindows,
+    TimelineDataset,
+    UnprobedDataset,
+    with_probe,
+)
 from vidinit.data.readers import VideoReadError
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Sampling
@@ -25,9 +30,9 @@ def video(write_video, tmp_path_factory):
 
 
 def timeline(path, sampling=DENSE, every=None, **cut):
-    rows = Rows((examined(Row(str(path))),))
+    rows = Rows((with_probe(Row(str(path))),))
     probe = rows.rows[0].probe
-    sliding = [Sliding.over(probe.num_frames, probe.fps, sampling, every)]
+    sliding = [SlidingWindows.over(probe.num_frames, probe.fps, sampling, every)]
     return TimelineDataset(EvalDataset(rows, sampling=sampling, **{**CUT, **cut}), sliding)
 
 
@@ -44,7 +49,7 @@ def timeline(path, sampling=DENSE, every=None, **cut):
     ],
 )
 def test_windows_cover_a_video(frames, sampling, every, starts, window):
-    sliding = Sliding.over(frames, 25.0, sampling, every)
+    sliding = SlidingWindows.over(frames, 25.0, sampling, every)
     assert [sliding.start(clip) for clip in range(len(sliding))] == starts
     assert sliding.window == window and starts[-1] + window == frames
 
@@ -73,7 +78,7 @@ def test_few_frames_are_decoded_at_a_time(video, monkeypatch):
     from vidinit.data.loading import unprobed
 
     dataset = timeline(video)
-    whole = dataset.load((0, 0, 9), Guard({}))
+    whole = dataset.load((0, 0, 9), ReadGuard({}))
     calls = []
     really = EvalDataset.cut
 
@@ -83,7 +88,7 @@ def test_few_frames_are_decoded_at_a_time(video, monkeypatch):
 
     monkeypatch.setattr(EvalDataset, "cut", cut)
     monkeypatch.setattr(unprobed, "_DECODED", 2.5 * 4 * 48 * 96 * 3)
-    parts = dataset.load((0, 0, 9), Guard({}))
+    parts = dataset.load((0, 0, 9), ReadGuard({}))
     assert calls == [(2, 4)] * 4 + [(1, 4)]
     assert torch.equal(parts["views"], whole["views"]) and torch.equal(parts["end"], whole["end"])
 
@@ -101,16 +106,16 @@ def test_a_clip_that_cannot_be_read_leaves_the_others(video, monkeypatch):
         return really(self, reader, indices)
 
     monkeypatch.setattr(EvalDataset, "cut", cut)
-    item = dataset.load((0, 1, 3), Guard({}))
+    item = dataset.load((0, 1, 3), ReadGuard({}))
     assert item["error"] == [None, "frame 14 is damaged", None]
     assert item["views"][1].max() == 0 and item["views"][2].max() > 0
     assert item["start"].tolist() == pytest.approx([7 / 25, 14 / 25, 21 / 25])
-    item = dataset.load((0, 1, 3), Guard({0: "it hung"}))
+    item = dataset.load((0, 1, 3), ReadGuard({0: "it hung"}))
     assert item["error"] == ["it hung"] * 3 and item["views"].shape == (3, 1, 4, 32, 32, 3)
 
 
 def test_all_frames_of_a_window(video):
-    item = timeline(video, Sampling(4, 2, kind="all"), 0.4).load((0, 0, 2), Guard({}))
+    item = timeline(video, Sampling(4, 2, kind="all"), 0.4).load((0, 0, 2), ReadGuard({}))
     assert item["views"].shape == (2, 1, 5, 32, 32, 3)
 
 
@@ -118,10 +123,10 @@ def test_a_file_is_examined_where_it_is_read(video, tmp_path, bad_files):
     cut = {"sampling": DENSE, **CUT}
     paths = [str(video), str(bad_files["cut_faststart"]), str(bad_files["missing"])]
     rows = Rows(tuple(map(Row, paths)))
-    dataset = UnseenDataset(rows, **cut)
+    dataset = UnprobedDataset(rows, **cut)
     batches = list(Loader(dataset, range(3), 3, workers=1, quarantine=Quarantine({2: "gone"})))
     (errors,) = [batch["error"] for batch in batches]
     assert errors[0] is None and "cut off" in errors[1] and errors[2] == "gone"
-    known = EvalDataset(Rows((examined(Row(paths[0])),)), **cut)
+    known = EvalDataset(Rows((with_probe(Row(paths[0])),)), **cut)
     assert torch.equal(batches[0]["views"][0], known[0]["views"])
     assert np.all(batches[0]["views"][1].numpy() == 0)

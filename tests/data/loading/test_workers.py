@@ -18,8 +18,8 @@ from data.ten_clips import all_same, opening, views
 from vidinit.data.loading import workers as module
 from vidinit.data.loading.datasets import ClipDataset
 from vidinit.data.loading.loader import eval_loader
-from vidinit.data.loading.watchdog import Quarantine
-from vidinit.data.loading.workers import RowGuard
+from vidinit.data.loading.quarantine import Quarantine
+from vidinit.data.loading.workers import WorkerGuard
 from vidinit.data.readers import VideoReadError
 from vidinit.data.rows import Rows
 from vidinit.errors import DataError, VidinitError
@@ -33,7 +33,7 @@ pytestmark = [
 def test_a_worker_hears_of_a_row_before_it_opens_it() -> None:
     news, tell = multiprocessing.Pipe(duplex=False)
     place = [-1, 0]
-    guard = RowGuard(news, place, {}, DEADLINE)
+    guard = WorkerGuard(news, place, {}, DEADLINE)
     tell.send(4)
     tell.send({7: "it hung"})
     with pytest.raises(VideoReadError, match="it hung"), guard.reading(7, "x.mp4"):
@@ -66,15 +66,15 @@ def test_the_end_of_a_process_group_is_no_fault_of_a_row(
 
 def test_time_counts_for_one_row_only() -> None:
     worker = object.__new__(module._Worker)
-    worker.jobs, worker.seen, worker.waited = [0], (-1, 0), 0.0
-    worker.place = [4, 1]
-    assert [worker.stuck(0.4, 1.0) for _ in range(3)] == [False] * 3
-    worker.place[:] = [4, 2]  # the same row in another batch
-    assert [worker.stuck(0.4, 1.0) for _ in range(4)] == [False, False, False, True]
-    worker.place[0] = -1
-    assert [worker.stuck(0.4, 1.0) for _ in range(9)] == [False] * 9
+    worker.jobs, worker.last_position, worker.seconds_there = [0], (-1, 0), 0.0
+    worker.shared = [4, 1]
+    assert [worker.is_stuck(0.4, 1.0) for _ in range(3)] == [False] * 3
+    worker.shared[:] = [4, 2]  # the same row in another batch
+    assert [worker.is_stuck(0.4, 1.0) for _ in range(4)] == [False, False, False, True]
+    worker.shared[0] = -1
+    assert [worker.is_stuck(0.4, 1.0) for _ in range(9)] == [False] * 9
     worker.jobs.clear()
-    assert not worker.stuck(1e9, 1.0)
+    assert not worker.is_stuck(1e9, 1.0)
 
 
 def test_time_in_which_the_program_was_stopped_does_not_count(
@@ -131,7 +131,7 @@ def test_workers_that_are_lost_over_and_over_end_the_run(
     rows: Rows, stuck: bool, monkeypatch: pytest.MonkeyPatch, pids: list[int]
 ) -> None:
     monkeypatch.setattr(module, "_MAX_LOST", 2)
-    monkeypatch.setattr(module, "_BETWEEN", -DEADLINE + 0.1)
+    monkeypatch.setattr(module, "_BETWEEN_ROWS", -DEADLINE + 0.1)
     act = sleep if stuck else die(signal.SIGKILL)
     monkeypatch.setattr(ClipDataset, "collate", lambda *_: act())
     said = "no answer within 1 s" if stuck else "SIGKILL"

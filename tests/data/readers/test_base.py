@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidinit.data.readers import VideoReadError
-from vidinit.data.readers.base import checked, gather, scaled_size
+from vidinit.data.readers.base import check_indices, gather, scaled_size
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_gather_refuses_a_frame_size_that_changes() -> None:
 
 
 def test_checked_names_the_first_index_that_is_not_there() -> None:
-    assert checked("a.mp4", np.array([1, 0]), 2) == [1, 0]
+    assert check_indices("a.mp4", np.array([1, 0]), 2) == [1, 0]
     for indices, outside in (([0, 2, 3], "2"), ([1, -1], "-1")):
         with pytest.raises(VideoReadError, match=f"it has 2 frames, no frame {outside}"):
-            checked("a.mp4", indices, 2)
+            check_indices("a.mp4", indices, 2)
     with pytest.raises(ValueError, match="no frame asked for"):
-        checked("a.mp4", [], 2)
+        check_indices("a.mp4", [], 2)
 
 
 def test_the_error_survives_the_way_between_processes() -> None:

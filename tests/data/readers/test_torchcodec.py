@@ -11,6 +11,7 @@ from data.readers.making import codes_of, encode
 from vidinit.data.readers import PyAVReader, VideoReadError, open_row, open_video, probe, torchcodec
 from vidinit.data.rows import Row
 from vidinit.errors import UsageError
+from vidinit.extras import install_extra
 
 Write = Callable[..., Path]
 
@@ -74,4 +75,4 @@ def test_it_is_an_error_of_use_where_it_is_missing(
     path = write_video(tmp_path / "clip.mp4", 5)
     with pytest.raises(UsageError, match="torchcodec is not installed") as caught:
         open_video(path, reader="torchcodec")
-    assert "vidinit[torchcodec]" in caught.value.hint
+    assert install_extra("torchcodec") in caught.value.hint

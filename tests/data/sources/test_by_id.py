@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from vidinit.data.sources import labelled_rows, train_val, unlabelled_rows
+from vidinit.data.sources import labeled_rows, train_val, unlabeled_rows
 from vidinit.errors import DataError
 
 KINETICS = (
@@ -45,7 +45,7 @@ def test_kinetics_file_names(touch, write, named):
         "train/abseiling/0wR5jVB-WPk_000417_000427.webm",
     )
     listing = write("kinetics_train.csv", KINETICS)
-    rows = labelled_rows(listing)
+    rows = labeled_rows(listing)
     assert named(rows) == [
         ("train/air drumming/-3B32lodo2M_000059_000069.mp4", "air drumming"),
         ("train/abseiling/_dbcJuKJQNs.mkv", "abseiling"),
@@ -55,7 +55,7 @@ def test_kinetics_file_names(touch, write, named):
     ]
     assert rows.classes == ("abseiling", "air drumming")
     assert all(row.start is None and row.end is None for row in rows.rows)
-    assert labelled_rows(listing, root=folder / "other").rows[2].path == str(
+    assert labeled_rows(listing, root=folder / "other").rows[2].path == str(
         folder / "other/0wR5jVB-WPk_000417_000427.mp4"
     )
 
@@ -63,16 +63,16 @@ def test_kinetics_file_names(touch, write, named):
 def test_kinetics_folders_with_underscores_and_test_lists(touch, write, named):
     folder = touch("videos/air_drumming/-3B32lodo2M_000059_000069.mp4")
     listing = write("train.csv", KINETICS)
-    assert named(labelled_rows(listing, root=folder / "videos"))[-1] == (
+    assert named(labeled_rows(listing, root=folder / "videos"))[-1] == (
         "videos/air_drumming/xxxxxxxxxxx_000001_000011.mp4",
         "air drumming",
     )
     bare = write("test.csv", "youtube_id,time_start,time_end,split\n-3B32lodo2M,59,69,test\n")
-    assert [row.path for row in unlabelled_rows(bare, root=folder / "videos").rows] == [
+    assert [row.path for row in unlabeled_rows(bare, root=folder / "videos").rows] == [
         str(folder / "videos/air_drumming/-3B32lodo2M_000059_000069.mp4")
     ]
     with pytest.raises(DataError, match=r"test\.csv: no column with a label"):
-        labelled_rows(bare)
+        labeled_rows(bare)
 
 
 def test_kinetics_parts(touch, write):
@@ -89,7 +89,7 @@ def test_nothing_found_asks_for_the_root(write):
         DataError,
         match=r"none of the 4 clips that .*train\.csv lists is below .*; give .*data\.root",
     ):
-        labelled_rows(write("train.csv", KINETICS))
+        labeled_rows(write("train.csv", KINETICS))
 
 
 def test_each_folder_is_listed_once(touch, write, monkeypatch):
@@ -109,7 +109,7 @@ def test_each_folder_is_listed_once(touch, write, monkeypatch):
 
     for name in ("scandir", "stat", "lstat", "listdir"):
         monkeypatch.setattr(os, name, counting(getattr(os, name)))
-    rows = labelled_rows(listing, root=folder / "videos")
+    rows = labeled_rows(listing, root=folder / "videos")
     assert [row.path for row in rows.rows] == [str(folder / "videos" / name) for name in names]
     assert not [path for path in looked if path.endswith(".mp4")]
     assert len(looked) < 40  # far fewer than one look a row
@@ -122,7 +122,7 @@ def test_something_something(touch, write, named):
     labels = {"Holding something next to something": "0", "Closing something": "1", "Unused": "2"}
     write("labels.json", json.dumps(labels))
     listing = write("train.json", json.dumps(TRAIN))
-    rows = labelled_rows(listing, root=folder / "20bn")
+    rows = labeled_rows(listing, root=folder / "20bn")
     assert rows.classes == tuple(labels)
     assert named(rows) == [
         ("20bn/78687.webm", "Holding something next to something"),
@@ -130,38 +130,38 @@ def test_something_something(touch, write, named):
         ("20bn/1.webm", "Closing something"),
     ]
     # Below the folder of the list; videos before frames, frames where there is no video.
-    assert [path for path, _ in named(labelled_rows(listing))] == [
+    assert [path for path, _ in named(labeled_rows(listing))] == [
         "20bn/78687.webm",
         "20bn/42326.webm",
         "frames/1",
     ]
     bare = write("test.json", json.dumps([{"id": "78687"}, {"id": "42326"}]))
-    assert [os.path.basename(row.path) for row in unlabelled_rows(bare).rows] == [
+    assert [os.path.basename(row.path) for row in unlabeled_rows(bare).rows] == [
         "78687.webm",
         "42326.webm",
     ]
     with pytest.raises(DataError, match=r"test\.json: no column with a label among id"):
-        labelled_rows(bare)
+        labeled_rows(bare)
 
 
 def test_something_something_class_orders(touch, write):
     touch("v/78687.mp4", "v/42326.mp4", "v/1.mp4")
     listing = write("something-something-v2-train.json", json.dumps(TRAIN))
     both = ("Closing something", "Holding something next to something")
-    assert labelled_rows(listing).classes == both
+    assert labeled_rows(listing).classes == both
     write("something-something-v2-labels.json", json.dumps({both[1]: "0", both[0]: "1"}))
-    assert labelled_rows(listing).classes == both[::-1]
+    assert labeled_rows(listing).classes == both[::-1]
     names = write("names.txt", "\n".join(both))
-    assert labelled_rows(listing, class_names=names).classes == both
+    assert labeled_rows(listing, class_names=names).classes == both
     write("something-something-v2-labels.json", json.dumps({both[1]: "0", "Closing it": "1"}))
     with pytest.raises(DataError, match=r"train\.json, entry 2: unknown class 'Closing something'"):
-        labelled_rows(listing)
+        labeled_rows(listing)
 
 
 def test_a_folder_called_as_an_id_is_not_always_frames(touch, write, named):
     """Videos may be spread over numbered folders, and 1 is an id."""
     touch("videos/1/78687.webm", "videos/1/42326.webm", "videos/1/1.webm")
-    rows = labelled_rows(write("train.json", json.dumps(TRAIN)))
+    rows = labeled_rows(write("train.json", json.dumps(TRAIN)))
     assert [path for path, _ in named(rows)] == [
         "videos/1/78687.webm",
         "videos/1/42326.webm",
@@ -172,7 +172,7 @@ def test_a_folder_called_as_an_id_is_not_always_frames(touch, write, named):
 def test_epic_kitchens(touch, write, named):
     touch("P01/videos/P01_01.MP4", "P01/rgb_frames/P02_07/frame_0000000001.jpg")
     listing = write("EPIC_100_train.csv", EPIC)
-    rows = labelled_rows(listing)
+    rows = labeled_rows(listing)
     assert rows.kind == "pair" and (rows.classes, rows.nouns) == (("0", "1", "2"), ("0", "1"))
     write(
         "EPIC_100_verb_classes.csv",
@@ -182,7 +182,7 @@ def test_epic_kitchens(touch, write, named):
         "EPIC_100_noun_classes.csv",
         "id,key,instances,category\n0,light,\"['a', 'b']\",x\n1,door,\"[]\",x\n",
     )
-    rows = labelled_rows(listing)
+    rows = labeled_rows(listing)
     assert (rows.classes, rows.nouns) == (("turn-on", "close", "open"), ("light", "door"))
     assert named(rows) == [
         ("P01/videos/P01_01.MP4", "open door"),
@@ -190,13 +190,13 @@ def test_epic_kitchens(touch, write, named):
         ("P02/videos/P02_07.MP4", "close door"),  # not there
     ]
     assert [(row.start, row.end) for row in rows.rows] == [(0.14, 3.37), (64.37, 66.17), (1, 2)]
-    bare = unlabelled_rows(listing)
+    bare = unlabeled_rows(listing)
     assert [(row.label, row.start) for row in bare.rows] == [(None, 0.14), (None, 64.37), (None, 1)]
     with pytest.raises(DataError, match=r"train\.csv:2: unknown class '9'; ids run from 0 to 2"):
-        labelled_rows(write("EPIC_100_train.csv", EPIC.replace("open,2,", "open,9,")))
+        labeled_rows(write("EPIC_100_train.csv", EPIC.replace("open,2,", "open,9,")))
 
 
 def test_other_ids(touch, write, named):
     touch("clips/7.avi")
-    rows = labelled_rows(write("train.csv", "video_id,label\n7,run\n8,jump\n"))
+    rows = labeled_rows(write("train.csv", "video_id,label\n7,run\n8,jump\n"))
     assert named(rows) == [("clips/7.avi", "run"), ("clips/8.avi", "jump")]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vidinit.data.sources import labelled_rows, train_val, unlabelled_rows
+from vidinit.data.sources import labeled_rows, train_val, unlabeled_rows
 from vidinit.errors import DataError
 
 
@@ -16,7 +16,7 @@ def test_columns_go_by_name(write, named, header):
         ("x y.mp4", "riding, a bike") if header[0] in "pc" and header != "class,filename" else ()
     )
     first, second = cells or ("riding, a bike", "x y.mp4")
-    rows = labelled_rows(write("train.csv", f'{header},more\n"{first}","{second}",7\n'))
+    rows = labeled_rows(write("train.csv", f'{header},more\n"{first}","{second}",7\n'))
     assert named(rows) == [("x y.mp4", "riding, a bike")]
 
 
@@ -25,22 +25,22 @@ def test_other_separators(write, named):
         text = "\n".join(
             separator.join(line) for line in (("path", "label"), ("a b.mp4", "run, fast"))
         )
-        assert named(labelled_rows(write("train.tsv", text))) == [("a b.mp4", "run, fast")]
-    rows = labelled_rows(write("train.txt", 'label path\nrun "a b.mp4"\n'))
+        assert named(labeled_rows(write("train.tsv", text))) == [("a b.mp4", "run, fast")]
+    rows = labeled_rows(write("train.txt", 'label path\nrun "a b.mp4"\n'))
     assert named(rows) == [("a b.mp4", "run")]
     # Separated by spaces, with more than path and label.
-    rows = labelled_rows(write("train.txt", 'path label start end\n"a b.mp4" run 1 2.5\n'))
+    rows = labeled_rows(write("train.txt", 'path label start end\n"a b.mp4" run 1 2.5\n'))
     assert named(rows) == [("a b.mp4", "run")]
     assert (rows.rows[0].start, rows.rows[0].end) == (1.0, 2.5)
 
 
 def test_comments_may_stand_before_the_header(write, named):
-    rows = labelled_rows(write("train.csv", "# made by hand\n\npath,label\n#1.mp4,run\n\n"))
+    rows = labeled_rows(write("train.csv", "# made by hand\n\npath,label\n#1.mp4,run\n\n"))
     assert named(rows) == [("#1.mp4", "run")]
 
 
 def test_segments_of_long_videos(write):
-    rows = labelled_rows(
+    rows = labeled_rows(
         write(
             "train.csv",
             "video,start,end,label\nv.mp4,0,10.5,run\nv.mp4,00:01:02.500,01:00:00,jump\n"
@@ -53,30 +53,30 @@ def test_segments_of_long_videos(write):
         (90.0, None),
         (None, 7.0),
     ]
-    bare = unlabelled_rows(write("bare.csv", "path,start_time,end_time\nv.mp4,1,2\n"))
+    bare = unlabeled_rows(write("bare.csv", "path,start_time,end_time\nv.mp4,1,2\n"))
     assert [(row.label, row.start, row.end) for row in bare.rows] == [(None, 1.0, 2.0)]
 
 
 def test_several_labels_in_a_column(write, named):
-    rows = labelled_rows(write("a.csv", "path,labels\na.mp4,run|jump\nb.mp4,run\n"))
+    rows = labeled_rows(write("a.csv", "path,labels\na.mp4,run|jump\nb.mp4,run\n"))
     assert rows.kind == "multi" and rows.classes == ("jump", "run")
     assert named(rows) == [("a.mp4", "jump+run"), ("b.mp4", "run")]
-    rows = labelled_rows(write("b.csv", 'path,labels\na.mp4,"0,2"\nb.mp4,1 2\n'))
+    rows = labeled_rows(write("b.csv", 'path,labels\na.mp4,"0,2"\nb.mp4,1 2\n'))
     assert [row.label for row in rows.rows] == [(0, 2), (1, 2)]
 
 
 def test_verb_and_noun(write, named):
-    rows = labelled_rows(write("a.csv", "path,verb,noun\na.mp4,open,door\nb.mp4,close,a jar\n"))
+    rows = labeled_rows(write("a.csv", "path,verb,noun\na.mp4,open,door\nb.mp4,close,a jar\n"))
     assert rows.kind == "pair"
     assert (rows.classes, rows.nouns) == (("close", "open"), ("a jar", "door"))
     assert [row.label for row in rows.rows] == [(1, 1), (0, 0)]
     assert named(rows) == [("a.mp4", "open door"), ("b.mp4", "close a jar")]
-    again = labelled_rows(
+    again = labeled_rows(
         write("b.csv", "path,verb,noun\nb.mp4,1,0\n"), classes=rows.classes, nouns=rows.nouns
     )
     assert named(again) == [("b.mp4", "open a jar")]
     with pytest.raises(DataError, match=r"names\.txt names one list of them; leave data\.class_na"):
-        labelled_rows(
+        labeled_rows(
             write("a.csv", "path,verb,noun\na.mp4,open,door\n"),
             class_names=write("names.txt", "open\n"),
         )
@@ -90,8 +90,8 @@ def test_split_column(write, named):
     train, val = train_val(listing)
     assert named(train) == [("a.mp4", "run"), ("b.mp4", "jump")]
     assert named(val) == [("c.mp4", "run")] and val.classes == train.classes == ("jump", "run")
-    assert named(labelled_rows(listing, part="val")) == [("c.mp4", "run")]
-    assert len(labelled_rows(listing)) == 4
+    assert named(labeled_rows(listing, part="val")) == [("c.mp4", "run")]
+    assert len(labeled_rows(listing)) == 4
     # A test part is validated on if it is asked for, never silently.
     listing = write(
         "tested.csv", "path,label,split\na.mp4,run,train\nb.mp4,jump,test\nc.mp4,jump,train\n"
@@ -102,7 +102,7 @@ def test_split_column(write, named):
     assert "b.mp4" not in [path for path, _ in named(train) + named(val)]
     # A list of one part only is simply the data.
     listing = write("val.csv", "path,label,split\na.mp4,run,val\nb.mp4,jump,val\n")
-    assert len(labelled_rows(listing, part="train")) == 2
+    assert len(labeled_rows(listing, part="train")) == 2
     listing = write("no.csv", "path,label,split\na.mp4,run,val\nb.mp4,jump,test\n")
     with pytest.raises(DataError, match=r"no\.csv has no part 'train'; it has test and val"):
         train_val(listing)
@@ -110,11 +110,11 @@ def test_split_column(write, named):
 
 def test_json_records(write, named):
     records = [{"path": "a.mp4", "label": 1, "start": 0.5}, {"label": 0, "path": "b.mp4"}]
-    rows = labelled_rows(write("train.json", json.dumps(records)))
+    rows = labeled_rows(write("train.json", json.dumps(records)))
     assert named(rows) == [("a.mp4", "1"), ("b.mp4", "0")]
     assert [row.start for row in rows.rows] == [0.5, None]
     records = [{"path": "a.mp4", "label": ["run", "jump"]}]
-    assert named(labelled_rows(write("multi.json", json.dumps(records)))) == [("a.mp4", "jump+run")]
+    assert named(labeled_rows(write("multi.json", json.dumps(records)))) == [("a.mp4", "jump+run")]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_json_records(write, named):
 )
 def test_errors_name_column_or_line(write, text, message):
     with pytest.raises(DataError, match=message):
-        labelled_rows(write("t.csv", text), classes=("run", "jump"))
+        labeled_rows(write("t.csv", text), classes=("run", "jump"))
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_errors_name_column_or_line(write, text, message):
 )
 def test_json_of_another_shape(write, text, message):
     with pytest.raises(DataError, match=message):
-        labelled_rows(write("t.json", text))
+        labeled_rows(write("t.json", text))

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from vidinit.data.rows import align
-from vidinit.data.sources import labelled_rows, train_val, unlabelled_rows
+from vidinit.data.sources import labeled_rows, train_val, unlabeled_rows
 from vidinit.errors import DataError, UsageError
 
 
@@ -16,27 +16,27 @@ def frames(folder, count=3, prefix="img_", suffix=".jpg", digits=5):
 def test_classes_are_the_sub_folders(touch, named):
     touch("run/z.mp4", "run/deep/a.MKV", "jump/c.webm", "jump/.hidden.mp4", "jump/x.txt")
     folder = touch("empty/readme.txt", ".git/d.mp4", "run/.cache/e.mp4")
-    rows = labelled_rows(folder)
+    rows = labeled_rows(folder)
     assert rows.classes == ("jump", "run") and rows.kind == "single"
     assert named(rows) == [("jump/c.webm", "jump"), ("run/deep/a.MKV", "run"), ("run/z.mp4", "run")]
 
 
 def test_images_and_both(touch, named):
     folder = touch("a/1.mp4", "a/2.jpg", "b/3.png")
-    assert named(labelled_rows(folder, kinds="image")) == [("a/2.jpg", "a"), ("b/3.png", "b")]
-    assert len(labelled_rows(folder, kinds="any")) == 3
-    assert labelled_rows(folder).classes == ("a",)
+    assert named(labeled_rows(folder, kinds="image")) == [("a/2.jpg", "a"), ("b/3.png", "b")]
+    assert len(labeled_rows(folder, kinds="any")) == 3
+    assert labeled_rows(folder).classes == ("a",)
 
 
 def test_links_are_followed_but_not_in_circles(touch, named):
     folder = touch("store/clips/1.mp4", "set/a/2.mp4")
     (folder / "set/b").symlink_to(folder / "store")
     (folder / "store/clips/up").symlink_to(folder / "store")
-    rows = labelled_rows(folder / "set")
+    rows = labeled_rows(folder / "set")
     assert named(rows) == [("set/a/2.mp4", "a"), ("set/b/clips/1.mp4", "b")]
     # A link to nowhere is a row: that it cannot be read is for the index to say.
     (folder / "set/a/gone.mp4").symlink_to(folder / "nowhere")
-    assert len(labelled_rows(folder / "set")) == 3
+    assert len(labeled_rows(folder / "set")) == 3
 
 
 def test_folders_of_frames_are_clips(touch, named):
@@ -44,14 +44,14 @@ def test_folders_of_frames_are_clips(touch, named):
     touch(*frames("run/deep/three", prefix="frame", digits=1), "run/four.mp4", "jump/photo.jpg")
     clips = [("run/deep/three", "run"), ("run/four.mp4", "run"), ("run/one", "run")]
     clips.append(("run/two", "run"))
-    assert named(labelled_rows(folder)) == clips
-    assert named(labelled_rows(folder, kinds="any")) == [("jump/photo.jpg", "jump"), *clips]
+    assert named(labeled_rows(folder)) == clips
+    assert named(labeled_rows(folder, kinds="any")) == [("jump/photo.jpg", "jump"), *clips]
     # Images are stills for who wants images.
-    assert len(labelled_rows(folder, kinds="image")) == 3 + 2 + 3 + 1
-    found = [row.path for row in unlabelled_rows(folder).rows]
+    assert len(labeled_rows(folder, kinds="image")) == 3 + 2 + 3 + 1
+    found = [row.path for row in unlabeled_rows(folder).rows]
     assert found == [str(folder / path) for path, _ in clips]
     # The folder itself, without labels.
-    assert [row.path for row in unlabelled_rows(folder / "run/one").rows] == [
+    assert [row.path for row in unlabeled_rows(folder / "run/one").rows] == [
         str(folder / "run/one")
     ]
 
@@ -69,99 +69,99 @@ def test_folders_of_frames_are_clips(touch, named):
 )
 def test_what_is_no_folder_of_frames(touch, names):
     folder = touch(*names)
-    assert [row.path for row in labelled_rows(folder, kinds="any").rows] == [
+    assert [row.path for row in labeled_rows(folder, kinds="any").rows] == [
         str(folder / name) for name in names
     ]
     with pytest.raises(DataError, match=r"no video file in|folders of frames but no class folders"):
-        labelled_rows(folder)
+        labeled_rows(folder)
 
 
 def test_other_files_do_not_keep_frames_from_being_a_clip(touch, named):
     folder = touch(*frames("a/x"), "a/x/meta.json", "a/x/.DS_Store", "a/x/.thumbs/1.jpg")
-    assert named(labelled_rows(folder)) == [("a/x", "a")]
+    assert named(labeled_rows(folder)) == [("a/x", "a")]
     touch("a/x/clip.mp4")
-    assert named(labelled_rows(folder)) == [("a/x/clip.mp4", "a")]
+    assert named(labeled_rows(folder)) == [("a/x/clip.mp4", "a")]
 
 
 def test_errors_say_what_to_do(touch, tmp_path):
     with pytest.raises(UsageError, match="nowhere does not exist"):
-        labelled_rows(tmp_path / "nowhere")
+        labeled_rows(tmp_path / "nowhere")
     file = touch("file.mp4") / "file.mp4"
     with pytest.raises(UsageError, match=r"is one clip without a label; pass a folder with a sub"):
-        labelled_rows(file)
+        labeled_rows(file)
     with pytest.raises(DataError, match="no class sub-folders; labels come from sub-folders"):
-        labelled_rows(tmp_path)
+        labeled_rows(tmp_path)
     file.unlink()
     with pytest.raises(DataError, match=r"no video file in .*expected one sub-folder"):
-        labelled_rows(tmp_path)
+        labeled_rows(tmp_path)
     touch("train.csv")
     with pytest.raises(
         DataError, match=r"no video file in .*to read a list, pass it: .*train\.csv"
     ):
-        labelled_rows(tmp_path)
+        labeled_rows(tmp_path)
 
 
 def test_unlabelled_folder_file_and_list(touch, write, tmp_path):
     touch("b.mp4", "sub/a b.avi", "c.jpg")
     listing = write("list.txt", "# clips\n\nsub/a b.avi\nb.mp4\n")
     both = [str(tmp_path / "b.mp4"), str(tmp_path / "sub/a b.avi")]
-    assert [row.path for row in unlabelled_rows(tmp_path).rows] == both
-    assert [row.path for row in unlabelled_rows(listing).rows] == both[::-1]
-    single = unlabelled_rows(tmp_path / "b.mp4")
+    assert [row.path for row in unlabeled_rows(tmp_path).rows] == both
+    assert [row.path for row in unlabeled_rows(listing).rows] == both[::-1]
+    single = unlabeled_rows(tmp_path / "b.mp4")
     assert [(row.path, row.label) for row in single.rows] == [(both[0], None)]
     assert single.classes is None
-    joined = unlabelled_rows([listing, tmp_path / "b.mp4"])
+    joined = unlabeled_rows([listing, tmp_path / "b.mp4"])
     assert [row.path for row in joined.rows] == [*both[::-1], both[0]]
     with pytest.raises(UsageError, match=r"c\.jpg is no video"):
-        unlabelled_rows(tmp_path / "c.jpg")
+        unlabeled_rows(tmp_path / "c.jpg")
 
 
 def test_unlabelled_errors(tmp_path):
     with pytest.raises(DataError, match="no video file in"):
-        unlabelled_rows(tmp_path)
+        unlabeled_rows(tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
-        unlabelled_rows(tmp_path / "nowhere")
+        unlabeled_rows(tmp_path / "nowhere")
     for name, content in (("list.bin", b"\xff\xfe\x00\x80"), ("zeros.txt", bytes(100))):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError, match=f"{name} is no text file"):
-            unlabelled_rows(tmp_path / name)
+            unlabeled_rows(tmp_path / name)
 
 
 def test_align_matches_by_name(touch, tmp_path):
     touch("a/1.mp4", "c/2.mp4")
-    rows = align(labelled_rows(tmp_path), ("c", "b", "a"), where=tmp_path)
+    rows = align(labeled_rows(tmp_path), ("c", "b", "a"), where=tmp_path)
     assert [row.label for row in rows.rows] == [2, 0]
-    assert labelled_rows(tmp_path, classes=("c", "b", "a")) == rows
+    assert labeled_rows(tmp_path, classes=("c", "b", "a")) == rows
 
 
 def test_class_names_give_folders_their_order(touch, write, named):
     folder = touch("set/a/1.mp4", "set/c/2.mp4")
-    rows = labelled_rows(folder / "set", class_names=write("names.txt", "c\nb\na\n"))
+    rows = labeled_rows(folder / "set", class_names=write("names.txt", "c\nb\na\n"))
     assert rows.classes == ("c", "b", "a")
     assert [row.label for row in rows.rows] == [2, 0]
     with pytest.raises(DataError, match=r"set/c/2\.mp4: unknown class 'c'; the classes are those"):
-        labelled_rows(folder / "set", class_names=write("names.txt", "b\na\n"))
+        labeled_rows(folder / "set", class_names=write("names.txt", "b\na\n"))
     # Folders called by ids.
     folder = touch("ids/0/1.mp4", "ids/1/2.mp4")
-    rows = labelled_rows(folder / "ids", class_names=write("names.txt", "jump\nrun\n"))
+    rows = labeled_rows(folder / "ids", class_names=write("names.txt", "jump\nrun\n"))
     assert named(rows) == [("ids/0/1.mp4", "jump"), ("ids/1/2.mp4", "run")]
     # Without names, they are names, sorted as such, whatever is in them.
-    assert labelled_rows(touch("ids/10/3.mp4") / "ids").classes == ("0", "1", "10")
-    rows = labelled_rows(touch("odd/1 3/1.mp4", "odd/up;down/2.mp4") / "odd")
+    assert labeled_rows(touch("ids/10/3.mp4") / "ids").classes == ("0", "1", "10")
+    rows = labeled_rows(touch("odd/1 3/1.mp4", "odd/up;down/2.mp4") / "odd")
     assert rows.kind == "single" and rows.classes == ("1 3", "up;down")
 
 
 def test_parts_are_folders(touch, named):
     folder = touch("train/a/1.mp4", "train/b/2.mp4", "val/b/3.mp4", "test/unlabelled.mp4")
-    assert named(labelled_rows(folder, part="train")) == [
+    assert named(labeled_rows(folder, part="train")) == [
         ("train/a/1.mp4", "a"),
         ("train/b/2.mp4", "b"),
     ]
-    assert named(labelled_rows(folder, part="val")) == [("val/b/3.mp4", "b")]
-    everything = labelled_rows(folder)
+    assert named(labeled_rows(folder, part="val")) == [("val/b/3.mp4", "b")]
+    everything = labeled_rows(folder)
     assert everything.classes == ("a", "b") and len(everything) == 3
     # A folder without parts is its own validation part.
-    assert len(labelled_rows(folder / "train", part="val")) == 2
+    assert len(labeled_rows(folder / "train", part="val")) == 2
 
 
 def test_parts_may_be_called_otherwise(touch, named):
@@ -183,7 +183,7 @@ def test_folders_that_cannot_be_looked_into(touch, named, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     closed = "closed"
     with pytest.warns(UserWarning, match=r"a/closed cannot be looked into \(Permission denied\)"):
-        assert len(labelled_rows(folder)) == 2
+        assert len(labeled_rows(folder)) == 2
     closed = folder.name
     with pytest.raises(UsageError, match=r"cannot be read: Permission denied"):
-        labelled_rows(folder)
+        labeled_rows(folder)

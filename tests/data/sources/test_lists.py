@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vidinit.data.sources import labelled_rows, unlabelled_rows
+from vidinit.data.sources import labeled_rows, unlabeled_rows
 from vidinit.errors import DataError, UsageError
 
 
@@ -29,10 +29,10 @@ from vidinit.errors import DataError, UsageError
 )
 def test_lines_are_split(write, line, path, label):
     listing = write("train.txt", f"\ufeff# comment\n\n{line}\n")
-    rows = labelled_rows(listing)
+    rows = labeled_rows(listing)
     assert rows.classes == (label,)
     assert rows.rows[0].path == str(listing.parent / path)
-    bare = unlabelled_rows(listing)
+    bare = unlabeled_rows(listing)
     if "suffix" not in line:  # there, nothing says where the path ends
         assert [row.path for row in bare.rows] == [rows.rows[0].path]
     assert bare.classes is None and bare.rows[0].label is None
@@ -43,12 +43,12 @@ def test_ids_and_names(write):
     names = write("names.txt", "a.mp4 run\nb.mp4 jump\n")
 
     def labels(listing, **options):
-        return [row.label for row in labelled_rows(listing, **options).rows]
+        return [row.label for row in labeled_rows(listing, **options).rows]
 
-    assert labelled_rows(ids).classes == ("0", "1", "2")
+    assert labeled_rows(ids).classes == ("0", "1", "2")
     assert labels(ids) == [2, 0]
     assert labels(ids, classes=("x", "y", "z")) == [2, 0]
-    assert labelled_rows(names).classes == ("jump", "run")
+    assert labeled_rows(names).classes == ("jump", "run")
     assert labels(names, classes=("walk", "run", "jump")) == [1, 2]
     # Classes that are numbers: names win when they explain every label, ids when they do not.
     assert labels(ids, classes=("2", "1", "0")) == [0, 2]
@@ -66,11 +66,11 @@ def test_headers_are_not_rows(write):
     for header in ("path label", "video,label", "File\tClass"):
         separator = "\t" if "\t" in header else "," if "," in header else " "
         listing = write("train.csv", f"{header}\na b.mp4{separator}run\n")
-        rows = labelled_rows(listing)
+        rows = labeled_rows(listing)
         assert [row.path for row in rows.rows] == [str(listing.parent / "a b.mp4")]
         assert rows.classes == ("run",)
     listing = write("list.txt", "path\na b.mp4\nclips/c\n")
-    assert [row.path for row in unlabelled_rows(listing).rows] == [
+    assert [row.path for row in unlabeled_rows(listing).rows] == [
         str(listing.parent / name) for name in ("a b.mp4", "clips/c")
     ]
 
@@ -78,47 +78,47 @@ def test_headers_are_not_rows(write):
 def test_root(write, touch):
     folder = touch("videos/a.mp4")
     listing = write("lists/train.txt", "a.mp4 run\n/abs/b.mp4 run\n")
-    rows = labelled_rows(listing, root=folder / "videos")
+    rows = labeled_rows(listing, root=folder / "videos")
     assert [row.path for row in rows.rows] == [str(folder / "videos/a.mp4"), "/abs/b.mp4"]
     with pytest.raises(UsageError, match=r"/nowhere is no folder; data\.root is"):
-        labelled_rows(listing, root="/nowhere")
+        labeled_rows(listing, root="/nowhere")
 
 
 def test_several_labels(write, named):
-    rows = labelled_rows(write("a.txt", "a.mp4 1 3 5\nb.mp4 2\n"))
+    rows = labeled_rows(write("a.txt", "a.mp4 1 3 5\nb.mp4 2\n"))
     assert rows.kind == "multi" and len(rows.classes) == 6
     assert [row.label for row in rows.rows] == [(1, 3, 5), (2,)]
-    rows = labelled_rows(write("b.txt", "a.mp4,run|jump\nb.mp4,riding a bike;\n"))
+    rows = labeled_rows(write("b.txt", "a.mp4,run|jump\nb.mp4,riding a bike;\n"))
     assert rows.kind == "multi" and rows.classes == ("jump", "riding a bike", "run")
     assert named(rows) == [("a.mp4", "jump+run"), ("b.mp4", "riding a bike")]
     # A name that is known as a whole is one label.
     order = write("names.txt", "up;down\nrun\n")
-    rows = labelled_rows(write("c.txt", "a.mp4 up;down\nb.mp4 run\n"), class_names=order)
+    rows = labeled_rows(write("c.txt", "a.mp4 up;down\nb.mp4 run\n"), class_names=order)
     assert rows.kind == "single" and [row.label for row in rows.rows] == [0, 1]
     with pytest.raises(DataError, match=r"a\.txt:2: unknown class 'walk'; did you mean 'talk'"):
-        labelled_rows(write("a.txt", "a.mp4 run\nb.mp4 run;walk\n"), classes=("run", "talk"))
+        labeled_rows(write("a.txt", "a.mp4 run\nb.mp4 run;walk\n"), classes=("run", "talk"))
 
 
 def test_counted_folders_of_frames(write, touch):
     folder = touch("my clip 12/img_1.jpg")
-    rows = labelled_rows(write("a.txt", "some/dir_1 163 1\nsome/dir_2 122 0\n"))
+    rows = labeled_rows(write("a.txt", "some/dir_1 163 1\nsome/dir_2 122 0\n"))
     assert [(row.path, row.label) for row in rows.rows] == [
         (str(folder / "some/dir_1"), 1),
         (str(folder / "some/dir_2"), 0),
     ]
-    rows = labelled_rows(write("multi.txt", "d1 163 1 3 5\nd2 122 1 2\nd3 258 2\n"))
+    rows = labeled_rows(write("multi.txt", "d1 163 1 3 5\nd2 122 1 2\nd3 258 2\n"))
     assert rows.kind == "multi"
     assert [row.label for row in rows.rows] == [(1, 3, 5), (1, 2), (2,)]
     assert rows.rows[0].path == str(folder / "d1")
     # The folder on disk says where its name ends.
-    rows = labelled_rows(write("named.txt", "my clip 12 3\n"))
+    rows = labeled_rows(write("named.txt", "my clip 12 3\n"))
     assert [(row.path, row.label) for row in rows.rows] == [(str(folder / "my clip 12"), 3)]
-    bare = unlabelled_rows(write("bare.txt", "d1 163\nd2 122\n"))
+    bare = unlabeled_rows(write("bare.txt", "d1 163\nd2 122\n"))
     assert [row.path for row in bare.rows] == [str(folder / "d1"), str(folder / "d2")]
-    bare = unlabelled_rows(write("bare.txt", "my clip 12\n"))
+    bare = unlabeled_rows(write("bare.txt", "my clip 12\n"))
     assert [row.path for row in bare.rows] == [str(folder / "my clip 12")]
     with pytest.raises(DataError, match=r"off\.txt:1: three numbers follow every folder"):
-        labelled_rows(write("off.txt", "d1 0 163 1\nd2 10 122 2\n"))
+        labeled_rows(write("off.txt", "d1 0 163 1\nd2 10 122 2\n"))
 
 
 @pytest.mark.parametrize(
@@ -136,36 +136,36 @@ def test_counted_folders_of_frames(write, touch):
 )
 def test_errors_name_the_line(write, text, message):
     with pytest.raises(DataError, match=message):
-        labelled_rows(write("train.txt", text), classes=("run", "jump"))
+        labeled_rows(write("train.txt", text), classes=("run", "jump"))
 
 
 def test_ids_mixed_with_names(write):
     with pytest.raises(
         DataError, match=r"a\.txt:3: label '3' is an id, but other labels are names, as 'run'"
     ):
-        labelled_rows(write("a.txt", "a.mp4 run\nb.mp4 jump\nc.mp4 3\n"))
-    rows = labelled_rows(
+        labeled_rows(write("a.txt", "a.mp4 run\nb.mp4 jump\nc.mp4 3\n"))
+    rows = labeled_rows(
         write("a.txt", "a.mp4 run\nb.mp4 3\n"), class_names=write("names.txt", "3\nrun\n")
     )
     assert [row.label for row in rows.rows] == [1, 0]
     with pytest.raises(DataError, match=r"a\.txt:1: label 12345678901 is too large"):
-        labelled_rows(write("a.txt", "a.mp4 12345678901\n"))
+        labeled_rows(write("a.txt", "a.mp4 12345678901\n"))
 
 
 def test_text_only(tmp_path):
     for content in (b"\x89PNG\r\n\x1a\n\xff\xfe", "a.mp4 run\n".encode("utf-16")):
         (tmp_path / "list.txt").write_bytes(content)
         with pytest.raises(UsageError, match=r"list\.txt is no text file"):
-            labelled_rows(tmp_path / "list.txt")
+            labeled_rows(tmp_path / "list.txt")
 
 
 LARGE = """
 import re, sys, time
-from vidinit.data.sources import labelled_rows
+from vidinit.data.sources import labeled_rows
 # Of this program; what getrusage tells begins with the memory of the process it was forked from.
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 before, start = peak(), time.process_time()  # of this core, whoever else is on it
-rows = labelled_rows(sys.argv[1])
+rows = labeled_rows(sys.argv[1])
 print(len(rows), len(rows.classes), time.process_time() - start, before, peak())
 """
 

@@ -4,7 +4,7 @@ import pytest
 
 from vidinit.data.rows import Row, Rows
 from vidinit.data.sources import flippable, mirrored
-from vidinit.data.sources.classes import exchanged
+from vidinit.data.sources.classes import swap_sides
 from vidinit.errors import UsageError
 
 SSV2 = (  # all of its classes that have a side
@@ -45,7 +45,7 @@ def test_other_words_do_not():
     ],
 )
 def test_left_and_right_are_exchanged(name, other):
-    assert (exchanged(name), exchanged(other)) == (other, name)
+    assert (swap_sides(name), swap_sides(other)) == (other, name)
 
 
 def labels_of(rows: Rows) -> list:

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from vidinit.data.sources import labelled_rows, train_val, unlabelled_rows
+from vidinit.data.sources import labeled_rows, train_val, unlabeled_rows
 from vidinit.errors import DataError, UsageError
 
 
@@ -48,12 +48,12 @@ def test_rows_name_the_bytes(shard):
         ("s/" + "x" * 150 + ".mkv", b"long name"),
         ("s/" + "x" * 150 + ".cls", "1"),
     )
-    rows = labelled_rows(path)
+    rows = labeled_rows(path)
     assert [content(row) for row in rows.rows] == [b"first", b"second" * 200, b"long name"]
     assert [row.label for row in rows.rows] == [1, 0, 1] and rows.classes == ("0", "1")
     assert rows.rows[0].path.startswith(f"{path}::s/000.mp4@")
-    assert labelled_rows(path, kinds="any") == rows  # the preview is no clip
-    assert content(unlabelled_rows(path).rows[0]) == b"first"
+    assert labeled_rows(path, kinds="any") == rows  # the preview is no clip
+    assert content(unlabeled_rows(path).rows[0]) == b"first"
 
 
 def test_labels_as_text_and_json(shard):
@@ -64,53 +64,53 @@ def test_labels_as_text_and_json(shard):
         ("1.mp4", b"1"),
         ("1.json", json.dumps({"label": "jump", "fps": 25})),
     )
-    rows = labelled_rows(path)
+    rows = labeled_rows(path)
     assert rows.classes == ("jump", "riding a bike") and [row.label for row in rows.rows] == [1, 0]
     path = shard("b.tar", ("0.mp4", b"0"), ("0.json", json.dumps({"label": [2, 0]})))
-    assert labelled_rows(path).kind == "multi" and labelled_rows(path).rows[0].label == (0, 2)
+    assert labeled_rows(path).kind == "multi" and labeled_rows(path).rows[0].label == (0, 2)
     path = shard("c.tar", ("0.png", b"0"), ("0.cls", "0"))
-    assert len(labelled_rows(path, kinds="image")) == 1
+    assert len(labeled_rows(path, kinds="image")) == 1
     with pytest.raises(DataError, match=r"c\.tar lists no clip"):
-        labelled_rows(path)
+        labeled_rows(path)
 
 
 def test_folders_and_patterns(shard, tmp_path):
     for i in range(12):
         shard(f"set/train/shard-{i:04d}.tar", (f"{i}.mp4", f"{i}"), (f"{i}.cls", str(i % 2)))
     shard("set/val/shard-0.tar", ("v.mp4", "v"), ("v.cls", "1"))
-    rows = labelled_rows(tmp_path / "set/train")
+    rows = labeled_rows(tmp_path / "set/train")
     assert [content(row) for row in rows.rows] == [str(i).encode() for i in range(12)]
-    some = labelled_rows(tmp_path / "set/train/shard-{0009..0011}.tar")
+    some = labeled_rows(tmp_path / "set/train/shard-{0009..0011}.tar")
     assert [content(row) for row in some.rows] == [b"9", b"10", b"11"]
     train, val = train_val(tmp_path / "set")
     assert len(train) == 12 and [row.label for row in val.rows] == [1]
-    assert unlabelled_rows(tmp_path / "set/train").rows[0].label is None
+    assert unlabeled_rows(tmp_path / "set/train").rows[0].label is None
     with pytest.raises(UsageError, match=r"shard-0012\.tar does not exist"):
-        labelled_rows(tmp_path / "set/train/shard-{0011..0013}.tar")
+        labeled_rows(tmp_path / "set/train/shard-{0011..0013}.tar")
     with pytest.raises(UsageError, match="counts from 5 to 2"):
-        labelled_rows(tmp_path / "shard-{5..2}.tar")
+        labeled_rows(tmp_path / "shard-{5..2}.tar")
 
 
 def test_shard_errors(shard, tmp_path):
     path = shard("a.tar", ("0.mp4", b"0"), ("0.cls", "1"), ("1.mp4", b"1"))
     with pytest.raises(DataError, match=r"a\.tar: sample '1' has no label; .* 1\.cls, 1\.txt or"):
-        labelled_rows(path)
+        labeled_rows(path)
     path = shard("b.tar", ("0.mp4", b"0"), ("0.json", '{"class": 1}'))
     with pytest.raises(DataError, match=r"b\.tar: 0\.json holds no label"):
-        labelled_rows(path)
+        labeled_rows(path)
     path = shard("c.tar", ("0.mp4", b"0"), ("0.cls", "5"))
     with pytest.raises(DataError, match=r"c\.tar::0\.mp4@\d+\+1: unknown class '5'; ids run"):
-        labelled_rows(path, classes=("run", "jump"))
+        labeled_rows(path, classes=("run", "jump"))
     for name in ("d.tar.gz", "d.tgz", "really-gzip.tar"):
         path = shard(name, ("0.mp4", b"0"), ("0.cls", "5"), mode="w:gz")
         with pytest.raises(UsageError, match=f"{name} is compressed, so that no clip"):
-            labelled_rows(path)
+            labeled_rows(path)
     (tmp_path / "text.tar").write_text("no archive\n" * 100)
     with pytest.raises(DataError, match=r"text\.tar cannot be read as a tar archive"):
-        labelled_rows(tmp_path / "text.tar")
+        labeled_rows(tmp_path / "text.tar")
     (tmp_path / "empty.tar").touch()
     with pytest.raises(DataError, match=r"empty\.tar cannot be read as a tar archive"):
-        labelled_rows(tmp_path / "empty.tar")
+        labeled_rows(tmp_path / "empty.tar")
 
 
 @pytest.mark.parametrize("keep", [512 * 4, 512 * 4 + 100, 512 * 5 + 100])
@@ -119,7 +119,7 @@ def test_a_shard_that_is_cut_off_is_noticed(shard, keep):
     path.write_bytes(path.read_bytes()[:keep])
     count = 3 if keep > 512 * 5 else 2
     with pytest.warns(UserWarning, match=rf"a\.tar is cut off or damaged after {count} members"):
-        rows = unlabelled_rows(path)
+        rows = unlabeled_rows(path)
     assert len(rows) == count - 1  # the clip that is cut is a row, for the index to name
 
 
@@ -129,4 +129,4 @@ def test_a_damaged_shard_is_noticed(shard):
     data[512 * 4 : 512 * 4 + 100] = b"x" * 100
     path.write_bytes(data)
     with pytest.warns(UserWarning, match=r"a\.tar is cut off or damaged after 2 members"):
-        assert len(labelled_rows(path)) == 1
+        assert len(labeled_rows(path)) == 1

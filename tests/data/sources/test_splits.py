@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vidinit.data.sources import labelled_rows, train_val, unlabelled_rows
+from vidinit.data.sources import labeled_rows, train_val, unlabeled_rows
 from vidinit.errors import DataError
 
 UCF = {
@@ -55,7 +55,7 @@ def test_ucf101_from_its_lists_or_what_holds_them(ucf, named):
         ("ucf/UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi", "ApplyEyeMakeup"),
     ]
     assert train_val(ucf) == (train, val)
-    assert labelled_rows(ucf, part="val") == val
+    assert labeled_rows(ucf, part="val") == val
     second = train_val(ucf, split=2)
     assert [len(part) for part in second] == [1, 1]
     assert second[0].rows[0] == val.rows[0]
@@ -67,25 +67,25 @@ def test_single_lists_of_ucf101(ucf, named):
     lists = ucf / "ucfTrainTestlist"
     train, val = train_val(lists / "trainlist01.txt", lists / "testlist01.txt")
     assert (train, val) == train_val(ucf)
-    assert len(unlabelled_rows(lists / "testlist01.txt")) == 2
-    assert len(unlabelled_rows(lists)) == 4
+    assert len(unlabeled_rows(lists / "testlist01.txt")) == 2
+    assert len(unlabeled_rows(lists)) == 4
     # Without classInd.txt, the folders of a test list are its classes; other lists are any lists.
     (lists / "classInd.txt").unlink()
-    assert labelled_rows(lists / "testlist01.txt").classes == ("ApplyEyeMakeup", "Archery")
-    rows = labelled_rows(lists / "trainlist01.txt")
+    assert labeled_rows(lists / "testlist01.txt").classes == ("ApplyEyeMakeup", "Archery")
+    rows = labeled_rows(lists / "trainlist01.txt")
     assert [row.label for row in rows.rows] == [3, 2]
     assert rows.rows[0].path == str(lists / "YoYo/v_YoYo_g08_c01.avi")
 
 
 def test_ucf101_elsewhere_and_as_frames(ucf, touch, named):
     folder = touch("frames/v_YoYo_g08_c01/img_00001.jpg", "frames/v_Archery_g08_c01/img_00001.jpg")
-    rows = labelled_rows(ucf, part="train", root=folder / "frames")
+    rows = labeled_rows(ucf, part="train", root=folder / "frames")
     assert named(rows) == [
         ("frames/v_YoYo_g08_c01", "YoYo"),
         ("frames/v_Archery_g08_c01", "Archery"),
     ]
     (folder / "frames/v_YoYo_g08_c01/img_00001.jpg").unlink()
-    rows = labelled_rows(ucf, part="train", root=folder / "frames")
+    rows = labeled_rows(ucf, part="train", root=folder / "frames")
     assert named(rows)[0] == ("frames/YoYo/v_YoYo_g08_c01.avi", "YoYo")  # not there
 
 
@@ -100,14 +100,14 @@ def test_ucf101_errors(ucf, write):
     listing.write_text("Yoyo/v_YoYo_g08_c01.avi\n")
     (ucf / "Yoyo").mkdir()
     with pytest.raises(DataError, match=r"none of the .* clips that .* lists is below"):
-        labelled_rows(listing, root=ucf / "Yoyo")
+        labeled_rows(listing, root=ucf / "Yoyo")
     with pytest.raises(
         DataError, match=r"trainlist01\.txt:1: unknown class 'Yoyo'; did you mean 'YoYo'"
     ):
-        labelled_rows(listing, root=ucf)
+        labeled_rows(listing, root=ucf)
     bare = write("lists/testlist01.txt", "YoYo/v.avi\n")
     with pytest.raises(DataError, match=r"no folder 'YoYo' with videos in or beside .*data\.root"):
-        labelled_rows(bare)
+        labeled_rows(bare)
 
 
 def test_hmdb51(hmdb, named):

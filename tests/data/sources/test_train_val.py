@@ -4,17 +4,17 @@ import warnings
 
 import pytest
 
-from vidinit.data.sources import labelled_rows, train_val, unlabelled_rows
+from vidinit.data.sources import labeled_rows, train_val, unlabeled_rows
 from vidinit.errors import DataError, UsageError
 
 
 def test_labelled_rows_of_folder_and_list(touch, write):
     folder = touch("set/a/1.mp4")
-    assert labelled_rows(folder / "set") == labelled_rows(write("list.txt", "set/a/1.mp4 a\n"))
+    assert labeled_rows(folder / "set") == labeled_rows(write("list.txt", "set/a/1.mp4 a\n"))
     with pytest.raises(UsageError, match="does not exist"):
-        labelled_rows(folder / "gone")
+        labeled_rows(folder / "gone")
     with pytest.raises(UsageError, match="no data is named"):
-        labelled_rows([])
+        labeled_rows([])
 
 
 def test_folders_share_the_training_classes(touch, named):
@@ -110,7 +110,7 @@ def test_pairs_are_split_by_verb_and_aligned(write, named):
 
 def test_several_sources_are_joined_by_class_name(touch, write, named):
     folder = touch("one/b/1.mp4", "one/d/2.mp4", "two/a/3.mp4", "two/b/4.mp4")
-    rows = labelled_rows([folder / "one", folder / "two"])
+    rows = labeled_rows([folder / "one", folder / "two"])
     assert rows.classes == ("b", "d", "a")
     assert named(rows) == [
         ("one/b/1.mp4", "b"),
@@ -119,9 +119,9 @@ def test_several_sources_are_joined_by_class_name(touch, write, named):
         ("two/b/4.mp4", "b"),
     ]
     same = touch("three/d/5.mp4", "three/b/6.mp4") / "three"
-    assert labelled_rows([folder / "one", same]).classes == ("b", "d")
+    assert labeled_rows([folder / "one", same]).classes == ("b", "d")
     names = write("names.txt", "a\nb\nc\nd\n")
-    assert labelled_rows([folder / "one", folder / "two"], class_names=names).classes == (
+    assert labeled_rows([folder / "one", folder / "two"], class_names=names).classes == (
         *("a", "b", "c", "d"),
     )
     train, val = train_val([folder / "one", folder / "two"], [same, folder / "two"])
@@ -147,17 +147,15 @@ def test_sources_must_agree(touch, write):
     with pytest.raises(
         DataError, match=r"single\.txt has one label a clip, .*multi\.txt has several"
     ):
-        labelled_rows([single, multi])
+        labeled_rows([single, multi])
     with pytest.raises(DataError, match=r"pair\.csv has a verb and a noun a clip, .*single\.txt"):
-        labelled_rows([pair, single])
+        labeled_rows([pair, single])
     with pytest.raises(
         DataError, match=r"ids\.txt has class ids and .*single\.txt has class names"
     ):
-        labelled_rows([single, ids])
-    assert (
-        labelled_rows([single, ids], class_names=write("n.txt", "run\njump\n")).rows[1].label == 0
-    )
-    assert len(labelled_rows([multi, write("marked.txt", "a.mp4 run;\n")])) == 2
+        labeled_rows([single, ids])
+    assert labeled_rows([single, ids], class_names=write("n.txt", "run\njump\n")).rows[1].label == 0
+    assert len(labeled_rows([multi, write("marked.txt", "a.mp4 run;\n")])) == 2
     with pytest.raises(DataError, match=r"multi\.txt has several labels a clip, the training data"):
         train_val(write("two.txt", "a.mp4 run\nb.mp4 jump\n"), multi)
     # Validation clips may all happen to have one label.
@@ -202,5 +200,5 @@ def test_shots_come_out_of_what_is_not_held_out(touch):
 def test_unlabelled_rows_take_labelled_data(touch, write):
     folder = touch("train/a/1.mp4", "val/a/2.mp4")
     listing = write("list.csv", "path,label,split\nx.mp4,run,train\ny.mp4,run,val\n")
-    rows = unlabelled_rows([folder, listing])
+    rows = unlabeled_rows([folder, listing])
     assert len(rows) == 4 and rows.classes is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from torch import nn
 import vidinit
 from vidinit.checkpoint import load, save_model
 from vidinit.data.label_spaces import LabelSpaces, label_spaces
+from vidinit.errors import UsageError
 from vidinit.pipelines.cotrain.task import PARTS, CotrainTask, unmoved_statistics
 
 CLASSES = {"videos": ["a", "b"], "photos": ["x", "y", "z"]}
@@ -48,7 +51,7 @@ VIDEOS, PHOTOS = ("videos", 4, 2), ("photos", 1, 3)
 
 def test_only_the_sources_own_head_learns(task):
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.1, weight_decay=0.1)
-    other = task.heads.by_name(["videos", "photos"])["photos"]
+    other = task.heads.by_name()["photos"]
     before = other.weight.detach().clone()
     own = task.model.head.weight.detach().clone()
     for _ in range(5):
@@ -65,7 +68,7 @@ def test_only_the_sources_own_head_learns(task):
 def test_gradients_of_nothing_would_make_an_idle_head_drift(task):
     """Why idle heads have no gradients rather than zeros."""
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.1, weight_decay=0.1)
-    other = task.heads.by_name(["videos", "photos"])["photos"]
+    other = task.heads.by_name()["photos"]
     before = other.weight.detach().clone()
     losses = task(batch(*VIDEOS))
     (losses["videos"] + 0 * other.weight.sum()).backward()
@@ -98,6 +101,57 @@ def test_mixed_clips_are_judged_by_their_mixed_labels(task):
     assert got.item() != pytest.approx(F.cross_entropy(logits, one["label"]).item(), abs=1e-4)
 
 
+# ------------------------------------------------------------------ names of heads
+
+
+DOTTED = {"first": ["a", "b"], "a.b": ["x", "y"], "a-b": ["x", "y"], "train": ["x"]}
+
+
+def test_names_that_differ_only_by_a_dot_have_heads_of_their_own(tmp_path):
+    task = make_task(label_spaces(DOTTED)).eval()
+    heads = task.heads.by_name()
+    assert [len(head.bias) for head in heads.values()] == [2, 2, 1]
+    assert len({id(head) for head in heads.values()}) == 3
+    clip = torch.randn(2, 3, 4, 32, 32)
+    logits = {name: task.classifier(name)(clip) for name in DOTTED}
+    assert not torch.equal(logits["a.b"], logits["a-b"])
+    task.model.spec = replace(task.model.spec, frames=4, size=32)
+    folder = save_model(task.model, tmp_path / "model", **task.save_options())
+    for name, expected in logits.items():
+        assert torch.equal(load(folder, head=name)(clip), expected)
+
+
+def test_statistics_of_names_that_begin_alike_are_kept_apart(tmp_path):
+    task = make_task(label_spaces({"first": ["a"], "a": ["x"], "a.b": ["x"]}), norms="separate")
+    for name in ("a", "a.b"):
+        task.logits(torch.randn(2, 3, 4, 32, 32), name)
+    task.eval()
+    task.model.spec = replace(task.model.spec, frames=4, size=32)
+    clip = torch.randn(2, 3, 4, 32, 32)
+    logits = {name: task.classifier(name)(clip) for name in ("a", "a.b")}
+    assert not torch.equal(logits["a"], logits["a.b"])
+    folder = save_model(task.model, tmp_path / "model", **task.save_options())
+    for name, expected in logits.items():
+        assert torch.equal(load(folder, head=name)(clip), expected)
+
+
+def test_checkpoints_of_the_first_version_have_the_same_keys():
+    spaces = label_spaces({"first": ["a"], "b.c": ["x"], "d-e": ["x"], "f": ["x", "y"]})
+    keys = {key for key in make_task(spaces).state_dict() if key.startswith("heads.")}
+    names = [f"heads.further.{key}" for key in ("b-c", "d-e", "f")]
+    assert keys == {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+
+
+def test_a_checkpoint_in_which_two_sources_had_one_head_is_refused():
+    spaces = label_spaces({"first": ["a"], "a.b": ["x"], "a-b": ["x"]})
+    task = make_task(spaces)
+    state = task.state_dict()
+    task.load_state_dict(state)
+    old = {key: value for key, value in state.items() if "a-b-" not in key}
+    with pytest.raises(UsageError, match=r"'a\.b' had no head of its own but that of 'a-b'"):
+        task.load_state_dict(old)
+
+
 # ------------------------------------------------------------------ merged heads
 
 
@@ -120,7 +174,7 @@ def test_sources_of_one_head_name_its_outputs_in_their_own_order():
 
 def test_a_merged_head_is_cut_back_to_a_sources_classes(tmp_path):
     task = make_task(MERGED).eval()
-    save_model(task.model, tmp_path / "model", **task.card())
+    save_model(task.model, tmp_path / "model", **task.save_options())
     clip = torch.randn(2, 3, 4, 32, 32)
     whole = load(tmp_path / "model")
     assert whole.classes == ["swim", "Ride Bike", "sing", "cook"]
@@ -132,7 +186,7 @@ def test_a_merged_head_is_cut_back_to_a_sources_classes(tmp_path):
 
 
 def test_separate_heads_are_kept_by_source(tmp_path, task):
-    save_model(task.model, tmp_path / "model", **task.card())
+    save_model(task.model, tmp_path / "model", **task.save_options())
     task.eval()
     clip = torch.randn(2, 3, 1, 32, 32)
     for source, names in CLASSES.items():
@@ -173,7 +227,7 @@ def test_each_source_has_running_statistics_of_its_own(tmp_path):
     task.eval()
     clip = torch.randn(2, 3, 1, 32, 32)
     want = task.classifier("photos")(clip)
-    save_model(task.model, tmp_path / "model", **task.card())
+    save_model(task.model, tmp_path / "model", **task.save_options())
     assert torch.equal(load(tmp_path / "model", head="photos")(clip), want)
     again = make_task(norms="separate")
     again.load_state_dict(task.state_dict())
@@ -218,6 +272,6 @@ def test_an_image_is_a_clip_of_one_frame(task):
     clip = torch.randn(2, 3, 1, 32, 32)
     logits = task.classifier("photos")(clip)
     assert logits.shape == (2, 3)
-    head = task.heads.by_name(["videos", "photos"])["photos"]
+    head = task.heads.by_name()["photos"]
     assert torch.equal(logits, head(task.model.embed(clip)))
     assert torch.equal(task.classifier("videos")(clip), task.model(clip))

@@ -10,7 +10,7 @@ import torch
 from support import shake_norms
 
 from vidinit.pipelines.distill.targets import Objective
-from vidinit.pipelines.distill.teacher import Teacher
+from vidinit.pipelines.distill.teachers import Teacher
 
 HALF = (0.5, 0.5, 0.5)
 

@@ -130,7 +130,7 @@ def test_tuned_runs_are_compared_by_their_heads_and_features_are_those_of_predic
     ((_, clips),) = page
     assert clips.labels.tolist() == [0] * 3 + [1] * 3
     written = np.load(tmp_path / "f.npz")
-    assert clips.looked["distilled"].features == pytest.approx(
+    assert clips.outputs["distilled"].features == pytest.approx(
         written["features"], rel=1e-4, abs=1e-5
     )
 

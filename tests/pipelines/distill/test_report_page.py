@@ -10,10 +10,10 @@ import pytest
 from support import MODEL
 
 import vidinit
-from vidinit.pipelines.distill import report_page
-from vidinit.pipelines.distill.report_page import (
-    Clips,
-    Looked,
+from vidinit.pipelines.distill import report
+from vidinit.pipelines.distill.report import (
+    Comparison,
+    ModelOutputs,
     distinit_page,
     gain_bars,
     gains,
@@ -28,16 +28,16 @@ CLASSES = ["run", "never", "<jump>"]
 
 def looked(predicted, seed=0):
     features = np.random.default_rng(seed).normal(size=(len(LABELS), 5)).astype(np.float32)
-    return Looked(features, None if predicted is None else np.array(predicted))
+    return ModelOutputs(features, None if predicted is None else np.array(predicted))
 
 
-def heads() -> Clips:
+def heads() -> Comparison:
     models = {
         "distilled": looked([0, 0, 1, 2, 2, 2, 0]),
         "inflated": looked([0, 1, 2, 2, 2, 2, 2]),
         "scratch": looked([0, 0, 0, 0, 0, 0, 0]),
     }
-    return Clips(LABELS, CLASSES, models, ["broken.mp4"])
+    return Comparison(LABELS, CLASSES, models, ["broken.mp4"])
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,8 @@ def test_accuracies_are_those_of_the_heads_where_all_have_one():
 
 def test_one_model_without_a_head_for_these_classes_and_all_go_by_their_neighbors():
     apart = np.eye(3, dtype=np.float32)[LABELS] + 0.01 * np.arange(7, dtype=np.float32)[:, None]
-    models = {"distilled": Looked(apart, None), "inflated": heads().looked["scratch"]}
-    clips = Clips(LABELS, CLASSES, models, [])
+    models = {"distilled": ModelOutputs(apart, None), "inflated": heads().outputs["scratch"]}
+    clips = Comparison(LABELS, CLASSES, models, [])
     assert clips.measure == "neighbor"
     assert clips.by_class("distilled") == {"run": 1, "<jump>": 1}
     assert clips.by_class("inflated") != {"run": 1, "<jump>": 0}, "not what its head says"
@@ -144,24 +144,22 @@ def test_a_page_of_one_model_without_data(models):
 
 
 def test_a_page_of_one_model_has_accuracies_in_place_of_gains(models):
-    clips = Clips(LABELS, CLASSES, {"distilled": heads().looked["distilled"]}, [])
+    clips = Comparison(LABELS, CLASSES, {"distilled": heads().outputs["distilled"]}, [])
     html = distinit_page({"distilled": models["distilled"]}, clips, subtitle="")
     assert "Accuracy of each class" in html and "points:" not in html
 
 
 def test_many_clips_and_classes_stay_a_page(models, monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        report_page, "tsne", lambda x: drawn.append(x) or x[:, :2].astype(np.float32)
-    )
+    monkeypatch.setattr(report, "tsne", lambda x: drawn.append(x) or x[:, :2].astype(np.float32))
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(400), 5))
     classes = [f"class {i}" for i in range(400)]
     said = np.where(rng.random(2000) < 0.5, labels, 0)
-    one = Looked(rng.normal(size=(2000, 8)).astype(np.float32), said)
-    other = Looked(one.features, labels)
+    one = ModelOutputs(rng.normal(size=(2000, 8)).astype(np.float32), said)
+    other = ModelOutputs(one.features, labels)
     chosen = {"distilled": models["distilled"], "inflated": models["inflated"]}
-    clips = Clips(labels, classes, {"distilled": one, "inflated": other}, [])
+    clips = Comparison(labels, classes, {"distilled": one, "inflated": other}, [])
     html = distinit_page(chosen, clips, subtitle="")
     assert [len(points) for points in drawn] == [1000, 1000]
     assert np.linalg.norm(drawn[0], axis=1) == pytest.approx(1)

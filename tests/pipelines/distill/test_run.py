@@ -17,15 +17,9 @@ from support import imported_by, shake_norms
 
 import vidinit
 from vidinit.errors import DataError, UsageError, VidinitError
-from vidinit.pipelines.distill import teachers as recipe
-from vidinit.pipelines.distill.settings import DistillSection
-from vidinit.pipelines.distill.teachers import (
-    load_source,
-    make_teacher,
-    parse_teacher,
-    parse_teachers,
-)
-from vidinit.zoo.images.teachers import TEACHERS
+from vidinit.pipelines.distill.settings import DistillSection, parse_teacher, parse_teachers
+from vidinit.pipelines.distill.teachers import load_source, make_teacher
+from vidinit.zoo.images.teachers import TEACHERS, NamedTeacher
 from vidinit.zoo.spec import ClipSpec
 
 CPU = torch.device("cpu")
@@ -100,8 +94,7 @@ def test_what_does_not_go_together_is_refused(teachers, section, told):
 
 def test_teachers_are_checked_before_anything_heavy_is_imported():
     code = (
-        "from vidinit.config import DistillSection\n"
-        "from vidinit.pipelines.distill.teachers import parse_teachers\n"
+        "from vidinit.pipelines.distill.settings import DistillSection, parse_teachers\n"
         "parse_teachers(DistillSection())"
     )
     assert imported_by(code, "torch", "timm") == []
@@ -135,7 +128,7 @@ def test_the_table_is_listed():
 
 
 def test_places_files_as_published(files, monkeypatch):
-    small = recipe.NamedTeacher("resnet18", "logits", "", crop_pct=0.875, interpolation="bilinear")
+    small = NamedTeacher("resnet18", "logits", "", crop_pct=0.875, interpolation="bilinear")
     monkeypatch.setitem(TEACHERS, "places", small)  # a ResNet-50 of them has the same form
     each = loaded(f"places={files['places']}", view="frame")
     assert (each.width, each.classes, each.size) == (365, None, 224)

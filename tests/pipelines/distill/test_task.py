@@ -86,7 +86,7 @@ def test_the_target_is_of_mean_logits_not_the_mean_of_probabilities():
 
     def q(*frames: int) -> torch.Tensor:
         picks = torch.tensor([frames, frames])
-        return probabilities(task.outputs({"clip": clip, "picks": picks})["a"])
+        return probabilities(task.teacher_outputs({"clip": clip, "picks": picks})["a"])
 
     both, parts = q(0, 2), [q(0), q(2)]
     geometric = (parts[0] * parts[1]).sqrt()
@@ -103,11 +103,11 @@ def test_teachers_do_not_move_and_get_no_gradient():
     for _ in range(2):
         sum(task(batch_of()).values()).backward()
         optimizer.step()
-    assert not each.model.training and task.beside() == [each.model]
+    assert not each.model.training and task.frozen_networks() == [each.model]
     assert all(p.grad is None for p in each.model.parameters())
     assert all(torch.equal(v, before[k]) for k, v in each.model.state_dict().items())
     assert not any("teacher" in name for name, _ in task.named_parameters())
-    said = task.outputs(batch_of())["a"]
+    said = task.teacher_outputs(batch_of())["a"]
     assert not said.requires_grad
 
 
@@ -123,8 +123,8 @@ def test_weights_scale_losses():
 
 def test_a_converted_student_starts_at_its_teachers_entropy():
     """On still clips the student is its teacher, so the cross-entropy is the target's entropy."""
-    from vidinit.pipelines.distill.settings import DistillSection
-    from vidinit.pipelines.distill.teachers import load_source, make_teacher, parse_teacher
+    from vidinit.pipelines.distill.settings import DistillSection, parse_teacher
+    from vidinit.pipelines.distill.teachers import load_source, make_teacher
 
     student = vidinit.convert("tf_efficientnet_lite0", "s3d", size=64, frames=4).model
     settings, section = parse_teacher("imagenet-lite"), DistillSection(size="crop")
@@ -135,7 +135,7 @@ def test_a_converted_student_starts_at_its_teachers_entropy():
     batch = {"clip": clip, "picks": torch.zeros(3, 1, dtype=torch.long)}
     with torch.no_grad():
         loss = float(task(batch)["imagenet-lite"])
-    nats = float(entropy(task.outputs(batch)["imagenet-lite"]).mean())
+    nats = float(entropy(task.teacher_outputs(batch)["imagenet-lite"]).mean())
     assert loss == pytest.approx(nats, abs=1e-4)
     assert student.classes[281] == "tabby"
 
@@ -147,7 +147,7 @@ def test_crops_are_resized_to_the_teachers_size():
     task = DistillTask(student, [each])
     pixels = torch.randint(0, 256, (2, 4, 32, 32, 3), dtype=torch.uint8)
     clip = normalize(pixels, student.spec.mean, student.spec.std)
-    said = task.outputs({"clip": clip, "picks": torch.tensor([[1], [3]])})["a"]
+    said = task.teacher_outputs({"clip": clip, "picks": torch.tensor([[1], [3]])})["a"]
     rgb = torch.stack([pixels[0, 1], pixels[1, 3]]).permute(0, 3, 1, 2) / 255
     large = F.interpolate(rgb, size=(48, 48), mode="bicubic", antialias=True).clamp(0, 1)
     with torch.no_grad():
@@ -161,7 +161,7 @@ def test_a_view_of_its_own_does_not_depend_on_the_students_crop():
     task = DistillTask(vidinit.create_model(MODEL, num_classes=2), [each])
     images = torch.randint(0, 256, (2, 3, 40, 40, 3), dtype=torch.uint8)
     said = [
-        task.outputs({**batch_of(2, picks=3, side=side), each.view.key: images})["a"]
+        task.teacher_outputs({**batch_of(2, picks=3, side=side), each.view.key: images})["a"]
         for side in (32, 64)
     ]
     assert torch.equal(*said)

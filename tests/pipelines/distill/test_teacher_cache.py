@@ -16,8 +16,8 @@ from support import MODEL, moving_bar, write_video
 
 import vidinit
 from vidinit.errors import DataError, UsageError, VidinitError
-from vidinit.pipelines.distill.teacher import Teacher
 from vidinit.pipelines.distill.teacher_cache import FrameCache
+from vidinit.pipelines.distill.teachers import Teacher
 from vidinit.pipelines.shared import array_store
 from vidinit.pipelines.shared.array_store import ArrayStore
 

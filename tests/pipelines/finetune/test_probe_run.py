@@ -17,8 +17,8 @@ from vidinit.commands import app
 import vidinit
 from vidinit.engine import checkpoint_folders as folders
 from vidinit.errors import UsageError
-from vidinit.pipelines.finetune import api
-from vidinit.pipelines.finetune.probe_task import ProbeTask
+from vidinit.pipelines import run as pipelines
+from vidinit.pipelines.finetune.probes import ProbeTask
 
 MODEL = "s3d-test_resnet"  # narrow, so that its poolers are small
 PROBES = ["linear", "attentive:lr=0.002,heads=4", "linear:lr=0.5"]
@@ -198,7 +198,7 @@ def test_words_of_the_command_line(monkeypatch):
         seen.append(config.train)
         return {}
 
-    monkeypatch.setattr(api, "_train", note)
+    monkeypatch.setattr(pipelines, "run_training", note)
 
     def train(*words: str) -> Any:
         result = CliRunner().invoke(app, ["finetune", MODEL, "--json", *words])

@@ -8,7 +8,7 @@ from vidinit.config import TrainConfig
 from vidinit.config.probes import named_probes
 from vidinit.engine.optimizer import make_optimizer, parameter_groups
 from vidinit.errors import UsageError
-from vidinit.pipelines.finetune.probe_task import ProbeTask
+from vidinit.pipelines.finetune.probes import ProbeTask
 from vidinit.zoo.attentive import AttentivePooler
 from vidinit.zoo.base import VideoModel
 from vidinit.zoo.temporal import TemporalConv
@@ -150,14 +150,14 @@ def test_the_trunk_runs_once(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_losses_are_those_of_a_model_with_the_probe(kind):
-    from vidinit.pipelines.shared.classify import ClassifyTask
+    from vidinit.pipelines.finetune.task import ClassifyTask
 
     task = task_of("linear", "attentive", kind=kind, label_smoothing=0.1).eval()
     given = batch()
     if kind == "multi":
         given["label"] = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
     for name, loss in task(given).items():
-        whole = ClassifyTask(task.joined(name), kind=kind, label_smoothing=0.1).eval()
+        whole = ClassifyTask(task.model_with(name), kind=kind, label_smoothing=0.1).eval()
         assert loss.item() == pytest.approx(whole(given)["loss"].item(), rel=1e-6)
         assert task.logits(given["clip"])[name].shape == (4, 3)
     with pytest.raises(UsageError, match="not for two labels a clip"):
@@ -175,7 +175,7 @@ def test_a_joined_model_stands_alone(tmp_path):
     task.eval()
     logits = task.logits(clip)
     for name in ("linear", "attentive"):
-        save_model(task.joined(name), tmp_path / name)
+        save_model(task.model_with(name), tmp_path / name)
         loaded = vidinit.load(tmp_path / name)
         assert (loaded.pooler is None) == (name == "linear")
         with torch.no_grad():
@@ -185,7 +185,7 @@ def test_a_joined_model_stands_alone(tmp_path):
     # Probed again, the attentive descriptor is what a linear probe sees.
     again = ProbeTask(loaded, named_probes(["linear", "attentive"]), 2).eval()
     with torch.no_grad():
-        linear = again.joined("linear")(clip)
+        linear = again.model_with("linear")(clip)
         assert torch.equal(linear, again.by_name()["linear"].head(loaded.embed(clip)))
         assert (again.logits(clip)["linear"] - linear).abs().max() < 1e-5
 
@@ -224,9 +224,9 @@ def test_dist_beside_others(tmp_path, monkeypatch):
     task.eval()
     with torch.no_grad():
         logits = task.logits(clip)
-        assert (logits["linear"] - task.joined("linear")(clip)).abs().max() < 1e-5
-        assert (logits["attentive"] - task.joined("attentive")(clip)).abs().max() < 1e-5
-        save_model(task.joined("dist"), tmp_path / "dist")
+        assert (logits["linear"] - task.model_with("linear")(clip)).abs().max() < 1e-5
+        assert (logits["attentive"] - task.model_with("attentive")(clip)).abs().max() < 1e-5
+        save_model(task.model_with("dist"), tmp_path / "dist")
         loaded = vidinit.load(tmp_path / "dist")
         assert isinstance(loaded, DistModel) and loaded.spec.frames == 4
         assert logits["dist"].std() > 1e-3

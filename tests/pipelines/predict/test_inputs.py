@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from vidinit.errors import DataError
-from vidinit.pipelines.predict.api import given_files
+from vidinit.pipelines.predict.api import find_files
 
 
 @pytest.fixture
@@ -23,30 +23,30 @@ def folder(tmp_path, monkeypatch):
 
 def test_folders_are_searched_through(folder):
     found = ["a/1.mp4", "b/2.mp4", "frames", "odd[1].mp4", "x.webm"]
-    assert given_files(["."]) == [f"./{name}" for name in found]
-    assert given_files([folder / "a", "x.webm"]) == [str(folder / "a" / "1.mp4"), "x.webm"]
-    assert given_files(["frames"]) == ["frames"]
+    assert find_files(["."]) == [f"./{name}" for name in found]
+    assert find_files([folder / "a", "x.webm"]) == [str(folder / "a" / "1.mp4"), "x.webm"]
+    assert find_files(["frames"]) == ["frames"]
 
 
 def test_patterns_stand_for_what_matches(folder):
-    assert given_files(["*/*.mp4"]) == ["a/1.mp4", "b/2.mp4"]
-    assert given_files(["[ab]"]) == ["a/1.mp4", "b/2.mp4"]
-    assert sorted(given_files(["**/[0-9].mp4", "a/**"])) == [
+    assert find_files(["*/*.mp4"]) == ["a/1.mp4", "b/2.mp4"]
+    assert find_files(["[ab]"]) == ["a/1.mp4", "b/2.mp4"]
+    assert sorted(find_files(["**/[0-9].mp4", "a/**"])) == [
         "a/1.mp4", "a/1.mp4", "a/notes.txt", "b/2.mp4"
     ]  # fmt: skip
-    assert given_files(["odd[1].mp4"]) == ["odd[1].mp4"]  # a file may be called like a pattern
-    assert given_files(["none*.mp4"]) == ["none*.mp4"]
+    assert find_files(["odd[1].mp4"]) == ["odd[1].mp4"]  # a file may be called like a pattern
+    assert find_files(["none*.mp4"]) == ["none*.mp4"]
 
 
 def test_stdin_names_files_and_folders_as_they_are(folder, monkeypatch):
     text = b"x.webm\r\n\n  \na\n*.mp4\n gone.mp4\nx.webm"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
     found = ["x.webm", "a/1.mp4", "*.mp4", " gone.mp4", "x.webm"]
-    assert given_files(["b", "-"]) == ["b/2.mp4", *found]
+    assert find_files(["b", "-"]) == ["b/2.mp4", *found]
 
 
 def test_no_file_is_an_error(folder):
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="no video and no image in empty; name files"):
-        given_files(["empty"])
-    assert given_files(["empty", "x.webm"]) == ["x.webm"]
+        find_files(["empty"])
+    assert find_files(["empty", "x.webm"]) == ["x.webm"]

@@ -21,7 +21,7 @@ from vidinit.data.index import known_probes
 from vidinit.data.loading import unprobed
 from vidinit.data.readers import open_video
 from vidinit.data.rows import Row, Rows
-from vidinit.data.sources import labelled_rows
+from vidinit.data.sources import labeled_rows
 from vidinit.engine.accelerators import make_accelerator
 from vidinit.errors import DataError, UsageError, VidinitError
 from vidinit.pipelines.shared.heads import new_head
@@ -62,7 +62,7 @@ def test_all_probabilities_are_those_of_scoring(run, files, motion_set):
     from vidinit.pipelines.evaluate.settings import EvaluateConfig
 
     model = vidinit.load(run)
-    rows = labelled_rows(motion_set / "val")
+    rows = labeled_rows(motion_set / "val")
     config = EvaluateConfig(model=str(run), device="cpu")
     scored = dict(
         probabilities_by_row(model, rows, model.spec, make_accelerator(config), batch_size=4)
@@ -128,7 +128,7 @@ def test_features_are_what_the_head_is_given(run, files, tmp_path):
     assert saved["features"].dtype == np.float32
     model = vidinit.load(run)
     assert saved["features"].shape == (2, model.num_features)
-    crops = unprobed.UnseenDataset(**vars(_views(model, files[0], crops=3)))[0]["views"]
+    crops = unprobed.UnprobedDataset(**vars(_views(model, files[0], crops=3)))[0]["views"]
     from vidinit.data.pixels.batch import normalize
 
     with torch.no_grad():
@@ -200,7 +200,7 @@ def test_two_heads_and_several_labels(trained, files, tmp_path):
     noun = new_head(model, 3)
     model.label_kind = "pair"
     pair = PairModel(model, noun, ["cup", "pan", "lid"])
-    checkpoint.save_model(model, tmp_path / "pair", **pair.card())
+    checkpoint.save_model(model, tmp_path / "pair", **pair.save_options())
     (one,) = vidinit.predict(tmp_path / "pair", files[0], topk=3, overrides=HERE)
     assert vidinit.predict(pair, files[0], topk=3, overrides=HERE) == [one]
     verbs, nouns = dict(one.verbs), dict(one.nouns)

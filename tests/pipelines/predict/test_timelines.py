@@ -6,38 +6,37 @@ import numpy as np
 import pytest
 
 from vidinit.errors import UsageError
-from vidinit.pipelines.predict.lines import Lines, check_format
-from vidinit.pipelines.predict.timelines import Course, timeline_page
-from vidinit.scoring.predict import Prediction
+from vidinit.pipelines.predict.lines import Lines, Prediction, check_format
+from vidinit.pipelines.predict.timelines import BinnedCurve, timeline_page
 
 
 def test_a_course_keeps_its_size_and_its_means():
-    course = Course(2, bins=4)
+    curve = BinnedCurve(2, bins=4)
     values = np.random.default_rng(0).random((11, 2))
     for clip, row in enumerate(values):
-        course.add(clip, float(clip), row)
-    assert course.sums.shape == (4, 2) and course.width == 4
-    times, means = course.points()
+        curve.add(clip, float(clip), row)
+    assert curve.sums.shape == (4, 2) and curve.width == 4
+    times, means = curve.points()
     assert times.tolist() == [1.5, 5.5, 9.0]
     assert np.allclose(means, [values[0:4].mean(0), values[4:8].mean(0), values[8:].mean(0)])
-    assert np.allclose(course.mean, values.mean(0))
+    assert np.allclose(curve.mean, values.mean(0))
 
 
 def test_clips_without_values_are_gaps():
-    course = Course(1, bins=4)
-    assert course.mean is None
-    course.add(3, 3.0, np.array([0.5]))
-    assert course.points()[0].tolist() == [3.0] and course.mean.tolist() == [0.5]
+    curve = BinnedCurve(1, bins=4)
+    assert curve.mean is None
+    curve.add(3, 3.0, np.array([0.5]))
+    assert curve.points()[0].tolist() == [3.0] and curve.mean.tolist() == [0.5]
 
 
 def test_a_page_shows_the_classes_with_the_highest_peaks():
-    course = Course(10)
+    curve = BinnedCurve(10)
     for clip in range(600):  # over 512: two clips a point
         values = np.full(10, 0.01)
         values[clip // 150] = 0.9
-        course.add(clip, 0.6 * clip, values)
+        curve.add(clip, 0.6 * clip, values)
     names = [f"class<{i}>" for i in range(8)]
-    text = timeline_page(course, {"verbs": names, "nouns": ["a", "b"]}, title="x & y.mp4")
+    text = timeline_page(curve, {"verbs": names, "nouns": ["a", "b"]}, title="x & y.mp4")
     assert "x &amp; y.mp4" in text and "600 clips" in text and "2 neighboring clips" in text
     assert text.count("<svg") == 2 and "probability over minutes" in text
     for shown in ("class&lt;0&gt;", "class&lt;3&gt;", ">a<"):

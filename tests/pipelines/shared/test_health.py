@@ -51,7 +51,7 @@ def settings(workers: int) -> list[str]:
 @contextlib.contextmanager
 def stopped_after_an_epoch(monkeypatch) -> Iterator[None]:
     """Inside, runs are asked to stop at the end of their first epoch."""
-    leave = fit._Loop._leave_if_asked
+    leave = fit._Loop._stop_if_asked
 
     def leave_after_an_epoch(loop, stop, *, saved):
         if loop.progress.epoch == 1 and saved:
@@ -59,7 +59,7 @@ def stopped_after_an_epoch(monkeypatch) -> Iterator[None]:
         leave(loop, stop, saved=saved)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit._Loop, "_leave_if_asked", leave_after_an_epoch)
+        patch.setattr(fit._Loop, "_stop_if_asked", leave_after_an_epoch)
         yield
 
 

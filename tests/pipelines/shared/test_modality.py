@@ -18,9 +18,9 @@ from vidinit.data.flow.settings import STILL, Flow
 from vidinit.data.loading.teacher_frames import CROPS
 from vidinit.errors import UsageError
 from vidinit.pipelines.distill.task import DistillTask
-from vidinit.pipelines.distill.teacher import Teacher
+from vidinit.pipelines.distill.teachers import Teacher
 from vidinit.pipelines.shared.init_from import initialize
-from vidinit.pipelines.shared.training import set_spec
+from vidinit.pipelines.shared.modality import set_spec
 from vidinit.zoo.spec import ClipSpec
 
 pytest.importorskip("cv2")
@@ -162,7 +162,7 @@ def test_teachers_say_of_a_flow_student_what_they_say_of_an_rgb_one(
     """To rounding: the frames reach them by another normalization."""
     said: dict[str, list[torch.Tensor]] = {}
     channels = set()
-    really = DistillTask.outputs
+    really = DistillTask.teacher_outputs
 
     def outputs(self: DistillTask, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         found = really(self, batch)
@@ -171,7 +171,7 @@ def test_teachers_say_of_a_flow_student_what_they_say_of_an_rgb_one(
         channels.add((kind, batch["clip"].shape[1]))
         return found
 
-    monkeypatch.setattr(DistillTask, "outputs", outputs)
+    monkeypatch.setattr(DistillTask, "teacher_outputs", outputs)
     for modality in ("rgb", "flow"):
         run(motion_set, tmp_path / modality, tiny, modality=modality, picks="random:2")
     assert channels == {("rgb", 3), ("flow", 2)}

@@ -13,7 +13,7 @@ from vidinit.config import TrainRunConfig
 from vidinit.pipelines.cotrain.settings import CotrainConfig
 from vidinit.pipelines.distill.settings import DistillConfig
 from vidinit.pipelines.finetune.settings import FinetuneConfig
-from vidinit.pipelines.shared.summary import describe_batch, input_advice, next_command, summary
+from vidinit.pipelines.shared.summary import describe_batch, input_advice, summary
 
 RESULT = {"steps": 400, "best": 0.7125, "videos": 1234, "skipped": 3}
 TIMES = {"epochs": 10, "seconds": 3723.4, "clips_per_second": 88.06, "data_wait": 0.123}
@@ -70,13 +70,13 @@ def test_next_scores_the_same_data() -> None:
     config = finetuned(
         train=["a", "b"], val=["c d", "e"], root="r", class_names="names.txt", split=2
     )
-    words = parsed(next_command("runs/x", {"command": "finetune", **config.model_dump()}))
+    words = parsed(config.next_command("runs/x"))
     assert words["model"] == "runs/x"
     assert words["val"] == [Path("c d"), Path("e")] and not words["data"]
     assert words["root"] == Path("r")
     assert words["overrides"] == ["data.class_names=names.txt", "data.split=2"]
     config = finetuned(train=["a", "b"])
-    words = parsed(next_command("runs/x", {"command": "finetune", **config.model_dump()}))
+    words = parsed(config.next_command("runs/x"))
     assert words["data"] == [Path("a"), Path("b")] and not words["val"] and words["root"] is None
 
 
@@ -88,12 +88,12 @@ def test_next_scores_the_primary_source() -> None:
             {"name": "i", "data": "images", "kind": "image"},
         ],
     )
-    words = parsed(next_command("runs/x", {"command": "cotrain", **config.model_dump()}))
+    words = parsed(config.next_command("runs/x"))
     assert words["data"] == [Path("k.csv")] and words["root"] == Path("clips")
 
 
 def test_next_after_distillation_is_a_finetuning() -> None:
-    line = next_command("runs/x", {"command": "distill", **DistillConfig().model_dump()})
+    line = DistillConfig().next_command("runs/x")
     words = parsed(line)
     assert words["model"] == "runs/x" and words["data"] == [Path("LABELED_VIDEOS")]
 

@@ -1,4 +1,21 @@
 """Public layouts of video checkpoints: how other code bases name our tensors.
 
-`layout` holds the functions; the other modules hold one table per code base.
+A file here holds all that is known of a code base's checkpoints, as one or more tables
+(`scheme.Scheme`): how they are recognized, its names of our tensors, their shapes and columns, its
+pixel statistics, and which models it can hold. `read_write` uses them both ways.
 """
+
+LAYOUTS: dict[str, str] = {
+    "torchvision": "torchvision",
+    "vmz": "vmz",
+    "kylemin": "kylemin",
+    "piergiaj": "piergiaj",
+    "pytorchvideo": "pytorchvideo",
+    "pyslowfast": "pyslowfast",
+    "mmaction": "mmaction",
+    "sts-image": "sts_image",
+    "timesformer": "timesformer",
+    "transformers": "transformers",
+    "dist": "dist",
+}
+"""The layouts, which ``--layout`` takes, and the file of each, in the order they are tried."""

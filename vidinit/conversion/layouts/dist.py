@@ -5,6 +5,8 @@ A file holds all of CLIP under the names of OpenAI; our models have no text towe
 
 from __future__ import annotations
 
+import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +15,9 @@ from torch import Tensor
 
 from ...zoo.base import VideoModel
 from ...zoo.dist_network.model import DistModel
+from ...zoo.plans.dist import dist
 from ...zoo.spec import ClipSpec
+from .public_file import Candidate, PublicFile
 from .scheme import OTHER_FAMILY, Rename, Scheme
 
 ROOT = "backbone.base_encoder."
@@ -155,15 +159,15 @@ class DistScheme(Scheme):
         return tuple(shape)
 
     def outward(self, key: str, value: Tensor) -> Tensor:
-        """Our tensor as it lies there."""
+        """Our tensor in the public orientation: the projection is transposed there."""
         return value.mT if key == PROJECTION else value
 
     def inward(self, key: str, value: Tensor) -> Tensor:
-        """A public tensor as it lies here."""
+        """A public tensor in our orientation."""
         return value.reshape(value.shape[::-1]).mT if key == PROJECTION else value
 
     def is_leftover(self, key: str) -> bool:
-        """Whether a public key is known to have no place in our models: the text tower's."""
+        """True for a public key that has no place in our models: the text tower's."""
         return TEXT.fullmatch(key) is not None
 
     def refusal(self, model: VideoModel) -> str:
@@ -182,10 +186,43 @@ class DistScheme(Scheme):
         return super().refusal(model)
 
 
+TOWERS = {(768, 16): "dist-b16", (1024, 14): "dist-l14"}
+"""Names by the tower's width and patch."""
+
+
+def _find(file: PublicFile) -> Candidate | None:
+    token, stem = file.get("side.to_space.0.token"), file.get("side.stem.weight")
+    fuse, positions = file.get("side.to_space.0.weight"), file.get("tower.vit.pos_embed")
+    patch = file.get("tower.vit.patch_embed.proj.weight")
+    if token is None or stem is None or fuse is None:
+        return None
+    if positions is None or patch is None:
+        return Candidate("dist-b16", refusal="its tower is not in it: only the side network is")
+    side, gamma = int(patch.shape[-1]), int(fuse.shape[2])
+    size = side * math.isqrt(positions.shape[0] - 1)
+    name = TOWERS.get((int(patch.shape[0]), side), "dist-b16")
+    known = (int(patch.shape[0]), side) in TOWERS
+    found = Candidate("dist-l14-336" if name == "dist-l14" and size == 336 else name)
+    if not known:
+        found.refusal = f"the zoo has no tower {patch.shape[0]} wide with patches of {side} pixels"
+    elif stem.shape[-1] != side:
+        found.refusal = (
+            f"its stem has patches of {stem.shape[-1]} pixels, its tower of {side}: it cannot run"
+        )
+    pools = 0
+    while file.get(f"side.pools.{pools}.pos_embed") is not None:
+        pools += 1
+    sizes = {"gamma": gamma, "pools": pools, "dim": token.shape[-1], "temporal_dim": len(stem)}
+    defaults = inspect.signature(dist).parameters
+    found.options = {k: v for k, v in sizes.items() if v != defaults[k].default}
+    found.clip = {"frames": gamma * int(token.shape[2]), "size": size}
+    return found
+
+
 def _scheme(root: str, net: str, lists: Mapping[str, str]) -> DistScheme:
     return DistScheme(
         "dist",
-        "dist",
+        _find,
         _renamer(root, net, lists),
         r"dist-.+",
         CLIP,

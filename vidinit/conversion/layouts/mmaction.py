@@ -1,14 +1,21 @@
-"""mmaction2's names, and those of the STS repository, which is made of it.
+"""mmaction2's names, which the STS repository has, too.
 
-A convolution, its norm and its activation are one module there (``conv1.conv``, ``conv1.bn``). The
-STS repository's image-pretrained files have other ends, ``get_feature.`` and ``classifier.``; the
-video models it fine-tunes have mmaction2's names, and nothing in them tells which of the two code
-bases wrote them.
+A convolution, its norm and its activation are one module there (``conv1.conv``, ``conv1.bn``).
 """
 
 from __future__ import annotations
 
 from ...zoo.spec import GRAY, IMAGENET, KINETICS
+from .public_file import (
+    BASIC,
+    BOTTLENECKS,
+    Candidate,
+    PublicFile,
+    find_csn,
+    find_slowfast,
+    find_trunk,
+    find_x3d,
+)
 from .scheme import IR_CSNS, X3DS, ZEROS, Rename, Scheme, renamer
 
 SHORTCUT = {"downsample.0": "downsample.conv", "downsample.1": "downsample.bn"}
@@ -43,7 +50,8 @@ R2PLUS1D = {
 }
 
 
-def _trunk(root: str, head: str, layers: dict[str, str]) -> Rename:
+def trunk_names(root: str, head: str, layers: dict[str, str]) -> Rename:
+    """Names of C2D, I3D, Slow, TSN and TSM below ``root``, with ``head`` for the classifier."""
     outer = {
         "trunk.conv1": f"{root}.conv1.conv",
         "trunk.bn1": f"{root}.conv1.bn",
@@ -52,12 +60,14 @@ def _trunk(root: str, head: str, layers: dict[str, str]) -> Rename:
     return renamer(outer, root + ".layer{stage}.{block}", layers)
 
 
-def _csn(root: str, head: str, layers: dict[str, str]) -> Rename:
+def csn_names(root: str, head: str, layers: dict[str, str]) -> Rename:
+    """Names of CSN below ``root``, with ``head`` for the classifier."""
     outer = {"stem.0": f"{root}.conv1.conv", "stem.1": f"{root}.conv1.bn", "head": head}
     return renamer(outer, root + ".layer{stage}.{block}", layers)
 
 
-def _r2plus1d(root: str, head: str) -> Rename:
+def r2plus1d_names(root: str, head: str) -> Rename:
+    """Names of R(2+1)D below ``root``, with ``head`` for the classifier."""
     outer = {
         "stem.0": f"{root}.conv1.conv.conv_s",
         "stem.1": f"{root}.conv1.conv.bn_s",
@@ -68,13 +78,14 @@ def _r2plus1d(root: str, head: str) -> Rename:
     return renamer(outer, root + ".layer{stage}.{block}", R2PLUS1D)
 
 
-def _slowfast(root: str, head: str) -> Rename:
+def slowfast_names(root: str, head: str) -> Rename:
+    """Names of SlowFast below ``root``, with ``head`` for the classifier."""
     outer = {"head": head}
     for path in ("slow", "fast"):
         outer[f"{path}.conv1"] = f"{root}.{path}_path.conv1.conv"
         outer[f"{path}.bn1"] = f"{root}.{path}_path.conv1.bn"
-    for number, place in enumerate(("conv1", "layer1", "layer2", "layer3")):
-        outer[f"lateral.{number}.conv"] = f"{root}.slow_path.{place}_lateral.conv"
+    for number, layer in enumerate(("conv1", "layer1", "layer2", "layer3")):
+        outer[f"lateral.{number}.conv"] = f"{root}.slow_path.{layer}_lateral.conv"
     return renamer(
         outer,
         root + ".{path}.layer{stage}.{block}",
@@ -83,7 +94,8 @@ def _slowfast(root: str, head: str) -> Rename:
     )
 
 
-def _x3d(root: str, fc1: str, head: str) -> Rename:
+def x3d_names(root: str, fc1: str, head: str) -> Rename:
+    """Names of X3D below ``root``, with ``head`` for the classifier."""
     outer = {
         "stem.conv_s": f"{root}.conv1_s.conv",
         "stem.conv_t": f"{root}.conv1_t.conv",
@@ -96,91 +108,97 @@ def _x3d(root: str, fc1: str, head: str) -> Rename:
     return renamer(outer, root + ".layer{stage}.{block}", X3D)
 
 
-TWO_LINEAR = ("head", "fc1")
-SLOWFAST = r"sts-slowfast-r50-(4x16|8x8)"
-ROOT, HEAD = "backbone", "cls_head.fc_cls"
-X3D_HEADS = ("cls_head.fc1", "cls_head.fc2")
+# ------------------------------------------------------------------ what a file holds
 
 
-def _schemes(
-    layout: str, root: str, head: str, x3d_heads: tuple[str, str], *, image: bool = False
-) -> tuple[Scheme, ...]:
-    """The five families that both code bases have."""
-    sts = layout == "sts-image"
-    return (
-        Scheme(
-            layout,
-            "trunk",
-            _trunk(root, head, RESNET),
-            r"(sts-)?slowonly-r50" if sts else r"(sts-)?slowonly-r(50|101)",
-            IMAGENET,
-            graph=ZEROS,
-            sts=sts,
-        ),
-        Scheme(
-            layout,
-            "csn",
-            _csn(root, head, IR_CSN),
-            "sts-ir-csn-50" if sts else IR_CSNS,
-            IMAGENET if sts else KINETICS,
-            1e-3,
-            sts=sts,
-        ),
-        # mmaction2's own R(2+1)D strides in time, which none of ours with these kernels does.
-        Scheme(
-            layout,
-            "r2plus1d",
-            _r2plus1d(root, head),
-            "sts-r2plus1d-34" if sts else "",
-            IMAGENET,
-            None,
-            sts=sts,
-        ),
-        Scheme(
-            layout,
-            "slowfast",
-            _slowfast(root, head),
-            SLOWFAST,
-            IMAGENET,
-            sts=sts,
-            fast_first=not image,
-        ),
-        Scheme(
-            layout,
-            "x3d",
-            _x3d(root, *x3d_heads),
-            "sts-x3d-s" if sts else X3DS,
-            IMAGENET if sts else GRAY,
-            graph={} if sts else {"norm_shortcut": True},
-            linear=TWO_LINEAR,
-            sts=sts,
-            # The image network has a bias where the video networks have none.
-            leftovers=("fc1.bias",) if image else (),
-        ),
+def find_own_trunk(file: PublicFile) -> Candidate | None:
+    """C2D and Slow; its I3D is recognized, and refused."""
+    found = find_trunk(file)
+    if found is not None and not found.refusal and found.target.startswith("i3d"):
+        found.refusal = (
+            "mmaction2's I3D strides in time in its stem and its first pool, the zoo's does not"
+        )
+    return found
+
+
+def find_r2plus1d(file: PublicFile) -> Candidate | None:
+    """mmaction2's R(2+1)D, whose shortcuts are factored too."""
+    if file.get("stem.3.weight") is None or file.get("layer2.0.downsample.0.3.weight") is None:
+        return None
+    return Candidate(
+        f"sts-r2plus1d-{BASIC.get(file.blocks('conv2.1.weight'))}",
+        refusal="mmaction2's R(2+1)D strides in time, the zoo's with these kernels does not; the "
+        "STS repository's does not either: if it is one of its files, use the layout sts-image",
     )
 
 
+def _find_frames(file: PublicFile) -> Candidate | None:
+    """mmaction2's TSN, which is its C2D without pools: a 2-D ResNet for each frame."""
+    stem, first = file.get("trunk.conv1.weight"), file.get("trunk.layer1.0.conv1.weight")
+    if stem is None or stem.dim() != 4 or first is None:
+        return None
+    depth = BOTTLENECKS.get(file.blocks("conv3.weight", "trunk."))
+    if depth is None:
+        return None
+    note = "the keys do not tell TSN and C2D without pools from C2D with pools: it has none here"
+    return Candidate(f"c2d-r{depth}", {"pool": False}, notes=(note,))
+
+
+def _find_tsm(file: PublicFile) -> Candidate | None:
+    if file.get("trunk.layer1.0.conv1.weight") is None:
+        return None
+    depth = BOTTLENECKS.get(file.blocks("conv3.weight", "trunk."), 50)
+    refusal = ""
+    if depth != 50:
+        refusal = "deep networks of mmaction2 shift in every second block only, the zoo's in all"
+    return Candidate(f"tsm-r{depth}", refusal=refusal)
+
+
+ROOT, HEAD = "backbone", "cls_head.fc_cls"
+X3D_HEADS = ("cls_head.fc1", "cls_head.fc2")
+TWO_LINEAR = ("head", "fc1")
+SLOWFASTS = r"sts-slowfast-r50-(4x16|8x8)"  # without norms in their laterals
+LAYOUT = "mmaction"
+
 SCHEMES = (
-    *_schemes("mmaction", ROOT, HEAD, X3D_HEADS),
     Scheme(
-        "mmaction",
-        "csn",
-        _csn(ROOT, HEAD, IP_CSN),
+        LAYOUT,
+        find_own_trunk,
+        trunk_names(ROOT, HEAD, RESNET),
+        r"(sts-)?slowonly-r(50|101)",
+        IMAGENET,
+        graph=ZEROS,
+    ),
+    Scheme(LAYOUT, find_csn, csn_names(ROOT, HEAD, IR_CSN), IR_CSNS, KINETICS, 1e-3),
+    # It strides in time, which none of ours with these kernels does: recognized, never held.
+    Scheme(LAYOUT, find_r2plus1d, r2plus1d_names(ROOT, HEAD), "", IMAGENET, None),
+    Scheme(LAYOUT, find_slowfast, slowfast_names(ROOT, HEAD), SLOWFASTS, IMAGENET, fast_first=True),
+    Scheme(
+        LAYOUT,
+        find_x3d,
+        x3d_names(ROOT, *X3D_HEADS),
+        X3DS,
+        GRAY,
+        graph={"norm_shortcut": True},
+        linear=TWO_LINEAR,
+    ),
+    Scheme(
+        LAYOUT,
+        find_csn,
+        csn_names(ROOT, HEAD, IP_CSN),
         r"ip-csn-(50|101|152)",
         KINETICS,
         1e-3,
     ),
     Scheme(
-        "mmaction",
-        "frames",
-        _trunk(ROOT, HEAD, RESNET),
+        LAYOUT,
+        _find_frames,
+        trunk_names(ROOT, HEAD, RESNET),
         r"c2d-r(50|101)",
         IMAGENET,
         planar=True,
         pooled=False,
     ),
     # Deeper networks shift in front of every second block only.
-    Scheme("mmaction", "tsm", _trunk(ROOT, HEAD, SHIFTED), "tsm-r50", IMAGENET, planar=True),
-    *_schemes("sts-image", "get_feature", "classifier", ("fc1", "classifier"), image=True),
-    *_schemes("sts-image", ROOT, HEAD, X3D_HEADS),
+    Scheme(LAYOUT, _find_tsm, trunk_names(ROOT, HEAD, SHIFTED), "tsm-r50", IMAGENET, planar=True),
 )

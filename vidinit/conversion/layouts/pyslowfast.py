@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...zoo.spec import GRAY
+from .public_file import find_linspace_slowfast, find_pooled_trunk, find_x3d
 from .scheme import TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
 
 RESNET = {
@@ -62,7 +63,8 @@ _x3d = renamer(
 LAYOUT = "pyslowfast"
 
 SCHEMES = (
-    Scheme(LAYOUT, "slowfast", _slowfast(), r"slowfast-.+", GRAY),  # its slow half looks like Slow
-    Scheme(LAYOUT, "trunk", _resnet, TRUNKS, GRAY, graph=ZEROS),
-    Scheme(LAYOUT, "x3d", _x3d, X3DS, GRAY, graph={"norm_shortcut": True}),
+    # Tried first: the slow half of such a file looks like Slow.
+    Scheme(LAYOUT, find_linspace_slowfast, _slowfast(), r"slowfast-.+", GRAY),
+    Scheme(LAYOUT, find_pooled_trunk, _resnet, TRUNKS, GRAY, graph=ZEROS),
+    Scheme(LAYOUT, find_x3d, _x3d, X3DS, GRAY, graph={"norm_shortcut": True}),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...zoo.spec import GRAY
+from .public_file import find_csn, find_linspace_slowfast, find_pooled_trunk, find_x3d
 from .scheme import IR_CSNS, TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
 
 CONVS = {f"conv{n}": f"branch2.conv_{letter}" for n, letter in enumerate("abc", 1)}
@@ -71,10 +72,14 @@ _x3d = renamer(
 LAYOUT = "pytorchvideo"
 
 SCHEMES = (
-    Scheme(LAYOUT, "trunk", _resnet(5, (1, 2, 3, 4)), TRUNKS, GRAY, graph=ZEROS, pooled=False),
+    Scheme(
+        LAYOUT, find_pooled_trunk, _resnet(5, (1, 2, 3, 4)), TRUNKS, GRAY, graph=ZEROS, pooled=False
+    ),
     # The temporal pool of C2D and I3D is a block of its own, behind the first stage.
-    Scheme(LAYOUT, "trunk", _resnet(6, (1, 3, 4, 5)), TRUNKS, GRAY, graph=ZEROS, pooled=True),
-    Scheme(LAYOUT, "csn", _csn, IR_CSNS, GRAY),
-    Scheme(LAYOUT, "slowfast", _slowfast(), r"slowfast-.+", GRAY),
-    Scheme(LAYOUT, "x3d", _x3d, X3DS, GRAY, graph={"norm_shortcut": False}),
+    Scheme(
+        LAYOUT, find_pooled_trunk, _resnet(6, (1, 3, 4, 5)), TRUNKS, GRAY, graph=ZEROS, pooled=True
+    ),
+    Scheme(LAYOUT, find_csn, _csn, IR_CSNS, GRAY),
+    Scheme(LAYOUT, find_linspace_slowfast, _slowfast(), r"slowfast-.+", GRAY),
+    Scheme(LAYOUT, find_x3d, _x3d, X3DS, GRAY, graph={"norm_shortcut": False}),
 )

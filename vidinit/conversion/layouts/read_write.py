@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,25 +12,19 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ...zoo.base import VideoModel
+from ...zoo.build import default_classes
 from ...zoo.images.networks import timm_module
-from ...zoo.names import ALIASES, ZOO, check_option, find_entry, parse_plan
-from . import dist, inception, mmaction, pyslowfast, pytorchvideo, timesformer, torchvision
-from .recognize import FAMILIES, FIRST_KERNELS, Guess, View
+from ...zoo.names import ALIASES, CLASSES, ZOO, check_option, find_entry, parse_plan
+from . import LAYOUTS
+from .public_file import Candidate, PublicFile
 from .scheme import OTHER_FAMILY, Scheme, known_options, option_defaults
 
-SCHEMES: tuple[Scheme, ...] = (
-    *torchvision.SCHEMES,
-    *inception.SCHEMES,
-    *pytorchvideo.SCHEMES,
-    *pyslowfast.SCHEMES,
-    *mmaction.SCHEMES,
-    *timesformer.SCHEMES,
-    *dist.SCHEMES,
-)
-"""The tables, in the order `recognize` tries them."""
 
-LAYOUTS: tuple[str, ...] = tuple(dict.fromkeys(scheme.layout for scheme in SCHEMES))
-"""Names of the layouts, which ``--layout`` takes."""
+def all_schemes() -> list[Scheme]:
+    """The tables of all code bases, in the order `recognize` tries them."""
+    files = (import_module(f".{file}", __package__) for file in LAYOUTS.values())
+    return [scheme for file in files for scheme in file.SCHEMES]
+
 
 TWINS = {
     "sts-slowonly-r50": "slowonly-r50",
@@ -48,13 +43,18 @@ DIFFERENCES = {
 }
 """Why a file of the second family cannot become a model of the first."""
 
-DEFAULT_CLASSES = 400
+FIRST_KERNELS = (
+    *("trunk.conv1.weight", "slow.conv1.weight", "stem.conv_s.weight", "stem.0.weight"),
+    *("conv1a.conv.weight", "trunk.patch_embed.proj.weight", "side.stem.weight"),
+)
+"""Our keys of the kernels that read the pixels."""
+
 COUNTER = "num_batches_tracked"  # of norms; many public files lack it
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a state dict looks like.
+    """A recognized state dict: its layout, and the zoo model that it can become.
 
     Attributes:
         layout: one of `LAYOUTS`.
@@ -77,7 +77,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Imported:
-    """What `read_layout` did.
+    """The tensors that `read_layout` read, and those it did not.
 
     Attributes:
         loaded: our keys that were filled.
@@ -93,7 +93,7 @@ class Imported:
 
 
 def recognize(state: Mapping[str, Tensor], layout: str | None = None) -> Found | None:
-    """What a public state dict holds, by its keys and shapes.
+    """Recognize a public state dict by its keys and shapes.
 
     Args:
         state: without a wrapper's prefix (``module.``, ``model.``), but with mmaction2's
@@ -105,38 +105,38 @@ def recognize(state: Mapping[str, Tensor], layout: str | None = None) -> Found |
     Returns:
         None for a state dict of no video layout, or not of ``layout``.
     """
-    for scheme in SCHEMES:
+    for scheme in all_schemes():
         if layout not in (None, scheme.layout):
             continue
-        view = View(scheme, state, asked=layout is not None)
-        guess = FAMILIES[scheme.family](view)
-        if guess is not None:
-            return _found(view, guess)
+        file = PublicFile(scheme, state, asked=layout is not None)
+        candidate = scheme.recognize(file)
+        if candidate is not None:
+            return _found(file, candidate)
     return None
 
 
-def _found(view: View, guess: Guess) -> Found:
-    head = view.get("head.weight")
-    headless = 0 if view.scheme.family == "dist" else DEFAULT_CLASSES
-    classes = headless if head is None else int(head.shape[0])
-    if not _exists(guess.target):
-        refusal = guess.refusal or f"the zoo has no {guess.target}"
-        return Found(view.scheme.layout, guess.target, classes, {}, refusal, guess.notes)
-    defaults = option_defaults(guess.target)
-    options = dict(guess.options)
-    if view.scheme.eps is not None and "bn_eps" in defaults:
-        options["bn_eps"] = view.scheme.eps
+def _found(file: PublicFile, candidate: Candidate) -> Found:
+    """The candidate with the options that head, norms and first kernel imply."""
+    layout, target, head = file.scheme.layout, candidate.target, file.get("head.weight")
+    if not _exists(target):
+        classes = CLASSES if head is None else int(head.shape[0])
+        refusal = candidate.refusal or f"the zoo has no {target}"
+        return Found(layout, target, classes, {}, refusal, candidate.notes)
+    classes = default_classes(find_entry(target)) if head is None else int(head.shape[0])
+    defaults, options = option_defaults(target), dict(candidate.options)
+    if file.scheme.eps is not None and "bn_eps" in defaults:
+        options["bn_eps"] = file.scheme.eps
     options = {k: v for k, v in options.items() if k not in defaults or defaults[k] != v}
-    first = next(value for key in FIRST_KERNELS if (value := view.get(key)) is not None)
+    first = next(value for key in FIRST_KERNELS if (value := file.get(key)) is not None)
     if first.shape[1] != 3:
         options["in_channels"] = int(first.shape[1])
     return Found(
-        view.scheme.layout, guess.target, classes, options, guess.refusal, guess.notes, guess.clip
+        layout, target, classes, options, candidate.refusal, candidate.notes, candidate.clip
     )
 
 
 def _exists(target: str) -> bool:
-    """Whether a name is the zoo's, or a plan on a network of timm's."""
+    """True for a name of the zoo, or of a plan on a network of timm's."""
     plan = parse_plan(target)
     return target in ZOO or (plan is not None and bool(timm_module().is_model(plan[1])))
 
@@ -239,7 +239,7 @@ def read_layout(
 
 def _reader(model: VideoModel, state: Mapping[str, Tensor], layout: str) -> Scheme:
     """The scheme under which most tensors of the model are found, by name and then by shape."""
-    schemes = [s for s in SCHEMES if s.layout == layout and s.names_all(model)]
+    schemes = [s for s in all_schemes() if s.layout == layout and s.names_all(model)]
     if not schemes:
         raise UsageError(f"the layout {layout} has no names for {model.name}")
     ours = model.state_dict()
@@ -307,12 +307,12 @@ def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
 
 def _writer(model: VideoModel, layout: str) -> Scheme:
     """The first scheme of a layout that can hold the model."""
-    reasons = {i: scheme.refusal(model) for i, scheme in enumerate(SCHEMES)}
-    able = [SCHEMES[i] for i, reason in reasons.items() if not reason]
+    refusals = [(scheme, scheme.refusal(model)) for scheme in all_schemes()]
+    able = [scheme for scheme, reason in refusals if not reason]
     for scheme in able:
         if scheme.layout == layout:
             return scheme
-    own = [reasons[i] for i, scheme in enumerate(SCHEMES) if scheme.layout == layout]
+    own = [reason for scheme, reason in refusals if scheme.layout == layout]
     reason = next((reason for reason in own if reason != OTHER_FAMILY), OTHER_FAMILY)
     known = dict.fromkeys(scheme.layout for scheme in able)
     raise UsageError(

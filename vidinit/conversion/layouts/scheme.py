@@ -1,9 +1,10 @@
-"""What a layout is: one function from our keys to the public ones, and a few facts beside it.
+"""The form of a layout: one function from our keys to the public ones, and a few facts beside it.
 
-Import looks up the public name of each of our keys, export writes it, so the two directions cannot
-disagree. Shapes differ in axes of size one only: 3-D networks elsewhere hold (O, I, 1, k, k) where
-ours hold (O, I, k, k), (O, I, t, 1, 1) where ours hold (O, I, t, 1), and some hold linear layers as
-1 x 1 x 1 convolutions.
+A layout's file holds one `Scheme` for each family that its code base has, under the name
+``SCHEMES``. Import looks up the public name of each of our keys, export writes it, so the two
+directions cannot disagree. Shapes differ in axes of size one only: 3-D networks elsewhere hold
+(O, I, 1, k, k) where ours hold (O, I, k, k), (O, I, t, 1, 1) where ours hold (O, I, t, 1), and some
+hold linear layers as 1 x 1 x 1 convolutions.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from ...zoo.base import VideoModel
-from ...zoo.build import PLAN_OPTIONS, builder_of, builder_options
+from ...zoo.build import builder_of, options_of
 from ...zoo.names import ALIASES, find_entry
 from ...zoo.spec import ClipSpec
 from ...zoo.temporal import TemporalConv, VolumePool
+from .public_file import Candidate, PublicFile
 
 Rename = Callable[[str], "str | None"]
+Recognize = Callable[[PublicFile], "Candidate | None"]
 
 # Zoo names that several code bases can hold, and an option under which their graphs are theirs.
 TRUNKS = r"(c2d|i3d|(sts-)?slowonly)-r(50|101)"
@@ -33,18 +36,19 @@ ZEROS = {"time_padding": "zeros"}
 
 OTHER_FAMILY = "it is another family"
 FAST_FEATURES = 256  # of SlowFast's fast pathway
-PLACE = re.compile(
+LAYER = re.compile(
     r"(?P<path>trunk\.|slow\.|fast\.|)layer(?P<stage>[1-4])\.(?P<block>\d+)\.(?P<layer>.+)"
 )
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How one code base names and shapes the tensors of one of our families.
+    """One code base's names and shapes for the tensors of one of our families.
 
     Attributes:
         layout: name of the layout.
-        family: which function of `families` describes a file.
+        recognize: the zoo model that a file holds, read off its keys and shapes; None where it is
+            of another family. `public_file` has functions that several code bases share.
         public_key: our key to the public one, None where there is none.
         names: pattern of the zoo names the code base can hold; empty where it is only recognized.
         pixels: its mean and standard deviation are those of the code base's inputs.
@@ -52,9 +56,9 @@ class Scheme:
         graph: options a model must have for its graph to be the code base's.
         linear: our modules that are linear layers there too; all others are convolutions.
         planar: kernels are 2-D there.
-        pooled: whether the temporal pool of C2D and I3D shifts the names: with the pool, without
-            it, or None where the names do not tell.
-        sts: whether the code base knows STS kernels.
+        pooled: True for the names of C2D and I3D with their temporal pool, which shifts them, False
+            for those without it; None where the names do not tell.
+        sts: True where the code base knows STS kernels.
         fast_first: the head of SlowFast reads [fast, slow] there, ours [slow, fast].
         head_first: the classifier comes first in the file.
         leftovers: public keys with no place in our models, of which that is known.
@@ -62,7 +66,7 @@ class Scheme:
     """
 
     layout: str
-    family: str
+    recognize: Recognize
     public_key: Rename
     names: str
     pixels: ClipSpec
@@ -78,11 +82,11 @@ class Scheme:
     absent: tuple[str, ...] = ()
 
     def is_leftover(self, key: str) -> bool:
-        """Whether a public key is known to have no place in our models."""
+        """True for a public key that is known to have no place in our models."""
         return key in self.leftovers
 
     def names_all(self, model: VideoModel) -> bool:
-        """Whether every tensor of the model has a public name."""
+        """True where every tensor of the model has a public name."""
         keys = (key for key in model.state_dict() if key not in self.absent)
         return all(self.public_key(key) is not None for key in keys)
 
@@ -129,7 +133,7 @@ class Scheme:
 
 
 def option_defaults(name: str) -> dict[str, Any]:
-    """What the options of a zoo name are where none are given; those of a plan are not listed."""
+    """Values of a zoo name's options where none are given; of a plan's only those of its entry."""
     entry = find_entry(name)
     signature: dict[str, Any] = {}
     if entry.builder is not None:
@@ -139,11 +143,8 @@ def option_defaults(name: str) -> dict[str, Any]:
 
 
 def known_options(name: str) -> list[str]:
-    """Which options `create_model` takes for a zoo name."""
-    entry = find_entry(name)
-    if entry.builder is not None:
-        return [*builder_options(builder_of(entry)), "in_channels"]
-    return [*PLAN_OPTIONS[str(entry.plan)], "in_channels"]
+    """Options that `create_model` takes for a zoo name."""
+    return [*options_of(find_entry(name)), "in_channels"]
 
 
 def renamer(
@@ -168,12 +169,12 @@ def renamer(
         module, _, leaf = key.rpartition(".")
         if module in outer:
             return f"{outer[module]}.{leaf}"
-        place = PLACE.fullmatch(module)
-        if place is None or place["layer"] not in layers:
+        match = LAYER.fullmatch(module)
+        if match is None or match["layer"] not in layers:
             return None
-        path = (paths or {}).get(place["path"], "")
-        stage = stages[int(place["stage"]) - 1]
-        inside = block.format(path=path, stage=stage, block=place["block"])
-        return f"{inside}.{layers[place['layer']]}.{leaf}"
+        path = (paths or {}).get(match["path"], "")
+        stage = stages[int(match["stage"]) - 1]
+        inside = block.format(path=path, stage=stage, block=match["block"])
+        return f"{inside}.{layers[match['layer']]}.{leaf}"
 
     return public_key

@@ -23,6 +23,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from ..killable import whole_file
 from ..readers import FramesReader, PyAVReader, VideoReadError, scaled_size
 from ..readers.packets import av_reason
 
@@ -67,23 +68,15 @@ def encode_item(item: dict[str, Any]) -> dict[str, Any]:
     """
     source, partial, target = item["source"], Path(item["partial"]), Path(item["target"])
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        encode(source, partial, Encoding(**item["encoding"]))
-        # A full disk may only be noticed, and a name may only be durable, once the bytes are.
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        size = partial.stat().st_size
-        os.replace(partial, target)
+        with whole_file(partial, target):
+            encode(source, partial, Encoding(**item["encoding"]))
+            size = partial.stat().st_size
     except (OSError, av.FFmpegError) as error:
         if error.errno in _DISK_ERRORS:
             return {"stopped": av_reason(error)}
         raise VideoReadError(source, f"its copy cannot be written ({av_reason(error)})") from error
     except (ValueError, MemoryError) as error:  # pixels that cannot be converted, or too many
         raise VideoReadError(source, f"it cannot be encoded ({error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return {"bytes": size}
 
 
@@ -91,7 +84,7 @@ def encode(source: str, target: Path, encoding: Encoding) -> int:
     """Write a video file, a member of a tar archive or a folder of images as h264 in an mp4.
 
     The picture is upright, with square pixels, even sides and 8 bits; its colors keep their range
-    and matrix. Frames that come at a steady rate are all written; for others see `steady`.
+    and matrix. Frames that come at a steady rate are all written; for others see `constant_rate`.
 
     Returns:
         How many frames were written.
@@ -101,7 +94,7 @@ def encode(source: str, target: Path, encoding: Encoding) -> int:
         OSError, av.FFmpegError: ``target`` cannot be written.
     """
     reader = FramesReader(source) if os.path.isdir(source) else _FileReader(source)
-    rate, picks = steady(reader.times(), reader.fps, encoding.fps)
+    rate, picks = constant_rate(reader.times(), reader.fps, encoding.fps)
     repeats = np.bincount(picks, minlength=reader.num_frames).tolist()
     frames = reader.frames() if isinstance(reader, _FileReader) else _images(reader)
     first = next(frames)
@@ -116,7 +109,7 @@ def encode(source: str, target: Path, encoding: Encoding) -> int:
     return len(picks)
 
 
-def steady(
+def constant_rate(
     times: np.ndarray, fps: float, wanted: float | None = None
 ) -> tuple[Fraction, np.ndarray]:
     """A constant rate for frames, and which of them to show at each of its ticks.

@@ -8,13 +8,11 @@ and a call that was killed is simply repeated.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import socket
 import stat
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -24,7 +22,7 @@ from typing import Any
 from ...errors import DataError, UsageError, VidinitError
 from ..flow.precompute import prepare_flow
 from ..flow.settings import Flow
-from ..index.pool import run_in_pool
+from ..index.pool import by_deadline, run_in_pool
 from ..readers import VideoReadError, archives
 from ..rows import IMAGE_SUFFIXES
 from ..sources.access import suffix_of
@@ -56,7 +54,7 @@ def prepare(
 
     Args:
         source: a folder with videos at any depth, a video, or a list or archives as
-            `sources.labelled_rows` takes them; of these a list of the copies is written too.
+            `sources.labeled_rows` takes them; of these a list of the copies is written too.
         out: folder of the copies: absent, empty, or from another call with the same settings.
         encoding: the settings.
         root: folder that paths in lists are relative to; default: the folder of the list.
@@ -71,7 +69,7 @@ def prepare(
         ``{files, done, skipped, failed: [{path, reason}], out, list, bytes_in, bytes_out}``: the
         number of files of this shard, of those made now, and of those that were there; ``list`` is
         the list that was written, or None; the sizes before and after are of all that is there.
-        With ``flow`` also ``flow``, see `flow.prepare.prepare_flow`.
+        With ``flow`` also ``flow``, see `flow.precompute.prepare_flow`.
 
     Raises:
         UsageError: a path does not exist, or ``out`` is not fit.
@@ -120,7 +118,7 @@ class UnpreparedError(DataError):
 
 
 class _Run:
-    """The files of a shard, and what became of them."""
+    """The files of a shard, and the result of each."""
 
     def __init__(
         self,
@@ -141,12 +139,12 @@ class _Run:
 
     def to_do(
         self, encoding: Encoding, place: Path, deadline: float
-    ) -> Iterator[tuple[float, list[dict[str, Any]]]]:
+    ) -> list[tuple[float, list[dict[str, Any]]]]:
         """The files that are not done, as items of the pool, by their deadline in seconds."""
-        groups: dict[float, list[dict[str, Any]]] = defaultdict(list)
+        sized: list[tuple[int, dict[str, Any]]] = []
         for number, (path, target) in enumerate(self.targets.items()):
             try:
-                self.sizes[path], changed = _look_at(path)
+                self.sizes[path], changed = _size_and_time(path)
             except VideoReadError as error:
                 self.failed[path] = error.reason
                 continue
@@ -154,11 +152,9 @@ class _Run:
                 self.there[path] = copy.st_size
                 continue
             item = {"source": path, "target": str(target), "partial": str(place / f"{number}.mp4")}
-            # Every deadline is a pool of its own, so there are few of them.
-            times = 2 ** math.ceil(math.log2(max(self.sizes[path] / _SMALL, 1)))
-            groups[deadline * times].append({**item, "encoding": asdict(encoding)})
+            sized.append((self.sizes[path], {**item, "encoding": asdict(encoding)}))
         self.report()
-        yield from sorted(groups.items())
+        return by_deadline(sized, _SMALL, deadline)
 
     def encode(self, items: list[dict[str, Any]], workers: int, deadline: float) -> None:
         """Encode files in processes; one that hangs or crashes is killed, and its file failed."""
@@ -179,7 +175,7 @@ class _Run:
                 self.report()
 
     def report(self) -> None:
-        """Say how far it is."""
+        """Report the progress."""
         if self.progress is not None:
             finished = len(self.made) + len(self.there) + len(self.failed)
             self.progress(finished, len(self.targets))
@@ -202,7 +198,7 @@ class _Run:
         }
 
 
-def _look_at(path: str) -> tuple[int, int]:
+def _size_and_time(path: str) -> tuple[int, int]:
     """Bytes of an original, and when it was last written, in nanoseconds.
 
     Raises:
@@ -316,7 +312,7 @@ def _identity() -> str:
 
 
 def _is_abandoned(place: Path) -> bool:
-    """Whether the process that a workplace belongs to is gone, as far as can be known here."""
+    """True where the process that a workplace belongs to is gone, as far as can be known here."""
     others, _, number = place.name.rpartition("-")
     mine, _, _ = _identity().rpartition("-")
     if others == mine and os.name == "posix":

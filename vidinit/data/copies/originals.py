@@ -1,4 +1,4 @@
-"""What `prepare` starts from: the videos of a source, and what their copies are called.
+"""The videos that `prepare` starts from, and the names of their copies.
 
 Copies lie as their originals do below the source, or below the folder that a list's paths are
 relative to; a member of an archive lies in a folder called as the archive; and a file that is
@@ -26,9 +26,9 @@ from ..index.cache import file_key
 from ..readers import archives
 from ..rows import VIDEO_SUFFIXES, Label, LabelKind, Rows
 from ..sources.access import MEDIA_SUFFIXES, suffix_of
-from ..sources.dispatch import read
 from ..sources.folders import clips_below
-from ..sources.options import Reading
+from ..sources.formats import read
+from ..sources.options import SourceOptions
 from ..sources.parts import join
 from ..sources.table import Part
 
@@ -67,7 +67,7 @@ def find(source: str, root: str | None = None) -> Originals:
         return Originals(source, _names(clips, source))
     parts = _parts(source, root)
     paths = dict.fromkeys(row.path for part in parts for row in part.rows.rows)
-    base = source if os.path.isdir(source) else Reading(root=root).base_of(source)
+    base = source if os.path.isdir(source) else SourceOptions(root=root).base_of(source)
     names = _names(paths, base)
     one_file = suffix_of(source) in MEDIA_SUFFIXES
     return Originals(source, names, () if one_file else tuple(parts))
@@ -75,11 +75,11 @@ def find(source: str, root: str | None = None) -> Originals:
 
 def _parts(source: str, root: str | None) -> list[Part]:
     """The rows of a list or of archives, with labels if they have any."""
-    bare = Reading(root=root, labelled=False)
+    bare = SourceOptions(root=root, labeled=False)
     if suffix_of(source) in MEDIA_SUFFIXES:
         return read(source, bare)
     try:
-        return read(source, Reading(root=root))
+        return read(source, SourceOptions(root=root))
     except DataError as error:
         parts = read(source, bare)
         warnings.warn(f"the labels are left out: {error.message}", stacklevel=4)

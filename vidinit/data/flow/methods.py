@@ -1,4 +1,4 @@
-"""What estimates optical flow between two frames."""
+"""The methods that estimate optical flow between two frames: DIS and RAFT."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
+from ...extras import install_extra
 from .settings import Flow
 
 # On wide frames of fewer pixels OpenCV's DIS ends the process.
@@ -39,7 +40,7 @@ def require_method(flow: Flow) -> None:
         _raft(flow.weights)
 
 
-def estimated(flow: Flow, frames: np.ndarray, places: Sequence[int]) -> Iterator[np.ndarray]:
+def estimate_flow(flow: Flow, frames: np.ndarray, places: Sequence[int]) -> Iterator[np.ndarray]:
     """Flow from some frames to those behind them.
 
     Args:
@@ -71,7 +72,11 @@ def _by_dis(flow: Flow, frames: np.ndarray, places: Sequence[int]) -> Iterator[n
 
 @contextmanager
 def _one_thread(cv2: Any) -> Iterator[None]:
-    """OpenCV on one thread, as decoders are, and off the GPU, so that all machines agree."""
+    """OpenCV on one thread and off the GPU while entered.
+
+    Workers are as many as there are cores, so threads would only be in each other's way, and on a
+    GPU OpenCV rounds differently: the same video must have the same flow on all machines.
+    """
     threads, gpu = cv2.getNumThreads(), cv2.ocl.useOpenCL()
     cv2.setNumThreads(1)
     cv2.ocl.setUseOpenCL(False)
@@ -83,7 +88,7 @@ def _one_thread(cv2: Any) -> Iterator[None]:
 
 
 def _opencv() -> Any:
-    """The module.
+    """The module cv2.
 
     Raises:
         UsageError: it is not installed.
@@ -92,7 +97,7 @@ def _opencv() -> Any:
         import cv2
     except ImportError:
         raise UsageError(
-            "optical flow by DIS needs OpenCV, which is not installed", "pip install vidinit[flow]"
+            "optical flow by DIS needs OpenCV, which is not installed", install_extra("flow")
         ) from None
     return cv2
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -16,7 +13,8 @@ import av
 import numpy as np
 
 from ...errors import VidinitError
-from ..index.pool import Outcome, run_in_pool
+from ..index.pool import Outcome, by_deadline, run_in_pool
+from ..killable import whole_file
 from ..readers import VideoReadError, open_video
 from ..readers.packets import av_reason
 from .methods import require_method
@@ -85,12 +83,9 @@ def prepare_flow(
 
 
 def _outcomes(items: list[dict[str, Any]], workers: int, deadline: float) -> Iterator[Outcome]:
-    """What becomes of videos; every deadline is a pool of its own, so there are few of them."""
-    groups: dict[float, list[dict[str, Any]]] = defaultdict(list)
-    for item in items:
-        times = math.ceil(math.log2(max(os.path.getsize(item["video"]) / _SMALL, 1)))
-        groups[deadline * 2**times].append(item)
-    for seconds, group in sorted(groups.items()):
+    """The results for videos."""
+    sized = [(os.path.getsize(item["video"]), item) for item in items]
+    for seconds, group in by_deadline(sized, _SMALL, deadline):
         name = f"{flow_item.__module__}:{flow_item.__name__}"
         with closing(run_in_pool(name, group, workers=workers, deadline=seconds)) as outcomes:
             yield from outcomes
@@ -109,24 +104,16 @@ def flow_item(item: dict[str, Any]) -> str | None:
     flow = Flow(**item["flow"])
     frames = FlowReader(video, open_video(video), flow)
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_flow(partial, _all(frames))
-        # A full disk may only be noticed, and a name may only be durable, once the bytes are.
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+        with whole_file(partial, target):
+            write_flow(partial, _all_frames(frames))
     except (OSError, av.FFmpegError) as error:
         return av_reason(error)
     except MemoryError as error:
         raise VideoReadError(video, "its frames do not fit into memory") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return None
 
 
-def _all(frames: FlowReader) -> Iterator[np.ndarray]:
+def _all_frames(frames: FlowReader) -> Iterator[np.ndarray]:
     """All frames of flow but the last, which is the one before it again; one at least."""
     count = max(frames.num_frames - 1, 1)
     for start in range(0, count, _CHUNK):

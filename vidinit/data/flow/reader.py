@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..readers import Reader, VideoReadError
-from ..readers.base import checked
+from ..readers.base import check_indices
 from ..readers.opening import Segment
 from ..rows import Row
-from .methods import FlowError, estimated
-from .settings import STILL, Flow, quantized
+from .methods import FlowError, estimate_flow
+from .settings import STILL, Flow, quantize
 from .stored import FlowFile, stored_flow
 
 
@@ -53,13 +53,13 @@ class FlowReader:
         Raises:
             VideoReadError: see `base.Reader`; or there is no flow of frames so small.
         """
-        wanted = np.array(checked(self.path, indices, self.num_frames))
+        wanted = np.array(check_indices(self.path, indices, self.num_frames))
         found = self._read(wanted)
         return self.both(wanted)[1] if found is None else found
 
     def both(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """RGB frames (T, H, W, 3) and flow (T, H, W, 2) at ``indices``, from one decode."""
-        wanted = np.array(checked(self.path, indices, self.num_frames))
+        wanted = np.array(check_indices(self.path, indices, self.num_frames))
         found = self._read(wanted)
         if found is not None:
             frames = self._video.get(wanted)
@@ -92,7 +92,9 @@ class FlowReader:
         single, order = np.unique(places, return_inverse=True)
         flow = self._flow
         try:
-            found = [quantized(one, flow.bound) for one in estimated(flow, frames, single.tolist())]
+            found = [
+                quantize(one, flow.bound) for one in estimate_flow(flow, frames, single.tolist())
+            ]
         except FlowError as error:
             raise VideoReadError(self.path, str(error)) from error
         return np.stack(found)[order.reshape(-1)]

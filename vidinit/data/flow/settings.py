@@ -8,17 +8,18 @@ from typing import Literal
 import numpy as np
 
 STILL = 128
-"""The byte of no motion; the largest motions are 1 and 255, so that mirroring is exact."""
+"""The byte of no motion. The largest motions are 1 and 255, at the same distance of it, so that a
+mirrored clip has exactly the flow of the mirrored video: 256 - x. 0 is left unused for that."""
 
 METHODS = ("dis", "raft")
-"""What `Flow.method` may be."""
+"""Values of `Flow.method`."""
 
 _STEPS = 127  # from no motion to the largest one
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What a model sees that sees motion.
+    """Optical flow as the input of a model, in the place of RGB.
 
     Attributes:
         method: ``dis``: dense inverse search (ECCV 2016, https://arxiv.org/abs/1603.03590) of
@@ -33,7 +34,7 @@ class Flow:
     weights: str | None = None
 
 
-def quantized(flow: np.ndarray, bound: float) -> np.ndarray:
+def quantize(flow: np.ndarray, bound: float) -> np.ndarray:
     """Motion in pixels as bytes: ``128 + round(127 v / bound)``, cut off at the bound.
 
     Args:
@@ -45,8 +46,3 @@ def quantized(flow: np.ndarray, bound: float) -> np.ndarray:
     """
     steps = np.rint(flow * (_STEPS / bound)).clip(-_STEPS, _STEPS)
     return (steps + STILL).astype(np.uint8)
-
-
-def pixels(flow: np.ndarray, bound: float) -> np.ndarray:
-    """The inverse of `quantized`, to ``bound / 254`` pixels: float32 (..., 2)."""
-    return (flow.astype(np.float32) - STILL) * np.float32(bound / _STEPS)

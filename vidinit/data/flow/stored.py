@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from ..readers import VideoReadError, archives, scaled_size
-from ..readers.base import checked, gather
+from ..readers.base import check_indices, gather
 from ..readers.packets import AV_ERRORS, av_reason, open_container
 from ..rows import Row
 from .settings import Flow
@@ -123,7 +123,7 @@ class FlowFile:
         Raises:
             VideoReadError: a frame does not decode.
         """
-        return gather(self.path, checked(self.path, indices, self.num_frames), self._read)
+        return gather(self.path, check_indices(self.path, indices, self.num_frames), self._read)
 
     def _read(self, order: list[int]) -> Iterator[np.ndarray]:
         """Pictures at ascending indices."""

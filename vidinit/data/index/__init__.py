@@ -1,4 +1,8 @@
-"""Does every file decode? Found out once, before a run, so that no run fails over it."""
+"""Checks once, before a run, that every file decodes, so that no run fails over one.
+
+A file is decoded in a process that can be killed (`pool`), because decoders hang and crash; what is
+found is kept until the file changes (`cache`).
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,77 @@ from ..rows import Probe, Row, Rows
 from .cache import ProbeCache, Stamp, file_key, stamp_of
 from .pool import run_in_pool
 
-__all__ = ["Health", "UnreadableError", "check", "probe_file", "quarantine", "recall"]
-
+__all__ = ["Health", "UnreadableError", "check", "known_probes", "probe_file", "quarantine"]
 
 _AT_A_TIME = 500  # files that are looked up in one go
+# Sizes and rates that are counted by name: a data set may hold images of as many sizes as files.
+_MOST_COMMON = 20
+
+
+@dataclass(frozen=True)
+class Health:
+    """Outcome of a check.
+
+    Attributes:
+        files: how many different files the rows have.
+        good: the rows whose file can be read, in their order, each with its ``probe``.
+        bad: (path, reason) of every file that cannot be read, in their order.
+    """
+
+    files: int
+    good: Rows
+    bad: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome in counts of files, ready for JSON; all values can be added up.
+
+        ``{files, good, bad: [{path, reason}], reasons: {kind: files}, frames, hours, sizes:
+        {"WIDTHxHEIGHT": files}, fps: {rate: files}, rotated, readers: {name: files}, outside:
+        [{path, reason}]}``. ``sizes`` and ``fps`` name the 20 most common ones and count the rest
+        as "other". ``outside`` are rows whose segment begins behind the end of a good file.
+        """
+        probes = {row.path: row.probe for row in self.good.rows if row.probe is not None}
+        values = probes.values()
+        timed = [probe for probe in values if probe.fps > 0]
+        return {
+            "files": self.files,
+            "good": self.files - len(self.bad),
+            "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
+            "reasons": _counts(kind_of(reason) for _, reason in self.bad),
+            "frames": sum(probe.num_frames for probe in values),
+            "hours": round(sum(probe.num_frames / probe.fps for probe in timed) / 3600, 4),
+            "sizes": _counts(f"{probe.width}x{probe.height}" for probe in values),
+            "fps": _counts(f"{probe.fps:.4g}" for probe in timed),
+            "rotated": sum(probe.rotation != 0 for probe in values),
+            "readers": _counts(probe.reader for probe in values),
+            "outside": [
+                {"path": row.path, "reason": reason}
+                for row in self.good.rows
+                if (reason := _outside(row, row.probe))
+            ],
+        }
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what is particular to its file: numbers, details behind a ( or a colon."""
+    return re.sub(r"\d+([.,]\d+)*", "N", re.split(r"\s*[(:]", reason)[0])
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    counted = Counter(values).most_common()
+    counts = dict(counted[:_MOST_COMMON])
+    rest = sum(count for _, count in counted[_MOST_COMMON:])
+    return {**counts, "other": rest} if rest else counts
+
+
+def _outside(row: Row, probe: Probe | None) -> str:
+    """Why nothing of a row's segment can be read, or the empty string."""
+    if probe is None or row.start is None or probe.fps <= 0:
+        return ""
+    seconds = probe.num_frames / probe.fps
+    if row.start < seconds:
+        return ""
+    return f"it ends at {seconds:.2f} s, before its segment begins at {row.start:g} s"
 
 
 class UnreadableError(DataError):
@@ -68,7 +139,7 @@ def check(
     """
     findings = _Findings(rows, progress)
     with ProbeCache() as store:
-        unknown = _unknown(findings, store if cache else None)
+        unknown = _files_to_probe(findings, store if cache else None)
         outcomes = run_in_pool(
             f"{__name__}:{probe_file.__name__}",
             unknown,
@@ -79,12 +150,12 @@ def check(
             for outcome in outcomes:
                 result = outcome.reason or Probe(*outcome.value)
                 store.add(outcome.item, findings.stamps.pop(outcome.item), result)
-                findings.settle({outcome.item: result})
-    return _judged(findings.health(), max_bad)
+                findings.add({outcome.item: result})
+    return _require_enough(findings.health(), max_bad)
 
 
 def known_probes(rows: Rows) -> tuple[Rows, dict[int, str]]:
-    """What can be known of files without opening any: what earlier checks found, what is not there.
+    """Probes of files as earlier checks found them, without opening any; and what is missing.
 
     Returns:
         The rows, those that are known to be readable with their probe, and why others cannot be
@@ -92,7 +163,7 @@ def known_probes(rows: Rows) -> tuple[Rows, dict[int, str]]:
     """
     findings = _Findings(rows, None)
     with ProbeCache() as store:
-        for _ in _unknown(findings, store):
+        for _ in _files_to_probe(findings, store):
             pass  # it stays unknown
     known = [findings.results.get(file_key(row.path)) for row in rows.rows]
     probed = (
@@ -110,10 +181,10 @@ def quarantine(path: str, reason: str) -> None:
         path: as in `Row.path`.
         reason: why, in a few words: what it did to its decoder.
     """
-    look = _look_at(path)
-    if isinstance(look, Stamp):
+    stamp = _stamp_or_fault(path)
+    if isinstance(stamp, Stamp):
         with ProbeCache() as store:
-            store.add(file_key(path), look, reason)
+            store.add(file_key(path), stamp, reason)
 
 
 def probe_file(path: str) -> list[Any]:
@@ -129,7 +200,7 @@ def probe_file(path: str) -> list[Any]:
 
 
 class _Findings:
-    """What is known of the files of some rows.
+    """The files of some rows, and the result of each so far.
 
     Attributes:
         names: each file as the rows name it first, by its `file_key`.
@@ -144,7 +215,7 @@ class _Findings:
         self.stamps: dict[str, Stamp] = {}
         self.results: dict[str, Probe | str] = {}
 
-    def settle(self, results: dict[str, Probe | str]) -> None:
+    def add(self, results: dict[str, Probe | str]) -> None:
         self.results.update(results)
         if self.progress is not None and results:
             self.progress(len(self.results), len(self.names))
@@ -160,22 +231,22 @@ class _Findings:
         return Health(len(self.names), self.rows.of(good), reasons)
 
 
-def _unknown(findings: _Findings, store: ProbeCache | None) -> Iterator[str]:
+def _files_to_probe(findings: _Findings, store: ProbeCache | None) -> Iterator[str]:
     """The files that have to be probed; what is known of the others is settled on the way."""
     keys = iter(findings.names)
     while batch := list(islice(keys, _AT_A_TIME)):
-        looks = {key: _look_at(key) for key in batch}
-        stamps = {key: look for key, look in looks.items() if isinstance(look, Stamp)}
+        found = {key: _stamp_or_fault(key) for key in batch}
+        stamps = {key: stamp for key, stamp in found.items() if isinstance(stamp, Stamp)}
         known: dict[str, Probe | str] = {} if store is None else store.find(stamps)
-        known.update((key, look) for key, look in looks.items() if isinstance(look, str))
-        findings.settle(known)
+        known.update((key, fault) for key, fault in found.items() if isinstance(fault, str))
+        findings.add(known)
         for key in batch:
             if key not in known:
                 findings.stamps[key] = stamps[key]
                 yield key
 
 
-def _look_at(path: str) -> Stamp | str:
+def _stamp_or_fault(path: str) -> Stamp | str:
     """The stamp of a file that is there and has content, or what is wrong with it."""
     try:
         stamp = stamp_of(path)
@@ -197,7 +268,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _judged(health: Health, max_bad: float) -> Health:
+def _require_enough(health: Health, max_bad: float) -> Health:
     """The same health, unless it is too bad."""
     bad = health.bad
     if len(bad) == health.files:
@@ -211,73 +282,3 @@ def _judged(health: Health, max_bad: float) -> Health:
             health,
         )
     return health
-
-
-# A data set may hold images of as many sizes as files.
-_MOST_COMMON = 20
-
-
-@dataclass(frozen=True)
-class Health:
-    """Outcome of a check.
-
-    Attributes:
-        files: how many different files the rows have.
-        good: the rows whose file can be read, in their order, each with its ``probe``.
-        bad: (path, reason) of every file that cannot be read, in their order.
-    """
-
-    files: int
-    good: Rows
-    bad: tuple[tuple[str, str], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The outcome in counts of files, ready for JSON; all values can be added up.
-
-        ``{files, good, bad: [{path, reason}], reasons: {kind: files}, frames, hours, sizes:
-        {"WIDTHxHEIGHT": files}, fps: {rate: files}, rotated, readers: {name: files}, outside:
-        [{path, reason}]}``. ``sizes`` and ``fps`` name the 20 most common ones and count the rest
-        as "other". ``outside`` are rows whose segment begins behind the end of a good file.
-        """
-        probes = {row.path: row.probe for row in self.good.rows if row.probe is not None}
-        known = probes.values()
-        timed = [probe for probe in known if probe.fps > 0]
-        return {
-            "files": self.files,
-            "good": self.files - len(self.bad),
-            "bad": [{"path": path, "reason": reason} for path, reason in self.bad],
-            "reasons": _counts(kind_of(reason) for _, reason in self.bad),
-            "frames": sum(probe.num_frames for probe in known),
-            "hours": round(sum(probe.num_frames / probe.fps for probe in timed) / 3600, 4),
-            "sizes": _counts(f"{probe.width}x{probe.height}" for probe in known),
-            "fps": _counts(f"{probe.fps:.4g}" for probe in timed),
-            "rotated": sum(probe.rotation != 0 for probe in known),
-            "readers": _counts(probe.reader for probe in known),
-            "outside": [
-                {"path": row.path, "reason": reason}
-                for row in self.good.rows
-                if (reason := _outside(row, row.probe))
-            ],
-        }
-
-
-def kind_of(reason: str) -> str:
-    """A reason without what is particular to its file: numbers, details behind a ( or a colon."""
-    return re.sub(r"\d+([.,]\d+)*", "N", re.split(r"\s*[(:]", reason)[0])
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    counted = Counter(values).most_common()
-    counts = dict(counted[:_MOST_COMMON])
-    rest = sum(count for _, count in counted[_MOST_COMMON:])
-    return {**counts, "other": rest} if rest else counts
-
-
-def _outside(row: Row, probe: Probe | None) -> str:
-    """Why nothing of a row's segment can be read, or the empty string."""
-    if probe is None or row.start is None or probe.fps <= 0:
-        return ""
-    seconds = probe.num_frames / probe.fps
-    if row.start < seconds:
-        return ""
-    return f"it ends at {seconds:.2f} s, before its segment begins at {row.start:g} s"

@@ -1,4 +1,4 @@
-"""What earlier checks found of each file: one small database in the user's cache folder.
+"""The results of earlier checks, by file: one small database in the user's cache folder.
 
 It is a cache: where it cannot be opened, read or written, that is said once and work goes on. The
 rollback journal is SQLite's default and stays: the faster write-ahead log shares memory between its
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS probes (
 
 
 class Stamp(NamedTuple):
-    """What changes when a file does.
+    """Size and time of a file, which change when it does.
 
     Attributes:
         size: bytes; of a folder of frames the number of its files.
@@ -110,7 +110,7 @@ class ProbeCache:
             self._database = sqlite3.connect(file, timeout=_PATIENCE)
             self._database.execute(_TABLE)
         except (OSError, RuntimeError, sqlite3.Error) as error:
-            self._do_without(error)
+            self._disable(error)
 
     def __enter__(self) -> ProbeCache:
         return self
@@ -126,7 +126,7 @@ class ProbeCache:
             self._database.close()
 
     def find(self, stamps: Mapping[str, Stamp]) -> dict[str, Probe | str]:
-        """What is known of files: a probe, or the reason why there is none.
+        """The results that are kept of files: a probe, or the reason why there is none.
 
         Args:
             stamps: by the `file_key` of each file. Other stamps than then are other files.
@@ -137,15 +137,15 @@ class ProbeCache:
             names = {os.fsencode(key): key for key in keys[start : start + _AT_A_TIME]}
             for path, stamp, probe, reason in self._select(list(names)):
                 key = names[path]
-                known = reason if probe is None else _parsed(probe)
-                if stamp == _text(stamps[key]) and known is not None:
+                known = reason if probe is None else _parse_probe(probe)
+                if stamp == _stamp_text(stamps[key]) and known is not None:
                     found[key] = known
         return found
 
     def add(self, key: str, stamp: Stamp, result: Probe | str) -> None:
         """Note what was found of a file, in place of what was known."""
-        probe, reason = (None, result) if isinstance(result, str) else (_written(result), None)
-        self._unsaved.append((os.fsencode(key), decoders(), _text(stamp), probe, reason))
+        probe, reason = (None, result) if isinstance(result, str) else (_probe_text(result), None)
+        self._unsaved.append((os.fsencode(key), decoders(), _stamp_text(stamp), probe, reason))
         if time.monotonic() - self._saved > _INTERVAL:
             self._save()
 
@@ -159,7 +159,7 @@ class ProbeCache:
                 f"{query} AND decoders = ?", [*names, decoders()]
             ).fetchall()
         except sqlite3.Error as error:
-            self._do_without(error)
+            self._disable(error)
             return []
 
     def _save(self) -> None:
@@ -170,11 +170,11 @@ class ProbeCache:
                         "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?)", self._unsaved
                     )
             except sqlite3.Error as error:
-                self._do_without(error)
+                self._disable(error)
         self._unsaved.clear()
         self._saved = time.monotonic()
 
-    def _do_without(self, error: Exception) -> None:
+    def _disable(self, error: Exception) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -196,16 +196,16 @@ def decoders() -> int:
     return zlib.crc32(", ".join(found).encode())
 
 
-def _text(stamp: Stamp) -> str:
+def _stamp_text(stamp: Stamp) -> str:
     return f"{stamp.size} {stamp.changed}"  # text, as numbers of 65 bits are no integers to SQLite
 
 
-def _written(probe: Probe) -> str:
+def _probe_text(probe: Probe) -> str:
     return json.dumps(astuple(probe))
 
 
 @lru_cache(maxsize=4096)
-def _parsed(text: str) -> Probe | None:
+def _parse_probe(text: str) -> Probe | None:
     """A probe as it was written; equal ones are one object. None: a damaged text."""
     try:
         return Probe(*json.loads(text))

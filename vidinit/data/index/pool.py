@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import queue
 import signal
@@ -19,20 +20,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import VidinitError
+from ..killable import exit_reason, timeout_reason
 
 # A worker imports numpy and PyAV before it is up: 0.2 s, on a busy machine much more.
 _START_UP = 120.0
-# Workers in a row that may end without having read an item.
-_SETBACKS = 4
-# A worker is replaced after so many items, because decoders leak a little with each bad file.
-_WORN = 1000
+# Processes in a row that may end without having read an item.
+_MAX_FAILED_STARTS = 4
+# A process is replaced after so many items, because decoders leak a little with each bad file.
+_MAX_ITEMS = 1000
 # A process that waits for a dead network drive outlives its killing: it is left behind.
-_FAREWELL = 5.0
+_JOIN_SECONDS = 5.0
 
 # A worker gets its parent's path; its own would begin with the working directory, in which a user
 # may keep a `random.py`.
@@ -46,13 +49,13 @@ _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item.
+    """The result of one item.
 
     Attributes:
         item: as it was given.
         value: what the function returned; None when it failed.
         reason: why it failed, in a few words, or None.
-        killed: whether it took its process with it (it hung or crashed).
+        killed: it took its process with it (it hung or crashed).
     """
 
     item: Any
@@ -88,40 +91,58 @@ def run_in_pool(
         pool.close()
 
 
+def by_deadline(
+    sized: Iterable[tuple[int, Any]], size: int, deadline: float
+) -> list[tuple[float, list[Any]]]:
+    """Items in groups of one deadline in seconds, which grows with their files.
+
+    Every deadline is a pool of its own, so they double: there are few of them.
+
+    Args:
+        sized: bytes of the file of each item, and the item.
+        size: bytes up to which the deadline is as it is.
+        deadline: seconds.
+    """
+    groups: dict[float, list[Any]] = defaultdict(list)
+    for found, item in sized:
+        groups[deadline * 2 ** math.ceil(math.log2(max(found / size, 1)))].append(item)
+    return sorted(groups.items())
+
+
 class _Pool:
-    """The workers, the items that wait for them, and the answers that have come."""
+    """The workers, the items that are queued for them, and the answers that have come."""
 
     def __init__(self, function: str, items: Iterable[Any], limit: int, deadline: float) -> None:
         self.function, self.limit, self.deadline = function, limit, deadline
         self.items = iter(items)
-        self.waiting: list[Any] = []  # the next item, and those whose worker was gone
+        self.queued: list[Any] = []  # the next item, and those whose worker was gone
         self.workers: list[_Worker] = []
         self.answers: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
-        self.setbacks = 0
+        self.failed_starts = 0
 
     def run(self) -> Iterator[Outcome]:
-        while any(worker.busy for worker in self.workers) or self.work_is_left():
-            self.hand_out()
+        while any(worker.busy for worker in self.workers) or self.has_items():
+            self.assign()
             self.grow()
             due = min(worker.due for worker in self.workers if worker.due is not None)
             try:
                 # No wait may be longer than the platform's longest.
                 pause = min(max(due - time.monotonic(), 0.0), 3600.0)
-                outcomes = [self.take(*self.answers.get(timeout=pause))]
+                outcomes = [self.outcome_of(*self.answers.get(timeout=pause))]
             except queue.Empty:
                 outcomes = []
-            outcomes += [self.give_up(worker) for worker in self.workers[:] if worker.overdue()]
+            outcomes += [self.time_out(worker) for worker in self.workers[:] if worker.overdue()]
             yield from (outcome for outcome in outcomes if outcome is not None)
 
-    def work_is_left(self) -> bool:
-        if not self.waiting:
-            self.waiting.extend(itertools.islice(self.items, 1))
-        return bool(self.waiting)
+    def has_items(self) -> bool:
+        if not self.queued:
+            self.queued.extend(itertools.islice(self.items, 1))
+        return bool(self.queued)
 
     def grow(self) -> None:
         """Twice as many workers, where all of them are busy and there is more to do."""
         full = len(self.workers) >= self.limit
-        if full or not all(worker.busy for worker in self.workers) or not self.work_is_left():
+        if full or not all(worker.busy for worker in self.workers) or not self.has_items():
             return
         for _ in range(min(max(len(self.workers), 1), self.limit - len(self.workers))):
             try:
@@ -132,52 +153,52 @@ class _Pool:
                 self.limit = len(self.workers)
                 return
 
-    def hand_out(self) -> None:
+    def assign(self) -> None:
         for worker in [worker for worker in self.workers if worker.idle]:
-            if not self.work_is_left():
+            if not self.has_items():
                 return
             gone = worker.process.poll() is not None
-            if gone or worker.given >= _WORN:
+            if gone or worker.sent >= _MAX_ITEMS:
                 self.drop(worker)
                 if gone:
-                    self.note_setback()
+                    self.count_failed_start()
             else:
-                worker.give(self.waiting.pop())
+                worker.send(self.queued.pop())
 
-    def take(self, worker: _Worker, line: bytes | None) -> Outcome | None:
-        """The outcome that an answer stands for, if it stands for one."""
+    def outcome_of(self, worker: _Worker, line: bytes | None) -> Outcome | None:
+        """The outcome that an answer of a worker stands for, if it stands for one."""
         if worker not in self.workers:
             return None  # it was given up before, and this is its end
         busy, item = worker.busy, worker.item
         if not line:
             self.drop(worker)
             if busy and line is not None:
-                reason = death(worker.process.returncode, self.deadline)
+                reason = exit_reason(worker.process.returncode, self.deadline)
                 return Outcome(item, reason=reason, killed=True)
             if busy:
-                self.waiting.append(item)  # it was gone before it had read the item
-            self.note_setback()
+                self.queued.append(item)  # it was gone before it had read the item
+            self.count_failed_start()
             return None
         answer = json.loads(line)
         if "fault" in answer:
             where = f" (on {json.dumps(item)[:200]})" if busy else ""
             raise RuntimeError(f"{answer['fault']}{where}\n{answer['traceback']}")
-        worker.settle()
+        worker.set_free()
         if not busy:
             return None  # it is up
-        self.setbacks = 0
+        self.failed_starts = 0
         return Outcome(item, answer.get("value"), answer.get("reason"))
 
-    def give_up(self, worker: _Worker) -> Outcome | None:
+    def time_out(self, worker: _Worker) -> Outcome | None:
         self.drop(worker)
         if worker.busy:
-            return Outcome(worker.item, reason=late(self.deadline), killed=True)
-        self.note_setback()
+            return Outcome(worker.item, reason=timeout_reason(self.deadline), killed=True)
+        self.count_failed_start()
         return None
 
-    def note_setback(self) -> None:
-        self.setbacks += 1
-        if self.setbacks == _SETBACKS:
+    def count_failed_start(self) -> None:
+        self.failed_starts += 1
+        if self.failed_starts == _MAX_FAILED_STARTS:
             raise VidinitError(
                 "processes for decoding end before they have begun",
                 f"see what `{sys.executable} -c 'import {__package__}.pool_worker'` says",
@@ -191,7 +212,7 @@ class _Pool:
         for worker in self.workers:
             worker.kill()
         for worker in self.workers:
-            worker.thread.join(_FAREWELL)
+            worker.thread.join(_JOIN_SECONDS)
 
 
 class _Worker:
@@ -215,28 +236,31 @@ class _Worker:
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.item: Any = None
         self.busy = self.idle = self.answered = False
-        self.given = 0
+        self.sent = 0
         self.due: float | None = time.monotonic() + _START_UP
-        self.thread = threading.Thread(target=self.talk, daemon=True)
+        self.thread = threading.Thread(target=self.exchange, daemon=True)
         self.thread.start()
 
-    def give(self, item: Any) -> None:
+    def send(self, item: Any) -> None:
         self.idle, self.busy, self.item = False, True, item
-        self.given += 1
+        self.sent += 1
         self.due = time.monotonic() + self.deadline
         self.inbox.put((item,))
 
-    def settle(self) -> None:
-        """Its answer is taken: it is free."""
+    def set_free(self) -> None:
+        """Mark it as free, once its answer is taken."""
         self.idle, self.busy, self.item = True, False, None
         self.answered, self.due = False, None
 
     def overdue(self) -> bool:
-        """Whether its time is up. Time in which its answer waited to be taken does not count."""
+        """True where its time is up, but for time in which its answer waited to be taken."""
         return self.due is not None and not self.answered and time.monotonic() >= self.due
 
-    def talk(self) -> None:
+    def exchange(self) -> None:
         """In a thread: pass items on and answers back.
+
+        Pipes are read and written here alone, so a process that reads nothing, or answers in the
+        middle of a line and hangs, holds up this thread and not the parent.
 
         An empty answer says that the process is gone, None that it had not read the item.
         """
@@ -246,11 +270,11 @@ class _Worker:
         while line is not None and line.endswith(b"\n"):
             self.answered = True
             self.answers.put((self, line))
-            given = self.inbox.get()
-            if given is None:
+            message = self.inbox.get()
+            if message is None:
                 break
             try:
-                stdin.write(json.dumps(given[0]).encode() + b"\n")
+                stdin.write(json.dumps(message[0]).encode() + b"\n")
                 stdin.flush()
                 line = stdout.readline()
             except OSError:
@@ -265,30 +289,12 @@ class _Worker:
     def kill(self) -> None:
         self.inbox.put(None)
         if self.process.poll() is None:
-            if hasattr(os, "killpg"):  # with what it has started itself
+            # SIGKILL, because a decoder that hangs hears nothing else, and to the whole session,
+            # because it may have started processes itself.
+            if hasattr(os, "killpg"):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.process.pid, signal.SIGKILL)
             else:
                 self.process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_FAREWELL)
-
-
-def late(deadline: float) -> str:
-    """Why an item failed whose time was up."""
-    return f"no answer within {deadline:g} s"
-
-
-def death(code: int | None, deadline: float) -> str:
-    """How a process ended, in words."""
-    if code is None or code >= 0:
-        return f"the decoder ended its process (exit code {code})"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == "SIGALRM":  # its own alarm: the parent was asleep
-        return late(deadline)
-    if name == "SIGKILL":
-        return "the decoder was killed (SIGKILL), perhaps for want of memory"
-    return f"the decoder crashed ({name})"
+            self.process.wait(_JOIN_SECONDS)

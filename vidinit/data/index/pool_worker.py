@@ -1,15 +1,14 @@
-"""What a process of `pool` does: read items, call the function on each, answer."""
+"""The code of a process of `pool`: read items, call the function on each, answer."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
-import signal
 import traceback
 from typing import Any
 
+from ..killable import alarm_seconds, leave_no_core, set_alarm
 from ..readers import VideoReadError
 
 
@@ -43,7 +42,7 @@ def work(function: str, deadline: float) -> None:
     answer({})
     for line in items:
         # The kernel's alarm ends a decoder that hangs where the parent is gone or asleep.
-        set_alarm(alarm_of(deadline))
+        set_alarm(alarm_seconds(deadline))
         try:
             answer({"value": call(json.loads(line))})
         except VideoReadError as error:
@@ -55,22 +54,3 @@ def work(function: str, deadline: float) -> None:
 
 def _fault(error: Exception) -> dict[str, str]:
     return {"fault": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-
-
-def alarm_of(deadline: float) -> float:
-    """Seconds after which a worker ends itself: long after its parent would have done it."""
-    return min(2 * deadline + 60, 1e7)
-
-
-def set_alarm(seconds: float) -> None:
-    """Have the kernel end this process after so many seconds; 0 takes that back."""
-    if hasattr(signal, "setitimer"):  # not on Windows
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def leave_no_core() -> None:
-    """Have a crash leave no memory image in the user's folder."""
-    with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

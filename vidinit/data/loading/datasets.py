@@ -1,4 +1,4 @@
-"""Clips and views by key: what is read of a row, and what stands in for one that is bad.
+"""Clips and views by key: read from a row, or from another one in place of a bad row.
 
 A data set is asked by key, and a key says all there is to know: nothing is drawn from a shared
 generator, so workers, processes and interruptions never change a sample. Pixels stay bytes with
@@ -23,8 +23,8 @@ from ..pixels.transforms import Augment, Interpolation, augment_clip, eval_crops
 from ..readers import Reader, VideoReadError, open_row
 from ..rows import Row, Rows
 from ..views import CLIP, SUBSTITUTE, Sampling, eval_indices, rng, train_indices
+from .quarantine import ReadGuard
 from .teacher_frames import CROPS, TeacherFrames
-from .watchdog import Guard
 
 # How many files may fail for one sample before the data, not a file, is at fault.
 _MAX_ATTEMPTS = 16
@@ -76,9 +76,9 @@ class ClipDataset:
         return len(self.rows)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        return self.load(key, Guard({}))
+        return self.load(key, ReadGuard({}))
 
-    def load(self, key: tuple[int, int], guard: Guard) -> dict[str, Any]:
+    def load(self, key: tuple[int, int], guard: ReadGuard) -> dict[str, Any]:
         """The item of a key; rows that the guard knows of count as unreadable.
 
         Raises:
@@ -144,11 +144,11 @@ class ClipDataset:
         )
         if self.flow is not None:
             reader = open_flow(self.rows.rows[candidate], reader, self.flow, self.decode_side)
-        frames, shown, places = _read(reader, indices, rgb=self.teachers is not None)
+        frames, shown, places = _decode(reader, indices, rgb=self.teachers is not None)
         # What cuts the flow cuts the teachers' RGB frames again.
         before = [] if self.flow is None else deepcopy(generators)
         made = [
-            augment_clip(_taken(shown, place), self.augment, generator)
+            augment_clip(_select(shown, place), self.augment, generator)
             for place, generator in zip(places, generators, strict=True)
         ]
         item = {"clip": torch.stack([clip for clip, _ in made])}
@@ -203,9 +203,9 @@ class EvalDataset:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.load(index, Guard({}))
+        return self.load(index, ReadGuard({}))
 
-    def load(self, index: int, guard: Guard) -> dict[str, Any]:
+    def load(self, index: int, guard: ReadGuard) -> dict[str, Any]:
         """The item of a row; one that the guard knows of counts as unreadable."""
         row = self.rows.rows[index]
         error = None
@@ -229,11 +229,11 @@ class EvalDataset:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a frame of a view: height, width and channels."""
+        """Height, width and channels of a frame of a view."""
         return self.size, self.size, 3 if self.flow is None else 2
 
     def open(self, row: Row) -> Reader:
-        """What is shown of a row.
+        """The frames of a row that are shown: its video, or the flow of that.
 
         Raises:
             VideoReadError: it cannot be opened.
@@ -258,7 +258,7 @@ class EvalDataset:
         Raises:
             VideoReadError: a frame does not decode.
         """
-        _, frames, places = _read(reader, indices)
+        _, frames, places = _decode(reader, indices)
         crops = eval_crops(
             frames,
             size=self.size,
@@ -292,7 +292,7 @@ def labels(rows: Rows, indices: Sequence[int]) -> Tensor:
     return hot
 
 
-def _read(
+def _decode(
     reader: Reader, indices: np.ndarray, *, rgb: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decode each frame once, though clips may share it.
@@ -300,7 +300,7 @@ def _read(
     Args:
         reader: an open video.
         indices: of its frames, int64 (clips, T).
-        rgb: whether RGB frames are wanted, whatever is shown.
+        rgb: return RGB frames, too, whatever is shown.
 
     Returns:
         The RGB frames, if they are wanted, and what is shown, uint8 (frames of the union, H, W, C),
@@ -314,6 +314,6 @@ def _read(
     return frames, frames, places
 
 
-def _taken(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _select(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The frames at some places; no copy if these are all of them."""
     return frames if np.array_equal(places, np.arange(len(frames))) else frames[places]

@@ -12,8 +12,8 @@ from ...errors import DataError
 from ..views import ORDER, rng
 from . import shared_memory
 from .datasets import ClipDataset, EvalDataset
-from .watchdog import Guard, Quarantine
-from .workers import Plan, Source, Workers
+from .quarantine import Quarantine, ReadGuard
+from .workers import BatchPlan, RowDataset, Workers
 
 
 class Loader:
@@ -38,7 +38,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Source,
+        dataset: RowDataset,
         keys: Sequence[Any],
         batch_size: int,
         *,
@@ -47,7 +47,7 @@ class Loader:
         quarantine: Quarantine | None = None,
         context: str | None = None,
     ) -> None:
-        self.plan = Plan(dataset, keys, batch_size)
+        self.plan = BatchPlan(dataset, keys, batch_size)
         self.workers, self.deadline, self.context = workers, deadline, context
         self.quarantine = Quarantine() if quarantine is None else quarantine
 
@@ -56,14 +56,14 @@ class Loader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         batches = (
-            self._made_here() if self.workers == 0 or not shared_memory.POSSIBLE else self._made()
+            self._made_here() if self.workers == 0 or not shared_memory.SUPPORTED else self._made()
         )
         if not torch.cuda.is_available():
             return batches
         return map(_pinned, batches)
 
     def _made_here(self) -> Iterator[dict[str, Any]]:
-        guard = Guard(self.quarantine.reasons)
+        guard = ReadGuard(self.quarantine.reasons)
         return (self.plan.make(number, guard) for number in range(len(self.plan)))
 
     def _made(self) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 # Which systems can pass descriptors on.
-POSSIBLE = hasattr(socket, "send_fds")
+SUPPORTED = hasattr(socket, "send_fds")
 
 # The number of the batch, and how many bytes its description has.
 _MESSAGE = struct.Struct("<QQ")

@@ -1,4 +1,4 @@
-"""What image teachers get of a clip: which of its frames, and these frames as they see them.
+"""The part of a clip that image teachers see: some of its frames, cropped and sized for them.
 
 All of it comes from the decode of the clip itself, however many teachers there are.
 """
@@ -20,11 +20,11 @@ CROPS = "crops"
 """In a batch: the picked frames as RGB in the student's crop, uint8 (R, K, size, size, 3)."""
 
 
-class Known(Protocol):
-    """What a teacher said of frames before."""
+class FrameCache(Protocol):
+    """The outputs of a teacher that are cached, by frame."""
 
     def has(self, row: int, numbers: np.ndarray) -> np.ndarray:
-        """Which frames of a row it has seen, bool of the shape of ``numbers``."""
+        """True for the frames of a row that are cached, bool of the shape of ``numbers``."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +43,26 @@ class FrameView:
 
     @property
     def key(self) -> str:
-        """Of its images in a batch."""
+        """The key of its images in a batch."""
         return f"seen/{self.size}/{self.crop_pct:g}/{self.interpolation}"
 
 
 @dataclass(frozen=True)
 class TeacherFrames:
-    """What the items of a data set hold for teachers.
+    """The frames for teachers in the items of a data set, and how to cut them.
 
     Attributes:
         picks: which frames of a clip.
         views: crops of whole frames, each once; teachers that see the student's crop need none.
-        known: by the key of a view, what all of its teachers remember; a frame that every one of
-            them knows is left out. A view that is not named here is always complete.
+        caches: by the key of a view, the caches of all of its teachers; a frame that every one of
+            them has is left out. A view that is not named here is always complete.
         crops: hold `CROPS`, too, which `ClipDataset` cuts: for teachers that see the crop of a
             student that does not see RGB.
     """
 
     picks: Picks
     views: tuple[FrameView, ...] = ()
-    known: tuple[tuple[str, tuple[Known, ...]], ...] = ()
+    caches: tuple[tuple[str, tuple[FrameCache, ...]], ...] = ()
     crops: bool = False
 
     def of(
@@ -85,8 +85,8 @@ class TeacherFrames:
         Returns:
             ``picks``: int64 (R, K), sorted positions in the clips. With views also ``frames``:
             int64 (R, K), their numbers in the video, and for each view ``<key>``: uint8
-            (R, K, size, size, 3). Of a view in ``known`` that is (M, size, size, 3), and
-            ``<key>/given``, bool (R, K), says which M frames are there.
+            (R, K, size, size, 3). Of a view in ``caches`` that is (M, size, size, 3), and
+            ``<key>/present``, bool (R, K), says which M frames are there.
         """
         length = places.shape[1]
         picks = np.stack([self.picks.of(length, generator) for generator in generators])
@@ -96,14 +96,14 @@ class TeacherFrames:
         wanted = np.take_along_axis(numbers, picks, axis=1)
         item["frames"] = torch.from_numpy(wanted)
         shown = np.take_along_axis(places, picks, axis=1)
-        memories = dict(self.known)
+        caches = dict(self.caches)
         for view in self.views:
-            if view.key not in memories:
+            if view.key not in caches:
                 item[view.key] = _crops(frames, shown.reshape(-1), view).unflatten(0, shown.shape)
                 continue
-            given = ~np.all([one.has(row, wanted) for one in memories[view.key]], axis=0)
-            item[view.key] = _crops(frames, shown[given], view)
-            item[f"{view.key}/given"] = torch.from_numpy(given)
+            present = ~np.all([one.has(row, wanted) for one in caches[view.key]], axis=0)
+            item[view.key] = _crops(frames, shown[present], view)
+            item[f"{view.key}/present"] = torch.from_numpy(present)
         return item
 
 

@@ -1,6 +1,6 @@
-"""Videos that no check has looked at before: one after the other, or one clip after the other.
+"""Views and clips of videos that have not been probed, or are too long to be decoded at once.
 
-They are examined where they are read, in a process that may hang or die, so that a file has the
+They are probed where they are read, in a process that may hang or die, so that a file has the
 same frames here as in an evaluation, which checks all of its files first.
 """
 
@@ -18,22 +18,22 @@ from ..readers import Reader, VideoReadError, probe
 from ..rows import Row, Rows
 from ..views import Sampling, dense_indices, eval_indices
 from .datasets import EvalDataset
-from .watchdog import Guard
+from .quarantine import ReadGuard
 
 # Bytes of frames that are decoded at a time, before they are resized.
 _DECODED = 64e6
 
 
 @dataclass(frozen=True)
-class UnseenDataset(EvalDataset):
-    """The views of videos, as `EvalDataset` has them, each examined first where nobody has yet."""
+class UnprobedDataset(EvalDataset):
+    """The views of videos, as `EvalDataset` has them, each probed first where it was not yet."""
 
     def _views(self, row: Row) -> Tensor:
-        return super()._views(examined(row))
+        return super()._views(with_probe(row))
 
 
-def examined(row: Row) -> Row:
-    """A row with what the index knows of its file.
+def with_probe(row: Row) -> Row:
+    """A row with its probe, made here where there is none yet.
 
     Raises:
         VideoReadError: the file cannot be read.
@@ -48,7 +48,7 @@ def clips_at_once(reader: Reader, frames: int) -> int:
 
 
 @dataclass(frozen=True)
-class Sliding:
+class SlidingWindows:
     """The clips of a timeline: windows of one length that move over a video.
 
     Attributes:
@@ -62,7 +62,9 @@ class Sliding:
     step: int
 
     @classmethod
-    def over(cls, frames: int, fps: float, sampling: Sampling, every: float | None) -> Sliding:
+    def over(
+        cls, frames: int, fps: float, sampling: Sampling, every: float | None
+    ) -> SlidingWindows:
         """The windows over a video of ``frames`` frames, ``every`` so many seconds.
 
         A dense clip's window is as long as the clip, and without ``every`` the next one begins
@@ -98,7 +100,7 @@ class TimelineDataset:
         sliding: the clips of each row.
     """
 
-    def __init__(self, views: EvalDataset, sliding: Sequence[Sliding]) -> None:
+    def __init__(self, views: EvalDataset, sliding: Sequence[SlidingWindows]) -> None:
         self.views, self.sliding = views, sliding
         self._open: tuple[int, Reader, np.ndarray] | None = None
 
@@ -115,12 +117,12 @@ class TimelineDataset:
             for first in range(0, len(sliding), count)
         ]
 
-    def load(self, key: tuple[int, int, int], guard: Guard) -> dict[str, Any]:
+    def load(self, key: tuple[int, int, int], guard: ReadGuard) -> dict[str, Any]:
         """The item of a key; a row that the guard knows of counts as unreadable."""
         row, first, count = key
         shape = (count, self.views.crops, len(self._indices(row, first)), *self.views.shape)
         views = torch.zeros(shape, dtype=torch.uint8)
-        times = self._about(row, range(first, first + count))
+        times = self._nominal_times(row, range(first, first + count))
         errors: list[str | None] = [None] * count
         done = 0
         while done < count:
@@ -150,7 +152,7 @@ class TimelineDataset:
         (item,) = items
         return item
 
-    def _about(self, row: int, clips: range) -> np.ndarray:
+    def _nominal_times(self, row: int, clips: range) -> np.ndarray:
         """Times (2, clips) in a video whose frames are shown at even distances."""
         probe, sliding = self.rows.rows[row].probe, self.sliding[row]
         assert probe is not None
@@ -192,7 +194,7 @@ class DenseDataset:
     time. A process keeps the video open that it read last.
 
     Args:
-        views: how clips are cut, and the rows; one that nobody has examined cannot be read.
+        views: how clips are cut, and the rows; one without a probe cannot be read.
         every: frames from one clip to the next; 0: one begins where the last ends.
     """
 
@@ -215,7 +217,7 @@ class DenseDataset:
             found += [(row, first, count) for first in range(0, clips, count)]
         return found
 
-    def load(self, key: tuple[int, int, int], guard: Guard) -> dict[str, Any]:
+    def load(self, key: tuple[int, int, int], guard: ReadGuard) -> dict[str, Any]:
         """The item of a key; a row that the guard knows of counts as unreadable."""
         row, first, count = key
         path, error = self.rows.rows[row].path, None

@@ -68,7 +68,7 @@ class RandAugment:
         prob: chance with which each of them is applied.
         std: deviation of the magnitude; infinity draws it uniformly from 0 to ``magnitude``.
         limit: highest magnitude.
-        increasing: whether a higher magnitude always means a stronger change. Without, posterize
+        increasing: a higher magnitude always means a stronger change. Without, posterize
             and solarize grow weaker, and color, contrast, brightness and sharpness go from weak
             to strong.
         weighted: draw by timm's weights (mostly geometry), none twice; else all alike.
@@ -153,7 +153,7 @@ class RandAugment:
 
 
 def argument(name: str, magnitude: float, *, increasing: bool, sign: int) -> float:
-    """What a magnitude means to an operation: timm's tables.
+    """The argument of an operation for a magnitude, by timm's tables.
 
     Args:
         name: of the operation, without timm's suffix "Increasing".

@@ -1,4 +1,8 @@
-"""What happens to a batch of clips on the device: normalization, mixup and cutmix."""
+"""Changes of a whole batch on the device: normalization, mixup and cutmix.
+
+Clips are bytes until here: a quarter of the memory and of the way to the device. With their
+channels last, the normalized batch is in channels_last_3d memory without a copy.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _CROP_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Augment:
-    """What a training clip goes through.
+    """Settings of the random changes of a training clip.
 
     Attributes:
         size: side of the result in pixels.
@@ -35,7 +35,7 @@ class Augment:
         ratio: smallest and largest width over height of the crop.
         jitter: crop a square as if the short side had been resized to between these pixels (both
             included), instead of by ``scale`` and ``ratio``; neither is below ``size``.
-        flip: whether half of the clips are mirrored.
+        flip: mirror half of the clips.
         randaug: RandAugment in timm's words, as ``rand-m7-n4-mstd0.5-inc1``; empty for none.
         color_jitter: largest change of brightness, contrast and saturation, as a share.
         grayscale: share of the clips without color.
@@ -96,7 +96,7 @@ def augment_clip(
     if mirrored:
         clip = clip.flip(2)
         if clip.shape[-1] == 2:
-            clip = negated(clip)
+            clip = negate_flow(clip)
     clip = clip.contiguous()
     if augment.randaug:
         clip = RandAugment.parse(augment.randaug)(clip, generator)
@@ -184,7 +184,7 @@ def _jittered_box(
     return int(top), int(left), side, side
 
 
-def negated(flow: Tensor) -> Tensor:
+def negate_flow(flow: Tensor) -> Tensor:
     """Optical flow with its horizontal part reversed: uint8 (..., 2), a copy."""
     flow = flow.clone()
     # The byte that a resize may make of overshoot, 0, is beyond the largest motion to the left.

@@ -43,7 +43,7 @@ def member_path(archive: str | Path, member: str, offset: int, size: int) -> str
 
 
 def parse(path: str | Path) -> Member | None:
-    """What the path of a member says; None for the path of a plain file or folder."""
+    """The parts of the path of a member; None for the path of a plain file or folder."""
     match = _MEMBER.fullmatch(str(path))
     if match is None:
         return None
@@ -51,7 +51,7 @@ def parse(path: str | Path) -> Member | None:
 
 
 def source(path: str) -> str | bytes:
-    """What decoders can open: the absolute path of a plain file, the content of a member.
+    """A source that decoders can open: the absolute path of a file, the content of a member.
 
     FFmpeg takes the ``b`` of a relative path ``b:1.mp4`` for a protocol, and names that are not
     UTF-8 for nothing at all: such a file is read into memory.

@@ -1,4 +1,4 @@
-"""What every reader is: an interface, one error, and the same checks and sizes for all."""
+"""The interface of all readers, their one error, and the checks and sizes that they share."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Reader(Protocol):
         """
 
 
-def checked(path: str, indices: Sequence[int] | np.ndarray, num_frames: int) -> list[int]:
+def check_indices(path: str, indices: Sequence[int] | np.ndarray, num_frames: int) -> list[int]:
     """``indices`` as a list of integers that are all in [0, num_frames)."""
     wanted = [int(index) for index in indices]
     if not wanted:

@@ -1,4 +1,4 @@
-"""Reading with decord: the fastest where it is exact, which `opening` finds out."""
+"""Reading with decord, where it is exact: `opening` finds that out, file by file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import UsageError
 from . import archives
-from .base import VideoReadError, checked
+from .base import VideoReadError, check_indices
 from .pyav import PyAVReader
 
 
@@ -32,7 +32,7 @@ def load() -> ModuleType | None:
     return decord
 
 
-def required() -> ModuleType:
+def require() -> ModuleType:
     """The module decord.
 
     Raises:
@@ -62,7 +62,7 @@ class DecordReader:
     def __init__(self, path: str | Path, *, size: tuple[int, int] | None = None) -> None:
         self.path = str(path)
         self._target = size
-        decord = required()
+        decord = require()
         self._errors = (RuntimeError, decord.DECORDError, IndexError, AssertionError, OSError)
         source = archives.source(self.path)
         height, width = size or (-1, -1)
@@ -88,7 +88,7 @@ class DecordReader:
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """RGB frames at ``indices``, uint8 (T, H, W, 3); see `base.Reader`."""
-        wanted = checked(self.path, indices, self.num_frames)
+        wanted = check_indices(self.path, indices, self.num_frames)
         order = sorted(set(wanted))  # decord seeks anew for each index that goes back
         try:
             frames = self.decode(order)
@@ -100,7 +100,7 @@ class DecordReader:
         return frames if order == wanted else frames[np.searchsorted(order, wanted)]
 
     def decode(self, order: list[int]) -> np.ndarray:
-        """What decord itself makes of frames at ascending indices, uint8 (T, H, W, 3).
+        """Frames at ascending indices by decord itself, uint8 (T, H, W, 3).
 
         Raises:
             VideoReadError: it gives up.

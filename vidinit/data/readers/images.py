@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from ..rows import IMAGE_SUFFIXES
 from . import archives
-from .base import VideoReadError, checked, gather, scaled_size
+from .base import VideoReadError, check_indices, gather, scaled_size
 
 
 def load(path: str, short_side: int | None) -> np.ndarray:
@@ -61,7 +61,7 @@ class ImageReader:
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The picture once for each of ``indices``, uint8 (T, H, W, 3); see `base.Reader`."""
-        wanted = checked(self.path, indices, self.num_frames)
+        wanted = check_indices(self.path, indices, self.num_frames)
         return np.repeat(self._pixels[None], len(wanted), axis=0)
 
     def times(self) -> np.ndarray:
@@ -106,7 +106,7 @@ class FramesReader:
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """RGB frames at ``indices``, uint8 (T, H, W, 3); see `base.Reader`."""
-        return gather(self.path, checked(self.path, indices, self.num_frames), self._read)
+        return gather(self.path, check_indices(self.path, indices, self.num_frames), self._read)
 
     def times(self) -> np.ndarray:
         """Zeros, float64 (num_frames,)."""

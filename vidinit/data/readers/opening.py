@@ -1,4 +1,10 @@
-"""Which reader is right for which file: found out once and thoroughly, or on the spot."""
+"""Opens each file with a reader that is exact for it, found out once by a probe, or on the spot.
+
+PyAV counts a file's packets and is the judge. decord decodes only where its count agrees and no
+edit list, open group of pictures or container without an index (MPEG-TS, MPEG-PS) is in the way:
+there its simpler index takes one frame for another. PyAV decodes the rest; with its seeking it is
+the faster one, too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,7 @@ import numpy as np
 from ...errors import UsageError, suggest
 from ..rows import IMAGE_SUFFIXES, Probe, Row
 from . import archives, decord, torchcodec
-from .base import Reader, VideoReadError, checked, scaled_size
+from .base import Reader, VideoReadError, check_indices, scaled_size
 from .decord import DecordReader
 from .images import FramesReader, ImageReader
 from .pyav import PyAVReader
@@ -65,7 +71,7 @@ def open_video(path: str | Path, *, reader: str = "auto", short_side: int | None
 
 
 def open_row(row: Row, *, reader: str = "auto", short_side: int | None = None) -> Reader:
-    """Open what a row means: no frame beyond its segment, and none that does not decode.
+    """Open a row: no frame beyond its segment, and none that does not decode.
 
     The frames of a segment are those that begin in [start, end), and at least the one on screen at
     its start. For decord and PyAV a file with a probe is not examined again.
@@ -127,7 +133,7 @@ def require_reader(reader: str) -> None:
     if reader == "torchcodec":
         torchcodec.load()
     elif reader == "decord":
-        decord.required()
+        decord.require()
 
 
 class Segment:
@@ -156,7 +162,7 @@ class Segment:
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """RGB frames at ``indices``, uint8 (T, H, W, 3); see `base.Reader`."""
-        wanted = checked(self.path, indices, self.num_frames)
+        wanted = check_indices(self.path, indices, self.num_frames)
         return self._video.get([self.first + index for index in wanted])
 
     def times(self) -> np.ndarray:
@@ -185,19 +191,19 @@ def _segment(row: Row, video: Reader, num_frames: int) -> tuple[int, int]:
 
 
 def _decord_agrees(judge: PyAVReader, indices: list[int], frames: np.ndarray) -> bool:
-    """Whether decord finds as many frames as PyAV did, and these among them."""
+    """True where decord finds as many frames as PyAV did, and these among them."""
     if not (judge.packets.plain and decord.load()):
         return False
     try:
         video = DecordReader(judge.path)
         if video.num_frames != judge.num_frames:
             return False
-        seen = video.decode(indices)
+        decoded = video.decode(indices)
     except VideoReadError:
         return False
-    if seen.shape != frames.shape:
+    if decoded.shape != frames.shape:
         return False
-    return float(np.abs(np.subtract(seen, frames, dtype=np.int16)).mean()) <= _SAME
+    return float(np.abs(np.subtract(decoded, frames, dtype=np.int16)).mean()) <= _SAME
 
 
 def _open_probed(path: str, probe: Probe, reader: str, short_side: int | None) -> Reader:
@@ -220,7 +226,7 @@ def _open_pictures(kind: str, path: str, short_side: int | None) -> Reader:
 
 
 def _kind(path: str) -> str:
-    """Whether a path is an ``image``, a folder of ``frames`` or a ``video``, as far as it shows.
+    """``image``, ``frames`` (of a folder) or ``video``, by what a path looks like.
 
     Raises:
         VideoReadError: there is nothing to open.

@@ -1,4 +1,4 @@
-"""What a container says about its video before anything is decoded.
+"""The index of a video: frames and key frames by the packets of its container, without decoding.
 
 Demuxing is cheap (no pixel is touched) and says what headers do not: how many frames there really
 are, when each is shown, from which ones decoding can start, and which ones are never shown.
@@ -16,7 +16,7 @@ from av.stream import Disposition
 
 from .base import VideoReadError
 
-# What PyAV is seen or known to raise over damaged files.
+# What PyAV is known to raise over damaged files.
 AV_ERRORS = (av.FFmpegError, OSError, ValueError, ArithmeticError, LookupError, MemoryError)
 
 # Broadcast streams have no index: a seek lands anywhere, and their packets need not be frames.
@@ -33,10 +33,10 @@ class Packets:
         keys: when each frame is shown from which decoding can start, ascending.
         time_base: seconds.
         rate: average frames per second, 0.0 where the container does not say.
-        keyed: whether any packet says that decoding can start from it.
-        counted: whether ``shown`` is true: every packet has a time of its own and is one frame.
+        keyed: some packet says that decoding can start from it.
+        counted: ``shown`` is right: every packet has a time of its own and is one frame.
             Without, the frames are known only once all of them are decoded.
-        plain: whether every packet is shown, and none after a key frame is shown before it (an
+        plain: every packet is shown, and none after a key frame is shown before it (an
             open group of pictures): what readers with a simpler index than this get right too.
     """
 
@@ -109,13 +109,13 @@ def scan(path: str, container: Any, stream: Any) -> Packets:
 
 
 def _indexed(entries: list[tuple[int | None, bool, bool]], unknown: Packets) -> Packets:
-    """What ``entries`` say about when frames are shown; ``unknown`` where that makes no sense."""
-    known = [(time, key, shown) for time, key, shown in entries if time is not None]
-    if len({time for time, _, _ in known}) < len(entries) or not known[0][1]:
+    """The index that ``entries`` make; ``unknown`` where their times make no sense."""
+    timed = [(time, key, shown) for time, key, shown in entries if time is not None]
+    if len({time for time, _, _ in timed}) < len(entries) or not timed[0][1]:
         return unknown
-    first = newest_key = known[0][0]
+    first = newest_key = timed[0][0]
     leading = False
-    for time, key, shown in known:
+    for time, key, shown in timed:
         # A frame that is shown before the first key frame needs others that are not there, so
         # whether it decodes is the decoder's affair.
         if shown and time < first:
@@ -125,10 +125,10 @@ def _indexed(entries: list[tuple[int | None, bool, bool]], unknown: Packets) -> 
         leading = leading or time < newest_key
     return replace(
         unknown,
-        shown=sorted(time for time, _, shown in known if shown),
-        keys=sorted(time for time, key, _ in known if key),
+        shown=sorted(time for time, _, shown in timed if shown),
+        keys=sorted(time for time, key, _ in timed if key),
         counted=True,
-        plain=not leading and all(shown for _, _, shown in known),
+        plain=not leading and all(shown for _, _, shown in timed),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from . import archives
-from .base import VideoReadError, checked, gather, scaled_size
+from .base import VideoReadError, check_indices, gather, scaled_size
 from .packets import AV_ERRORS, Packets, av_reason, open_container, scan
 
 # Frames that are cheaper to decode and drop than to jump over.
@@ -79,7 +79,7 @@ class PyAVReader:
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """RGB frames at ``indices``, uint8 (T, H, W, 3); see `base.Reader`."""
-        return gather(self.path, checked(self.path, indices, self.num_frames), self._read)
+        return gather(self.path, check_indices(self.path, indices, self.num_frames), self._read)
 
     def times(self) -> np.ndarray:
         """When each frame is shown, float64 (num_frames,), in seconds from the first frame."""

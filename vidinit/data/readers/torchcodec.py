@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UsageError
+from ...extras import install_extra
 from . import archives
-from .base import VideoReadError, checked, scaled_size
+from .base import VideoReadError, check_indices, scaled_size
 from .pyav import PyAVReader
 
 _ERRORS = (RuntimeError, ValueError, IndexError, OSError)
@@ -31,7 +32,7 @@ def load() -> Any:
     except ModuleNotFoundError as error:
         raise UsageError(
             "the reader torchcodec is not installed",
-            "run `pip install 'vidinit[torchcodec]'`, or leave data.reader at auto",
+            f"run `{install_extra('torchcodec')}`, or leave data.reader at auto",
         ) from error
     except (ImportError, RuntimeError, OSError) as error:
         raise UsageError(
@@ -76,7 +77,7 @@ class TorchCodecReader:
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """RGB frames at ``indices``, uint8 (T, H, W, 3); see `base.Reader`."""
-        wanted = checked(self.path, indices, self.num_frames)
+        wanted = check_indices(self.path, indices, self.num_frames)
         order = sorted(set(wanted))
         try:
             frames: np.ndarray = self._decoder.get_frames_at(order).data.numpy()

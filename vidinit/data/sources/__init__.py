@@ -1,12 +1,12 @@
 """Where clips come from: every form in which people have their data becomes `Rows`.
 
-What a path is, is seen from what is there:
+Which form a path has is seen from what is there, in the order of the table in `formats`:
 
 - a folder with a sub-folder per class, at any depth below it; or ``train/`` and ``val/`` with them;
 - a folder without labels, or a single file;
 - folders of frames: see `folders`;
 - lists, with a header or without: see `lists` and `columns`, for Something-Something's json, too;
-- csv files of Kinetics and EPIC-Kitchens, which name videos by ids: see `identified`;
+- csv files of Kinetics and EPIC-Kitchens, which name videos by ids: see `by_id`;
 - the folder of the official lists of UCF101 or HMDB51, or one such list: see `splits`;
 - webdataset shards, a folder of them or a pattern ``shard-{0000..0009}.tar``: see `shards`.
 
@@ -25,19 +25,19 @@ from typing import Literal
 
 from ...errors import UsageError
 from ..rows import Rows
-from .access import Kinds, existing
+from .access import Kinds, require_existing
 from .classes import ClassList, flippable, mirrored, read_class_names
-from .dispatch import read
-from .options import Reading
+from .formats import read
+from .options import SourceOptions
 from .parts import few_shots, for_training, hold_out, join, pick
 from .table import Part
 
-__all__ = ["flippable", "labelled_rows", "mirrored", "train_val", "unlabelled_rows"]
+__all__ = ["flippable", "labeled_rows", "mirrored", "train_val", "unlabeled_rows"]
 
 Paths = str | Path | Sequence[str | Path]
 
 
-def labelled_rows(
+def labeled_rows(
     data: Paths,
     *,
     kinds: Kinds = "video",
@@ -48,7 +48,7 @@ def labelled_rows(
     classes: Sequence[str] | None = None,
     nouns: Sequence[str] | None = None,
 ) -> Rows:
-    """Labelled rows of a data set, or of several joined.
+    """Labeled rows of a data set, or of several joined.
 
     Labels are class names or ids, the same kind throughout. The order of the classes is, the first
     that there is: that of ``class_names``; that of ``classes``, into which the ids of a list count;
@@ -74,7 +74,7 @@ def labelled_rows(
         UsageError: nothing exists at a path, or it is the wrong kind of file.
         DataError: no clip, a wrong line, an unknown class, or several sources that do not agree.
     """
-    reading = Reading(
+    options = SourceOptions(
         kinds=kinds,
         root=_folder(root),
         names=_names(class_names),
@@ -82,11 +82,11 @@ def labelled_rows(
         nouns=None if nouns is None else tuple(nouns),
         split=split,
     )
-    return join([pick(read(path, reading), part) for path in _several(data)])
+    return join([pick(read(path, options), part) for path in _several(data)])
 
 
-def unlabelled_rows(data: Paths, *, kinds: Kinds = "video", root: str | Path | None = None) -> Rows:
-    """Rows without labels: what labelled data may be, and files, folders and lists without labels.
+def unlabeled_rows(data: Paths, *, kinds: Kinds = "video", root: str | Path | None = None) -> Rows:
+    """Rows without labels: what labeled data may be, and files, folders and lists without labels.
 
     Of a list without a header, the path on each line is read, whether or not a label follows it.
 
@@ -99,8 +99,8 @@ def unlabelled_rows(data: Paths, *, kinds: Kinds = "video", root: str | Path | N
         UsageError: nothing exists there, or it is neither media nor text.
         DataError: no file of the wanted kind was found or listed.
     """
-    reading = Reading(kinds=kinds, root=_folder(root), labelled=False)
-    return join([pick(read(path, reading), "all") for path in _several(data)])
+    options = SourceOptions(kinds=kinds, root=_folder(root), labeled=False)
+    return join([pick(read(path, options), "all") for path in _several(data)])
 
 
 def train_val(
@@ -124,30 +124,30 @@ def train_val(
     split as it would be alone.
 
     Args:
-        data: path of a folder, list or archive, or several, as for `labelled_rows`.
+        data: path of a folder, list or archive, or several, as for `labeled_rows`.
         val: validation data in the same forms; of data with parts, the validation part.
         val_fraction: share of each class held out where there is no validation data, 0 to 1.
         seed: of that choice, and of the few-shot subset.
-        kinds, root, class_names, split: as for `labelled_rows`.
+        kinds, root, class_names, split: as for `labeled_rows`.
         shots: train on this many clips of each class, chosen by (seed, class), fewer being a part
             of more; a class with fewer keeps them all, with a ``UserWarning``. None: on all.
 
     Raises:
         UsageError: a path does not exist, or a number is out of its range.
         DataError: no clip, or a validation class that is unknown in training; and as for
-            `labelled_rows`.
+            `labeled_rows`.
     """
     if not 0 < val_fraction < 1:
         raise UsageError(f"val_fraction is {val_fraction}", "it must lie between 0 and 1")
     if shots is not None and shots < 1:
         raise UsageError(f"shots is {shots}", "it must be at least 1")
-    reading = Reading(kinds=kinds, root=_folder(root), names=_names(class_names), split=split)
+    options = SourceOptions(kinds=kinds, root=_folder(root), names=_names(class_names), split=split)
     if val is None:
-        halves = [_halves(path, reading, val_fraction, seed) for path in _several(data)]
+        halves = [_halves(path, options, val_fraction, seed) for path in _several(data)]
         train, held_out = join([part for part, _ in halves]), [part for _, part in halves]
     else:
-        train = join([pick(read(path, reading), "train") for path in _several(data)])
-        known = replace(reading, classes=train.classes, nouns=train.nouns)
+        train = join([pick(read(path, options), "train") for path in _several(data)])
+        known = replace(options, classes=train.classes, nouns=train.nouns)
         held_out = [pick(read(path, known), "val") for path in _several(val)]
     if train.classes is not None and len(train.classes) == 1:
         warnings.warn(f"all training clips are of one class, '{train.classes[0]}'", stacklevel=2)
@@ -155,9 +155,9 @@ def train_val(
     return train if shots is None else few_shots(train, shots, seed), train.of(rows)
 
 
-def _halves(path: str, reading: Reading, val_fraction: float, seed: int) -> tuple[Part, Part]:
+def _halves(path: str, options: SourceOptions, val_fraction: float, seed: int) -> tuple[Part, Part]:
     """The training and the validation part of one source, which is split if it has no parts."""
-    parts = read(path, reading)
+    parts = read(path, options)
     train = pick(parts, "train")
     if len(parts) > 1 and any(part.name == "val" for part in parts):
         return train, pick(parts, "val")
@@ -187,4 +187,4 @@ def _folder(path: str | Path | None) -> str | None:
 
 
 def _names(file: str | Path | None) -> ClassList | None:
-    return None if file is None else read_class_names(existing(os.path.expanduser(file)))
+    return None if file is None else read_class_names(require_existing(os.path.expanduser(file)))

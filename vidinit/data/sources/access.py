@@ -27,7 +27,7 @@ def suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def existing(path: str) -> str:
+def require_existing(path: str) -> str:
     """``path`` itself, if something is there.
 
     Raises:
@@ -103,7 +103,7 @@ def subfolders(folder: str) -> list[str]:
         raise UsageError(f"{folder} cannot be read: {error.strerror}") from error
 
 
-def beside(folder: str, name: str) -> str | None:
+def find_nearby(folder: str, name: str) -> str | None:
     """The folder with an entry ``name`` that is in or next to ``folder``, or None.
 
     Looked at in this order: the folder, its sub-folders, its parent, the parent's sub-folders.

@@ -18,29 +18,31 @@ from .folders import walk
 from .table import Table
 
 
-def find_names(table: Table, columns: Sequence[str]) -> None:
+def find_class_names(table: Table, columns: Sequence[str]) -> None:
     """Take the class names from the files that the data set keeps beside its lists, if any.
 
     These are ``labels.json`` of Something-Something, and ``verb_classes.csv`` and
     ``noun_classes.csv`` of EPIC-Kitchens, with or without something before these names.
     """
     folder = os.path.dirname(table.where)
-    if "template" in columns and (file := _ending(folder, "labels.json")):
+    if "template" in columns and (file := _file_ending_in(folder, "labels.json")):
         table.names = read_class_names(file)
-    if "verb_class" in columns and (file := _ending(folder, "verb_classes.csv")):
+    if "verb_class" in columns and (file := _file_ending_in(folder, "verb_classes.csv")):
         table.names = read_class_names(file)
-    if "noun_class" in columns and (file := _ending(folder, "noun_classes.csv")):
+    if "noun_class" in columns and (file := _file_ending_in(folder, "noun_classes.csv")):
         table.noun_names = read_class_names(file)
 
 
-def _ending(folder: str, end: str) -> str | None:
+def _file_ending_in(folder: str, end: str) -> str | None:
     """The file in a folder that is called ``end``, else the only one whose name ends so."""
     names = [name for name in entries(folder) if name.endswith(end)]
     name = end if end in names else names[0] if len(names) == 1 else None
     return None if name is None else os.path.join(folder, name)
 
 
-def locate(table: Table, columns: Sequence[str], participants: Sequence[str], root: str) -> None:
+def find_videos(
+    table: Table, columns: Sequence[str], participants: Sequence[str], root: str
+) -> None:
     """Replace the ids in ``table.paths`` by paths of files below ``root``.
 
     Raises:
@@ -101,7 +103,7 @@ class Finder:
     Args:
         root: where to look, at any depth.
         wanted: names without suffix.
-        folders: whether a folder of images with such a name counts, which is then not looked into.
+        folders: a folder of images with such a name counts, too, and is then not searched.
     """
 
     def __init__(self, root: str, wanted: Collection[str], *, folders: bool = True) -> None:
@@ -135,10 +137,10 @@ class Finder:
 
     def guess(self, name: str) -> str:
         """Where a file that was not found is most likely missing: where others are."""
-        return os.path.join(self._like[0], name + self._like[1])
+        return os.path.join(self._example[0], name + self._example[1])
 
     @cached_property
-    def _like(self) -> tuple[str, str]:
+    def _example(self) -> tuple[str, str]:
         """Folder and suffix of the first file that was found."""
         first = min(path for paths in self.found.values() for path in paths)
         is_file = suffix_of(first) in MEDIA_SUFFIXES
@@ -164,7 +166,7 @@ class Finder:
 
 
 def _holds_images(folder: str) -> bool:
-    """Whether the first visible thing in a folder is an image."""
+    """True where the first visible thing in a folder is an image."""
     try:
         with os.scandir(folder) as found:
             first = next((e.name for e in found if not e.name.startswith(".")), "")

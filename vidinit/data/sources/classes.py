@@ -15,9 +15,7 @@ from .access import read_json, suffix_of, text_lines
 # More classes than any data set has: an id above is a number that is no label.
 _MOST_IDS = 1_000_000
 
-
 _ID_COLUMNS = ("id", "class_id", "label_id", "index")
-
 
 _NAME_COLUMNS = ("name", "key", "class_name", "label_name", "class", "label", "category")
 
@@ -39,7 +37,7 @@ class ClassList:
 
 @dataclass(frozen=True)
 class Labels:
-    """What the label texts of a source mean.
+    """The classes of a source, and the label that each of its texts stands for.
 
     Attributes:
         classes: names of the classes in order.
@@ -147,7 +145,7 @@ def read_labels(
     place: Callable[[int], str],
     names_only: bool = False,
 ) -> Labels:
-    """What label texts mean.
+    """Turn label texts into classes and labels.
 
     Several labels in one text are separated by ``;`` or ``|``, or are integers separated by spaces
     or commas. Labels are all names or all ids. They are names when all of them are known names;
@@ -250,16 +248,15 @@ _SIDES = re.compile(
 
 _OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT"}
 
-
 _OTHER |= {right: left for left, right in _OTHER.items()}
 
 
 def flippable(classes: Iterable[str]) -> bool:
-    """Whether clips may be mirrored: False if the word left or right is in any class name."""
+    """True where clips may be mirrored: the word left or right is in no class name."""
     return not any(_SIDES.search(name) for name in classes)
 
 
-def exchanged(name: str) -> str:
+def swap_sides(name: str) -> str:
     """A class name with left and right exchanged: "from left to right", "from right to left"."""
 
     def other(word: re.Match[str]) -> str:
@@ -301,13 +298,13 @@ def mirrored(rows: Rows, where: str) -> Rows:
 def _partners(names: Sequence[str], where: str) -> list[int]:
     """Where the partner of each name stands among them."""
     ids = {name: place for place, name in enumerate(names)}
-    partners = [exchanged(name) for name in names]
+    partners = [swap_sides(name) for name in names]
     alone = [name for name, partner in zip(names, partners, strict=True) if partner not in ids]
     if alone:
         more = f", nor has any of {len(alone) - 1} more" if len(alone) > 1 else ""
         raise UsageError(
             f"data.flip=swap: class '{alone[0]}' of {where} has no partner "
-            f"'{exchanged(alone[0])}'{more}",
+            f"'{swap_sides(alone[0])}'{more}",
             "with data.flip=auto nothing is mirrored where classes are named after left and right",
         )
     return [ids[partner] for partner in partners]

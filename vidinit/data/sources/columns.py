@@ -11,11 +11,11 @@ from typing import Any
 
 from ...errors import DataError, suggest
 from . import by_id
-from .access import MEDIA_SUFFIXES, read_json, suffix_of, text_lines
-from .options import PART_NAMES, PartName, Reading
+from .access import MEDIA_SUFFIXES, content_lines, read_json, suffix_of, text_lines
+from .options import PART_NAMES, PartName, SourceOptions
 from .table import Table
 
-# What a column may be called, the better name first.
+# The names that a column may have, by its meaning, the better name first.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": (
         *("path", "video_path", "clip_path", "file_path", "filepath", "image_path", "frame_dir"),
@@ -41,7 +41,7 @@ _TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d*)?)")
 
 @dataclass(frozen=True)
 class Header:
-    """Which column says what.
+    """The columns of a list.
 
     Attributes:
         line: number of the header's line.
@@ -64,17 +64,21 @@ class Header:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the lines below are ``path label``, or paths alone, with spaces inside them."""
+        """True where lines are ``path label``, or paths alone, with spaces inside them."""
         at = self.at
         return self.delimiter == " " and at in ({"path": 0}, {"path": 0, "label": 1})
 
 
-def find_header(number: int, line: str) -> Header | None:
-    """The header that a first line is, or None.
+def find_header(file: str) -> Header | None:
+    """The header that the first line of a list is, or None.
 
     Columns separated by tabs, commas or semicolons make a header if one of them has a known name
     and none is a media file; separated by spaces, if all of them have known names.
     """
+    first = next(content_lines(file), None)
+    if first is None:
+        return None
+    number, line = first
     delimiter = next((d for d in "\t,;" if d in line), " ")
     cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
     names = tuple(cell.strip().lower().replace(" ", "_") for cell in cells)
@@ -86,12 +90,15 @@ def find_header(number: int, line: str) -> Header | None:
     return Header(number, delimiter, names)
 
 
-def csv_table(file: str, header: Header, reading: Reading) -> Table:
-    """The rows of a csv or tsv file with a header.
+def csv_list(file: str, options: SourceOptions) -> Table | None:
+    """The rows of a csv or tsv file whose header names more than ``path label``.
 
     Raises:
         DataError: a column is missing, or a row or a value in it is wrong.
     """
+    header = find_header(file)
+    if header is None or header.is_plain:
+        return None
     lines = (line for number, line in text_lines(file) if number > header.line)
     reader = csv.reader(lines, delimiter=header.delimiter, skipinitialspace=True)
 
@@ -104,17 +111,19 @@ def csv_table(file: str, header: Header, reading: Reading) -> Table:
             where = f"{file}:{header.line + reader.line_num}"
             raise DataError(f"{where}: no valid row ({error})") from error
 
-    return _table(Table(file), header, records(), reading)
+    return _table(Table(file), header, records(), options)
 
 
-def json_table(file: str, reading: Reading) -> Table:
+def json_list(file: str, options: SourceOptions) -> Table | None:
     """The rows of a json list of objects, whose keys name the columns.
 
     Something-Something's files are such lists: ``id``, and ``template`` where there are labels.
 
     Raises:
-        DataError: it is no list of objects, or as for `csv_table`.
+        DataError: it is no list of objects, or as for `csv_list`.
     """
+    if suffix_of(file) != ".json":
+        return None
     entries = read_json(file)
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise DataError(
@@ -124,7 +133,7 @@ def json_table(file: str, reading: Reading) -> Table:
     keys = list(dict.fromkeys(key for entry in entries[:1] for key in entry))
     header = Header(0, ",", tuple(key.lower() for key in keys))
     records = ((i, [_text(entry.get(key)) for key in keys]) for i, entry in enumerate(entries, 1))
-    return _table(Table(file, unit=", entry "), header, records, reading)
+    return _table(Table(file, unit=", entry "), header, records, options)
 
 
 def _text(value: Any) -> str:
@@ -135,10 +144,13 @@ def _text(value: Any) -> str:
 
 
 def _table(
-    table: Table, header: Header, records: Iterable[tuple[int, Sequence[str]]], reading: Reading
+    table: Table,
+    header: Header,
+    records: Iterable[tuple[int, Sequence[str]]],
+    options: SourceOptions,
 ) -> Table:
-    at = _needed(table, header, reading)
-    base = reading.base_of(table.where)
+    at = _needed(table, header, options)
+    base = options.base_of(table.where)
     targets = (("label", table.labels), ("verb", table.labels), ("noun", table.nouns))
     columns = [(what, column) for what, column in targets if what in at]
     labels: dict[str, str] = {}  # one string of each label, however many rows have it
@@ -168,13 +180,13 @@ def _table(
             participants.append(row.get("participant", ""))
     if "template" in header.names:
         table.labels = [label.replace("[", "").replace("]", "") for label in table.labels]
-    by_id.find_names(table, header.names)
+    by_id.find_class_names(table, header.names)
     if "path" not in at:
-        by_id.locate(table, header.names, participants, base)
+        by_id.find_videos(table, header.names, participants, base)
     return table
 
 
-def _needed(table: Table, header: Header, reading: Reading) -> dict[str, int]:
+def _needed(table: Table, header: Header, options: SourceOptions) -> dict[str, int]:
     """Positions of the columns that are read.
 
     Raises:
@@ -183,7 +195,7 @@ def _needed(table: Table, header: Header, reading: Reading) -> dict[str, int]:
     at = header.at
     if "path" not in at and "id" not in at:
         raise _missing(table, header, "path", "a path")
-    if not reading.labelled:
+    if not options.labeled:
         return {
             what: at[what] for what in ("path", "id", "start", "end", "participant") if what in at
         }

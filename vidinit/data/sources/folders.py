@@ -1,4 +1,4 @@
-"""Rows of folders: a sub-folder per class, or none, with files or folders of frames below.
+"""Folders of clips, with a sub-folder per class or without classes, and single files.
 
 What is a clip below a folder: every file of the wanted kind, and every folder of frames. A folder
 of frames has no sub-folders and at least two images, all numbered with one prefix and one suffix
@@ -13,8 +13,71 @@ import os
 import warnings
 from collections.abc import Iterator
 
-from .access import MEDIA_SUFFIXES, SUFFIXES, Kinds, subfolders, suffix_of
+from ...errors import DataError, UsageError
+from .access import MEDIA_NOUN, MEDIA_SUFFIXES, SUFFIXES, Kinds, entries, subfolders, suffix_of
+from .options import SourceOptions
 from .table import Table
+
+
+def single_clip(file: str, options: SourceOptions) -> Table | None:
+    """One video or image, which has no label.
+
+    Raises:
+        UsageError: a label is wanted, or a file of the other kind.
+    """
+    if suffix_of(file) not in MEDIA_SUFFIXES:
+        return None
+    if options.labeled:
+        raise UsageError(
+            f"{file} is one clip without a label",
+            "pass a folder with a sub-folder per class, or a list of 'path label' lines",
+        )
+    if suffix_of(file) not in SUFFIXES[options.kinds]:
+        raise UsageError(f"{file} is no {MEDIA_NOUN[options.kinds]}")
+    return Table(file, paths=[file])
+
+
+def unlabeled_folder(folder: str, options: SourceOptions) -> Table | None:
+    """Every clip at any depth below a folder, where labels are not wanted."""
+    if options.labeled:
+        return None
+    clips = clips_below(folder, options.kinds, is_class=False)
+    return Table(folder, paths=clips) if clips else None
+
+
+def class_folders(folder: str, options: SourceOptions) -> Table | None:
+    """The clips below each sub-folder that holds any, with its name as their label."""
+    if not options.labeled:
+        return None
+    table = Table(folder, names_only=True)
+    for name in subfolders(folder):
+        clips = clips_below(os.path.join(folder, name), options.kinds, is_class=True)
+        table.paths += clips
+        table.labels += [name] * len(clips)
+    return table if table.paths else None
+
+
+def no_clips(folder: str, options: SourceOptions) -> DataError:
+    """The error for a folder in which no form of data was found: says what is missing."""
+    noun = MEDIA_NOUN[options.kinds]
+    if not options.labeled:
+        return DataError(f"no {noun} file in {folder}")
+    names = entries(folder)
+    if any(suffix_of(name) in SUFFIXES[options.kinds] for name in names):
+        return DataError(
+            f"{folder} holds {noun} files but no class sub-folders",
+            "labels come from sub-folders, or pass a list file of 'path label' lines",
+        )
+    if clips_below(folder, options.kinds, is_class=True):
+        return DataError(
+            f"{folder} holds folders of frames but no class folders around them",
+            "expected CLASS/CLIP/img_00001.jpg, or pass a list file of 'folder label' lines",
+        )
+    lists = [name for name in names if suffix_of(name) in (".csv", ".tsv", ".json")]
+    hint = "expected one sub-folder of them per class"
+    if lists:
+        hint = f"to read a list, pass it: {os.path.join(folder, lists[0])}"
+    return DataError(f"no {noun} file in {folder}", hint)
 
 
 def walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -60,7 +123,7 @@ def clips_below(folder: str, kinds: Kinds, *, is_class: bool) -> list[str]:
 
 
 def are_frames(names: list[str]) -> bool:
-    """Whether these files are the frames of one clip: two or more, numbered, with one prefix."""
+    """True for the frames of one clip: two or more images, numbered, with one prefix."""
     start = end = None
     for name in names:
         stem, suffix = os.path.splitext(name)
@@ -72,13 +135,3 @@ def are_frames(names: list[str]) -> bool:
         elif (prefix, suffix) != (start, end):
             return False
     return len(names) > 1
-
-
-def class_folders(folder: str, kinds: Kinds) -> Table:
-    """The clips below each sub-folder that holds any, with its name as their label."""
-    table = Table(folder, names_only=True)
-    for name in subfolders(folder):
-        clips = clips_below(os.path.join(folder, name), kinds, is_class=True)
-        table.paths += clips
-        table.labels += [name] * len(clips)
-    return table

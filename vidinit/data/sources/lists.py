@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from ...errors import DataError
 from .access import MEDIA_SUFFIXES, content_lines, suffix_of
-from .columns import csv_table, find_header
-from .options import Reading
+from .columns import find_header
+from .options import SourceOptions
 from .table import Table
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(MEDIA_SUFFIXES))
@@ -20,27 +20,22 @@ _COUNTED = re.compile(r"(.*?[^\s,])[\s,]+\d+((?:[\s,]+\d+)+)")
 _COUNTED_ONLY = re.compile(r"(.*?\S)(?:\s+\d+)+")
 
 
-def list_table(file: str, reading: Reading) -> Table:
-    """The rows of a list, with or without a header that names its columns.
+def plain_list(file: str, options: SourceOptions) -> Table:
+    """The rows of any text file that is nothing else; a header of plain columns is left out.
 
     Raises:
         UsageError: the file is not text.
-        DataError: a line has no label, or a column is missing.
+        DataError: a line has no label.
     """
-    first = next(content_lines(file), None)
-    if first is not None:
-        header = find_header(*first)
-        if header is not None and not header.is_plain:
-            return csv_table(file, header, reading)
-        skipped = 0 if header is None else first[0]
-        lines = ((n, line) for n, line in content_lines(file) if n > skipped)
-        return _labelled(file, lines, reading) if reading.labelled else _bare(file, lines, reading)
-    return Table(file)
+    header = find_header(file)
+    skipped = 0 if header is None else header.line
+    lines = ((n, line) for n, line in content_lines(file) if n > skipped)
+    return (_labeled if options.labeled else _unlabeled)(file, lines, options)
 
 
-def _labelled(file: str, lines: Iterator[tuple[int, str]], reading: Reading) -> Table:
+def _labeled(file: str, lines: Iterator[tuple[int, str]], options: SourceOptions) -> Table:
     table = Table(file)
-    base = reading.base_of(file)
+    base = options.base_of(file)
     # Labels repeat: one string each, whatever the number of lines.
     labels: dict[str, str] = {}
     others = []
@@ -62,7 +57,7 @@ def _labelled(file: str, lines: Iterator[tuple[int, str]], reading: Reading) -> 
 
 
 def _is_media(line: str) -> bool:
-    """Whether a line ends in a known suffix, so that no label follows."""
+    """True where a line ends in a known suffix, so that no label follows."""
     return suffix_of(line.rstrip('"')) in MEDIA_SUFFIXES
 
 
@@ -111,10 +106,10 @@ def _at_last_separator(line: str) -> tuple[str, str]:
     return path.rstrip(" ,\t"), label.strip()
 
 
-def _bare(file: str, lines: Iterator[tuple[int, str]], reading: Reading) -> Table:
+def _unlabeled(file: str, lines: Iterator[tuple[int, str]], options: SourceOptions) -> Table:
     """Paths only: a label that follows one is left out."""
     table = Table(file)
-    base = reading.base_of(file)
+    base = options.base_of(file)
     others = []
     for number, line in lines:
         path = line

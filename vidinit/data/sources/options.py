@@ -25,7 +25,7 @@ PART_NAMES: dict[str, PartName] = {
 
 
 @dataclass(frozen=True)
-class Reading:
+class SourceOptions:
     """How a source is read.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reading:
         classes: the classes of the training data, which labels must index; None: any.
         nouns: its second classes, where labels are a verb and a noun.
         split: which official split of UCF101 and HMDB51.
-        labelled: whether labels are wanted; without, they need not be there.
+        labeled: whether labels are wanted; without, they need not be there.
     """
 
     kinds: Kinds = "video"
@@ -44,7 +44,7 @@ class Reading:
     classes: tuple[str, ...] | None = None
     nouns: tuple[str, ...] | None = None
     split: int = 1
-    labelled: bool = True
+    labeled: bool = True
 
     def base_of(self, file: str) -> str:
         """The folder that the paths in a list are relative to."""

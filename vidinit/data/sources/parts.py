@@ -105,7 +105,7 @@ def for_training(part: Part, train: Rows) -> Rows:
     return rows
 
 
-def members(rows: Rows) -> dict[int, list[int]]:
+def positions_by_class(rows: Rows) -> dict[int, list[int]]:
     """The positions of the rows of each class, by class, in order; a pair counts as its verb."""
     found: dict[int, list[int]] = {label: [] for label in range(len(rows.classes or ()))}
     for position, row in enumerate(rows.rows):
@@ -128,10 +128,10 @@ def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     ``UserWarning`` that names it.
     """
     held_out: set[int] = set()
-    of_class = members(rows)
+    by_class = positions_by_class(rows)
     names = rows.classes or ()
     orders = {}
-    for label, positions in of_class.items():
+    for label, positions in by_class.items():
         if len(positions) == 1:
             warnings.warn(
                 f"class '{names[label]}' has a single clip: it stays in training", stacklevel=3
@@ -144,7 +144,7 @@ def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
             count -= sum(position in held_out for position in positions)
             free = [position for position in orders[label] if position not in held_out]
             held_out.update(free[: max(count, 0)])
-    for label, positions in of_class.items():
+    for label, positions in by_class.items():
         if positions and held_out.issuperset(positions):
             held_out.remove(orders[label][-1] if label in orders else positions[0])
     train = [row for i, row in enumerate(rows.rows) if i not in held_out]
@@ -160,7 +160,7 @@ def few_shots(rows: Rows, shots: int, seed: int) -> Rows:
     """
     kept: set[int] = set()
     short = []
-    for label, positions in members(rows).items():
+    for label, positions in positions_by_class(rows).items():
         if 0 < len(positions) < shots:
             short.append(f"'{(rows.classes or ())[label]}' ({len(positions)})")
         order = rng(seed, 0, label, stream=SHOTS).permutation(len(positions))

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from ...errors import DataError, UsageError
 from ..readers.archives import member_path
 from ..rows import IMAGE_SUFFIXES
-from .access import SUFFIXES, entries, existing, suffix_of
-from .options import Reading
+from .access import SUFFIXES, entries, require_existing, suffix_of
+from .options import SourceOptions
 from .table import Table
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -30,19 +30,33 @@ _MOST_SHARDS = 100_000
 _LABELS = ("cls", "txt", "json")
 
 
-def expand_shards(path: str) -> list[str] | None:
-    """The archives that ``path`` names: one, those in a folder, or a brace pattern; else None.
+def shard_names(path: str, options: SourceOptions) -> Table | None:
+    """The samples of one archive, or of those that a brace pattern names.
 
     ``shard-{0000..0009}.tar`` are ten; the zeros in front are kept.
 
     Raises:
-        UsageError: a pattern counts down or too far, or an archive does not exist.
+        UsageError: a pattern counts down or too far, an archive does not exist or is compressed.
+        DataError: see `_read_shards`.
     """
     if _RANGE.search(path) and not os.path.exists(path):
-        return [existing(name) for name in _expand(path)]
-    if suffix_of(path) == ".tar" or _COMPRESSED.search(path):
-        return [existing(path)]
-    return None
+        archives = [require_existing(name) for name in _expand(path)]
+    elif suffix_of(path) == ".tar" or _COMPRESSED.search(path):
+        archives = [require_existing(path)]
+    else:
+        return None
+    return _read_shards(path, archives, options)
+
+
+def shard_folder(folder: str, options: SourceOptions) -> Table | None:
+    """The samples of all archives directly in a folder; errors as of `shard_names`."""
+    archives = archives_in(folder)
+    return _read_shards(folder, archives, options) if archives else None
+
+
+def archives_in(folder: str) -> list[str]:
+    """The tar archives directly in a folder, sorted."""
+    return [os.path.join(folder, name) for name in entries(folder) if suffix_of(name) == ".tar"]
 
 
 def _expand(path: str) -> list[str]:
@@ -56,11 +70,6 @@ def _expand(path: str) -> list[str]:
     return [name + rest for name in names for rest in _expand(path[match.end() :])]
 
 
-def folder_shards(folder: str) -> list[str]:
-    """The archives directly in a folder, sorted."""
-    return [os.path.join(folder, name) for name in entries(folder) if suffix_of(name) == ".tar"]
-
-
 @dataclass
 class _Sample:
     """The members with one key."""
@@ -69,7 +78,7 @@ class _Sample:
     labels: dict[str, tarfile.TarInfo] = field(default_factory=dict)
 
 
-def shards_table(where: str, archives: list[str], reading: Reading) -> Table:
+def _read_shards(where: str, archives: list[str], options: SourceOptions) -> Table:
     """The rows of archives, in the order of their members.
 
     Raises:
@@ -85,7 +94,7 @@ def shards_table(where: str, archives: list[str], reading: Reading) -> Table:
             )
         try:
             with tarfile.open(archive, "r:") as tar:
-                _read(archive, tar, table, reading)
+                _read(archive, tar, table, options)
         except (tarfile.TarError, EOFError) as error:
             raise DataError(f"{archive} cannot be read as a tar archive ({error})") from error
     return table
@@ -96,9 +105,9 @@ def _is_gzip(archive: str) -> bool:
         return stream.read(2) == b"\x1f\x8b"
 
 
-def _read(archive: str, tar: tarfile.TarFile, table: Table, reading: Reading) -> None:
+def _read(archive: str, tar: tarfile.TarFile, table: Table, options: SourceOptions) -> None:
     samples: dict[str, _Sample] = {}
-    suffixes = SUFFIXES[reading.kinds]
+    suffixes = SUFFIXES[options.kinds]
     for member in _members(archive, tar):
         folder, name = posixpath.split(member.name)
         stem, _, extension = name.partition(".")
@@ -108,13 +117,13 @@ def _read(archive: str, tar: tarfile.TarFile, table: Table, reading: Reading) ->
         kind = extension.lower()
         if suffix_of(name) in suffixes:
             sample.media.append((member.name, member.offset_data, member.size))
-        elif kind in _LABELS and reading.labelled:
+        elif kind in _LABELS and options.labeled:
             sample.labels[kind] = member
     for key, sample in samples.items():
         media = _without_stills(sample.media)
         if not media:
             continue
-        label = _label(archive, tar, key, sample) if reading.labelled else ""
+        label = _label(archive, tar, key, sample) if options.labeled else ""
         for name, offset, size in media:
             table.paths.append(member_path(archive, name, offset, size))
             table.labels.append(label)

@@ -14,10 +14,11 @@ import re
 from collections.abc import Sequence
 
 from ...errors import DataError
-from .access import beside, content_lines, entries, existing, subfolders, text_lines
+from .access import content_lines, entries, find_nearby, require_existing, subfolders, text_lines
 from .by_id import Finder
 from .classes import ClassList, read_class_names
-from .options import PartName, Reading
+from .options import PartName, SourceOptions
+from .shards import archives_in
 from .table import Table
 
 _UCF_LIST = re.compile(r"(train|test)list(\d+)\.txt")
@@ -25,7 +26,38 @@ _HMDB_LIST = re.compile(r"(.+)_test_split(\d+)\.txt")
 _HMDB_PARTS: dict[str, PartName | None] = {"0": None, "1": "train", "2": "val"}
 
 
-def find_splits(folder: str) -> str | None:
+def official_splits(folder: str, options: SourceOptions) -> Table | None:
+    """The rows of official split ``options.split``, by part, where a folder has split lists.
+
+    Without labels the clips of a folder count, whether or not a list names them, and so do its
+    archives: then the lists are read only where there are none of these.
+
+    Raises:
+        DataError: there is no such split, a line of it is wrong, or its videos are not found.
+    """
+    lists = _find_lists(folder)
+    if lists is None or (not options.labeled and archives_in(folder)):
+        return None
+    return (_ucf_table if _is_ucf(lists) else _hmdb_table)(lists, options)
+
+
+def ucf_list(file: str, options: SourceOptions) -> Table | None:
+    """The rows of one ``trainlist0N.txt`` or ``testlist0N.txt`` of UCF101.
+
+    It is one by its name, and by ``classInd.txt`` next to it or by having no labels at all.
+    """
+    folder, name = os.path.split(file)
+    if _UCF_LIST.fullmatch(name) is None:
+        return None
+    if not _is_ucf(folder) and any(len(line.split()) != 1 for _, line in content_lines(file)):
+        return None
+    table = Table(file)
+    stems = _read_ucf(table, file)
+    _locate(table, stems, folder, options)
+    return table
+
+
+def _find_lists(folder: str) -> str | None:
     """The folder with official split lists that ``folder`` is, or has directly in it; or None."""
     names = subfolders(folder)
     likely = [n for n in names if "split" in n.lower() or _is_ucf(os.path.join(folder, n))]
@@ -39,40 +71,17 @@ def _is_ucf(folder: str) -> bool:
     return os.path.isfile(os.path.join(folder, "classInd.txt"))
 
 
-def is_ucf_list(file: str) -> bool:
-    """Whether a file is a list of UCF101: by its name, and ``classInd.txt`` beside or no labels."""
-    folder, name = os.path.split(file)
-    if _UCF_LIST.fullmatch(name) is None:
-        return False
-    return _is_ucf(folder) or all(len(line.split()) == 1 for _, line in content_lines(file))
-
-
-def splits_table(folder: str, reading: Reading) -> Table:
-    """The rows of official split ``reading.split``, by part.
-
-    Raises:
-        DataError: there is no such split, a line of it is wrong, or its videos are not found.
-    """
-    if not _is_ucf(folder):
-        return _hmdb_table(folder, reading)
+def _ucf_table(folder: str, options: SourceOptions) -> Table:
     table = Table(folder)
     stems: list[str] = []
     parts: tuple[tuple[str, PartName], ...] = (("train", "train"), ("test", "val"))
     for name, part in parts:
-        file = os.path.join(folder, f"{name}list{reading.split:02d}.txt")
+        file = os.path.join(folder, f"{name}list{options.split:02d}.txt")
         if not os.path.isfile(file):
-            raise _no_split(folder, reading.split, _UCF_LIST)
+            raise _no_split(folder, options.split, _UCF_LIST)
         stems += _read_ucf(table, file)
         table.parts += [part] * (len(stems) - len(table.parts))
-    _locate(table, stems, folder, reading)
-    return table
-
-
-def ucf_list_table(file: str, reading: Reading) -> Table:
-    """The rows of one ``trainlist0N.txt`` or ``testlist0N.txt``."""
-    table = Table(file)
-    stems = _read_ucf(table, file)
-    _locate(table, stems, os.path.dirname(file), reading)
+    _locate(table, stems, folder, options)
     return table
 
 
@@ -111,12 +120,12 @@ def _by_number(names: ClassList, label: str, where: str) -> str:
     return names.names[position]
 
 
-def _hmdb_table(folder: str, reading: Reading) -> Table:
+def _hmdb_table(folder: str, options: SourceOptions) -> Table:
     table = Table(folder, names_only=True)
     stems = []
     for name in entries(folder):
         match = _HMDB_LIST.fullmatch(name)
-        if match is None or int(match[2]) != reading.split:
+        if match is None or int(match[2]) != options.split:
             continue
         file = os.path.join(folder, name)
         for number, line in text_lines(file):
@@ -134,8 +143,8 @@ def _hmdb_table(folder: str, reading: Reading) -> Table:
                 table.lines.append(number)
                 stems.append(os.path.splitext(video.strip())[0])
     if not stems:
-        raise _no_split(folder, reading.split, _HMDB_LIST)
-    _locate(table, stems, folder, reading)
+        raise _no_split(folder, options.split, _HMDB_LIST)
+    _locate(table, stems, folder, options)
     return table
 
 
@@ -147,18 +156,18 @@ def _no_split(folder: str, split: int, pattern: re.Pattern[str]) -> DataError:
     )
 
 
-def _locate(table: Table, stems: Sequence[str], folder: str, reading: Reading) -> None:
+def _locate(table: Table, stems: Sequence[str], folder: str, options: SourceOptions) -> None:
     """Make ``Class/video.avi`` the path of that video below the root."""
     if not stems:
         return
     class_folder = os.path.dirname(table.paths[0])
-    root = reading.root if reading.root is not None else beside(folder, class_folder)
+    root = options.root if options.root is not None else find_nearby(folder, class_folder)
     if root is None:
         raise DataError(
             f"no folder '{class_folder}' with videos in or beside {folder}",
             "give the folder of the class folders as data.root",
         )
-    finder = Finder(existing(root), set(stems))
+    finder = Finder(require_existing(root), set(stems))
     finder.check(table.where, len(stems))
     table.paths = [
         finder.find([stem], (os.path.dirname(path),)) or os.path.join(root, path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ...errors import DataError
 from ..rows import Label, Row, Rows
 from .classes import ClassList, Labels, read_labels
-from .options import PartName, Reading
+from .options import PartName, SourceOptions
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class Table:
 
     Attributes:
         where: the source, for messages.
-        paths: what `Row.path` becomes.
+        paths: `Row.path` of each row.
         labels: class name, id, or several of them.
         nouns: second label of a pair.
         starts, ends: seconds.
         parts: which part of the data a row belongs to.
+        part: which part all rows are, where there is no such column.
         lines: where a row stands in the source.
         files: in which file of the source that is, where it has several.
         unit: what separates the source from that number in messages.
@@ -60,6 +61,7 @@ class Table:
     names: ClassList | None = None
     noun_names: ClassList | None = None
     names_only: bool = False
+    part: PartName = "all"
 
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
@@ -67,7 +69,7 @@ class Table:
             return self.paths[row]
         return f"{self.files[row] if self.files else self.where}{self.unit}{self.lines[row]}"
 
-    def to_parts(self, reading: Reading) -> list[Part]:
+    def to_parts(self, options: SourceOptions) -> list[Part]:
         """The rows with their labels looked up, by part.
 
         Raises:
@@ -75,32 +77,32 @@ class Table:
         """
         if not self.paths:
             raise DataError(f"{self.where} lists no clip", "expected one 'path label' a line")
-        if not reading.labelled:
+        if not options.labeled:
             rows = self._rows([None] * len(self.paths))
-            return [Part("all", Rows(rows), self.where)]
+            return [Part(self.part, Rows(rows), self.where)]
         if self.nouns:
-            meaning, labels = self._pairs(reading)
+            meaning, labels = self._pairs(options)
         else:
-            read = self._read(self.labels, self.names, reading.names, reading.classes)
+            read = self._read(self.labels, self.names, options.names, options.classes)
             labels = [read.values[text] for text in self.labels]
             meaning = Rows((), read.classes, read.kind)
         rows = self._rows(labels)
         if not self.parts:
-            return [Part("all", meaning.of(rows), self.where)]
+            return [Part(self.part, meaning.of(rows), self.where)]
         split: dict[PartName, list[Row]] = {}
         for part, row in zip(self.parts, rows, strict=True):
             split.setdefault(part, []).append(row)
         return [Part(name, meaning.of(found), self.where) for name, found in split.items()]
 
-    def _pairs(self, reading: Reading) -> tuple[Rows, list[Label]]:
-        """What the two labels mean, and each row's (verb, noun)."""
-        if reading.names is not None:
+    def _pairs(self, options: SourceOptions) -> tuple[Rows, list[Label]]:
+        """The classes of the two labels, and each row's (verb, noun)."""
+        if options.names is not None:
             raise DataError(
-                f"{self.where} has two labels a clip, {reading.names.where} names one list of them",
+                f"{self.where} has two labels a clip, {options.names.where} names one list of them",
                 "leave data.class_names out: the names come with the list, or are sorted",
             )
-        verbs = self._read(self.labels, self.names, None, reading.classes)
-        nouns = self._read(self.nouns, self.noun_names, None, reading.nouns)
+        verbs = self._read(self.labels, self.names, None, options.classes)
+        nouns = self._read(self.nouns, self.noun_names, None, options.nouns)
         if "multi" in (verbs.kind, nouns.kind):
             raise DataError(
                 f"{self.where} has a verb and a noun a clip, and several of them in one column",
@@ -117,11 +119,11 @@ class Table:
         self,
         texts: Sequence[str],
         own: ClassList | None,
-        given: ClassList | None,
+        file: ClassList | None,
         training: tuple[str, ...] | None,
     ) -> Labels:
-        """What one column of labels means: by the class names given, else its own, else others."""
-        known = given or own
+        """One column of labels by the class names in a file, else its own, else the training's."""
+        known = file or own
         if known is None and training is not None and not self.names_only:
             known = ClassList(training, "the training data")
         return read_labels(texts, known, place=self.place, names_only=self.names_only)

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...config.build import build
 from ...errors import UsageError, suggest
-from ..run import run_training
 from ..shared.arguments import Overrides, named_texts, training_flags
-from .settings import CotrainConfig, SourceConfig
 
 
 def cotrain(
@@ -42,7 +39,7 @@ def cotrain(
 
     Args:
         model: zoo name, model folder or run folder.
-        sources: video sets, name to data, or ``NAME=DIR[,key=value...]`` texts; the first is the
+        sources: video sets, ``NAME=DIR[,key=value...]`` texts or a mapping; the first is the
             primary one.
         images: image sets likewise; images are clips of one frame.
         merge_labels: video sources that have classes in common share a head; clips that one of them
@@ -56,6 +53,10 @@ def cotrain(
     Returns:
         ``{out, steps, best, videos, skipped, sources}``; ``best`` is the primary source's top-1.
     """
+    from ...config.build import build
+    from ..run import run_training
+    from .settings import CotrainConfig
+
     listed = [parse_source(text, "video") for text in named_texts(sources)]
     listed += [parse_source(text, "image") for text in named_texts(images)]
     flags = {
@@ -78,6 +79,8 @@ def parse_source(text: str, kind: str) -> dict[str, Any]:
     Raises:
         UsageError: for another form, or an unknown key.
     """
+    from .settings import SourceConfig
+
     first, *rest = text.split(",")
     name, equals, path = first.partition("=")
     if not equals or not name or not path:

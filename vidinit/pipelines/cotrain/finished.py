@@ -1,4 +1,4 @@
-"""The sources of a finished co-training, by name: to go on with one, or to score all of them."""
+"""The sources of a finished co-training, by name: to go on with one, or to score them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from typing import Any
 import yaml
 
 from ...errors import UsageError, suggest
-from ..evaluate.settings import EvaluateConfig
-from ..run import run as run_command
 from .settings import CotrainConfig, SourceConfig
-
-FOLDER = "sources"
-"""Where `evaluate_sources` writes the evaluation of each source, below its own folder."""
 
 
 def sources_of(run: str) -> list[SourceConfig]:
@@ -59,48 +54,6 @@ def data_settings(source: SourceConfig) -> dict[str, Any]:
         "data.root": source.root,
         "data.class_names": source.class_names,
     }
-
-
-def evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool) -> dict[str, Any]:
-    """Score a co-trained model on all its sources, each with its own head, clips and views.
-
-    Args:
-        config: of the evaluation of any of them; names no data and no head.
-        processes: of each evaluation.
-        overwrite: replace what an earlier evaluation wrote.
-
-    Returns:
-        ``{sources: {name: as vidinit.evaluate}, mean_top1, out}``.
-
-    Raises:
-        UsageError: the model is no co-training, or data or a head is named.
-    """
-    from ...engine.run_folder import RunFolder, default_out
-    from ...files import check_out
-    from ..shared.run_records import replaced_folder
-
-    if config.data.train or config.data.val or config.head:
-        raise UsageError(
-            "--all-sources scores each source on its own data, by its own head",
-            "leave out --data, --val and --head",
-        )
-    sources = sources_of(config.model)
-    out = Path(config.out or default_out("eval", config.model))
-    check_out(out, overwrite=overwrite)
-    results = {}
-    with replaced_folder(out, lambda: RunFolder.open(out), moves=overwrite) as folder:
-        for source in sources:
-            own = config.model_copy(deep=True)
-            own.out, own.head = str(out / FOLDER / source.name), source.name
-            own.data.train, own.data.val = source.data, source.val
-            own.data.root, own.data.class_names = source.root or own.data.root, source.class_names
-            if source.kind == "image":
-                own.eval.clips = 1
-            results[source.name] = run_command("eval", own, processes=processes)
-        mean = sum(result["top1"] for result in results.values()) / len(results)
-        told = {"sources": results, "mean_top1": round(mean, 6), "out": str(out)}
-        folder.write_json("result.json", told)
-    return told
 
 
 def data_of_source(model: str | Path | None, source: str) -> dict[str, Any]:

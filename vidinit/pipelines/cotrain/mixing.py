@@ -1,4 +1,4 @@
-"""The plan of a co-training: which source is drawn how often, and when."""
+"""The mixture of a co-training: how often each source is drawn, and in which steps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .task import PARTS
 
 
 class Mixture:
-    """Who is drawn when: the steps of each epoch, a function of the seed alone.
+    """The steps of each epoch and the sources they draw from, a function of the seed alone.
 
     The first source is the primary one: an epoch has as many steps as it needs for one pass.
 
     Args:
         sources: the primary one first.
         config: of the run.
-        rank, world: which of how many processes this is; all draw the same sources.
+        rank, world: number of this process, and of all; they draw the same sources.
 
     Raises:
         UsageError: shares that leave nothing for a source, or a source without a step.
@@ -38,7 +38,7 @@ class Mixture:
     ) -> None:
         self.sources, self.config = sources, config
         self.rank, self.world = rank, world
-        self.together = config.cotrain.schedule == "use_all"
+        self.use_all = config.cotrain.schedule == "use_all"
         self.counts = self._counts()
         for source, count in zip(sources, self.counts, strict=True):
             if count == 0:
@@ -50,7 +50,7 @@ class Mixture:
     def _counts(self) -> list[int]:
         """Steps of each source in an epoch."""
         primary = self.sources[0]
-        if self.together:
+        if self.use_all:
             return [primary.alone] * len(self.sources)
         counts = [source.config.steps or 0 for source in self.sources]
         free = [k for k, source in enumerate(self.sources) if source.config.steps is None]
@@ -69,7 +69,7 @@ class Mixture:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of the optimizer in an epoch."""
-        return self.counts[0] if self.together else sum(self.counts)
+        return self.counts[0] if self.use_all else sum(self.counts)
 
     @property
     def batches_per_step(self) -> int:
@@ -77,7 +77,7 @@ class Mixture:
         return max(source.accumulate for source in self.sources)
 
     def plan(self) -> dict[str, dict[str, Any]]:
-        """What an epoch is made of, by source, for people and for result.json."""
+        """The parts of an epoch by source, for messages and for result.json."""
         rows = {}
         for source, count in zip(self.sources, self.counts, strict=True):
             per_step = source.accumulate * source.batch_size * self.world
@@ -93,7 +93,7 @@ class Mixture:
 
     def kinds(self) -> dict[str, list[Batch]]:
         """The batches of a step of each kind that there is, by source."""
-        if self.together:
+        if self.use_all:
             return {"all": next(self.steps(0, 0))}
         streams = self._streams([0] * len(self.sources))
         return {
@@ -105,10 +105,10 @@ class Mixture:
         """The plan with the time that it takes, from the seconds of a step of each of `kinds`."""
         plan = self.plan()
         for name, row in plan.items():
-            row["seconds_per_step"] = seconds["all" if self.together else name]
+            row["seconds_per_step"] = seconds["all" if self.use_all else name]
         steps = (
             {"all": self.steps_per_epoch}
-            if self.together
+            if self.use_all
             else dict(zip(plan, self.counts, strict=True))
         )
         return {"sources": plan, "epoch_seconds": sum(seconds[k] * n for k, n in steps.items())}
@@ -121,17 +121,17 @@ class Mixture:
                 f"{row['clips_per_step']} x {row['frames']} frames, "
                 f"{row['passes_per_epoch']:.2f} passes over its data"
             )
-        if self.together:
+        if self.use_all:
             say(f"an epoch is {self.steps_per_epoch} steps, each of them on all sources")
 
     def steps(self, epoch: int, start: int) -> Iterator[list[Batch]]:
         """The batches of each step of an epoch, from one of its steps on."""
         begun = [epoch * count for count in self.counts]
-        if self.together:
+        if self.use_all:
             streams = self._streams([done + start for done in begun])
             for _ in range(start, self.steps_per_epoch):
                 yield [
-                    joined({s.name: next(streams[k]) for k, s in enumerate(self.sources)})
+                    join_batches({s.name: next(streams[k]) for k, s in enumerate(self.sources)})
                     for _ in range(self.batches_per_step)
                 ]
             return
@@ -146,7 +146,12 @@ class Mixture:
         return [self._stream(s, done) for s, done in zip(self.sources, steps_done, strict=True)]
 
     def _stream(self, source: Source, steps_done: int) -> Iterator[Batch]:
-        """Endless batches of one source; after so many steps, counted over all its own epochs."""
+        """Endless batches of one source; after so many steps, counted over all its own epochs.
+
+        A source has epochs of its own, which go by its passes and not by the primary source's. So
+        where a step begins in it follows from the number of its steps alone, and nothing about
+        sources has to be saved to resume.
+        """
         epoch, start = divmod(steps_done * source.accumulate, source.epoch)
         workers = workers_of(source.data, self.world)
         while True:
@@ -166,7 +171,7 @@ class Mixture:
             epoch, start = epoch + 1, 0
 
 
-def joined(parts: dict[str, Batch]) -> Batch:
+def join_batches(parts: dict[str, Batch]) -> Batch:
     """A batch of every source as one; see `pipelines.cotrain.task.CotrainTask.forward`."""
     return {
         PARTS: parts,
@@ -186,29 +191,29 @@ def mixture(
     """Shares of the steps; they sum to 1.
 
     Args:
-        shares: those that were given, 0 to 1 each; None for the others, which divide what is left
-            in proportion to ``alone ** alpha``.
+        shares: 0 to 1 each; None for sources without one, which divide what is left in proportion
+            to ``alone ** alpha``. Where every source has one they need not add up to 1: 2 and 1 are
+            two thirds and one third.
         alone: steps that a pass over each source takes.
         alpha: 1: in proportion to size, 0: equally often; between them small sources are favored.
 
     Raises:
-        UsageError: when the given shares leave nothing for a source without one, or add up to more
-            than all.
+        UsageError: when the shares leave nothing for a source without one.
     """
-    given = sum(share for share in shares if share is not None)
+    whole = sum(share for share in shares if share is not None)
     weights = [
         float(steps) ** alpha for share, steps in zip(shares, alone, strict=True) if share is None
     ]
     if not weights:
-        return [float(share) / given for share in shares if share is not None]
-    if given >= 1:
+        return [float(share) / whole for share in shares if share is not None]
+    if whole >= 1:
         raise UsageError(
-            f"the given shares add up to {given:g} and leave nothing for the other sources",
+            f"the given shares add up to {whole:g} and leave nothing for the other sources",
             "let them add up to less than 1, or give every source a share",
         )
     rest = iter(weights)
     return [
-        float(share) if share is not None else (1 - given) * next(rest) / sum(weights)
+        float(share) if share is not None else (1 - whole) * next(rest) / sum(weights)
         for share in shares
     ]
 
@@ -228,6 +233,6 @@ def step_counts(shares: Sequence[float], steps: int) -> list[int]:
 
 
 def schedule(counts: Sequence[int], *, seed: int, epoch: int) -> np.ndarray:
-    """Which source each step of an epoch takes: int64 (steps,), each source exactly its count."""
+    """The number of the source of each step of an epoch: int64 (steps,), each exactly its count."""
     order = np.repeat(np.arange(len(counts)), counts)
     return rng(seed, epoch, 0, stream=SCHEDULE).permutation(order)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ...console import say, with_messages
 from ...data.rows import Rows
 from ...data.sources import train_val
-from ...engine.accelerators import make_accelerator
 from ...engine.collectives import from_main
-from ...engine.fit import fit
 from ...engine.job import Batch, Job
 from ...errors import UsageError
 from ...scoring.score import score
 from ...zoo.base import VideoModel
-from ..shared.batch_size import choose_batch_size
 from ..shared.clips import (
     CheckedSplit,
     advice_of,
@@ -24,21 +22,10 @@ from ..shared.clips import (
     scoring_options,
     split_of,
 )
-from ..shared.dry_run import rehearse, stand_in
+from ..shared.dry_run import random_split
 from ..shared.on_device import OnDevice
-from ..shared.random_clips import noise_sources
-from ..shared.run_records import HealthFile
 from ..shared.summary import describe_batch
-from ..shared.training import (
-    finish,
-    finished_result,
-    frozen_tower,
-    open_model,
-    open_run,
-    saver,
-    set_spec,
-    set_training,
-)
+from ..shared.training import Training, finished_result, frozen_tower, open_for_training, saver
 from .mixing import Mixture, parts_of
 from .settings import CotrainConfig
 from .source import (
@@ -47,6 +34,7 @@ from .source import (
     check_sources,
     data_of,
     make_source,
+    random_sources,
     source_dataset,
     spaces_of,
     unleaked,
@@ -57,68 +45,65 @@ from .task import PARTS, CotrainTask
 def execute(
     config: CotrainConfig, *, resume: bool, overwrite: bool, dry_run: bool = False
 ) -> dict[str, Any]:
-    """See `vidinit.cotrain`."""
-    train = config.train
-    if stands_in := dry_run and not config.sources:
-        config.sources = noise_sources()
+    """See `vidinit.cotrain`; the course is that of `shared.training.Training`."""
+    if random := dry_run and not config.sources:
+        config.sources = random_sources()
     check_sources(config)
     if (done := finished_result(config.out, resume)) is not None:
         return done
-    splits = {} if stands_in else _splits(config)
-    accelerator = make_accelerator(config, seed=train.seed, find_unused=_leaves_unused(config))
-    world, rank = accelerator.num_processes, accelerator.process_index
-    clips = _checked(config, splits, accelerator, resume=resume)
-    spaces = spaces_of(config, clips)
-    clips = unleaked(clips, spaces)
-    first = next(iter(spaces.classes.values()))
-    model = open_model(config.model, len(first), first, init_from=config.init_from)
-    set_training(model, train)
-    spec = set_spec(model, config.data)
-    images = {s.name for s in config.sources if s.kind == "image"}
+    found = {} if random else _labeled_rows(config)
+    training = Training(
+        config,
+        resume=resume,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        find_unused=_leaves_unused(config),
+    )
+    world, rank = training.accelerator.num_processes, training.accelerator.process_index
+    splits = _readable(found, training)
+    spaces = spaces_of(config, splits)
+    splits = unleaked(splits, spaces)
+    images = {source.name for source in config.sources if source.kind == "image"}
+    model = open_for_training(config, next(iter(spaces.classes.values())))
     if images:
         model.still = config.cotrain.still
     task = CotrainTask(
         model,
         spaces,
         image_sources=images,
-        label_smoothing=train.label_smoothing,
-        weights={s.name: s.weight for s in config.sources},
+        label_smoothing=config.train.label_smoothing,
+        weights={source.name: source.weight for source in config.sources},
         norms=config.cotrain.norms,
     )
-    placed = _Placed(config, model, clips, rank, world)
+    on_device = _OnDeviceBySource(config, model, splits, rank, world)
     if config.data.batch_size == "auto":
-        _settle(config, accelerator, task, placed, clips, resume=resume)
-    sources = [make_source(s, clips[s.name], config, spec, world) for s in config.sources]
+        _choose_batch_size(training, task, on_device, splits)
+    sources = [make_source(s, splits[s.name], config, model.spec, world) for s in config.sources]
     check_lengths(sources, model)
-    mixed = Mixture(sources, config, rank=rank, world=world)
-    mixed.say_plan()
+    mixture = Mixture(sources, config, rank=rank, world=world)
+    mixture.say_plan()
     say(_batch_line(sources[0], config, world))
-    run = open_run(
-        config, "cotrain", accelerator, resume=resume, overwrite=overwrite, dry_run=dry_run
-    )
-    health = HealthFile(
-        run,
-        [part.check.health for part in clips.values()],
-        [one for s in sources for one in (s.quarantine, s.val_quarantine)],
-        resumed=resume,
+    run = training.open_run(
+        [split.check.health for split in splits.values()],
+        [one for source in sources for one in (source.quarantine, source.val_quarantine)],
     )
     held_out = [(s.config.data, s.val) for s in sources if s.config.val is None]
     parts = [split_of(place, val) for place, val in held_out if val is not None]
     run.write_json("split.json", {"sources": parts})
-    judge = _Judge(task, sources, config, accelerator)
     primary = sources[0]
-    scales = {source.name: source.config.lr_scale for source in sources}
+    lr_scales = {source.name: source.config.lr_scale for source in sources}
     rows = {source.name: source.dataset.rows for source in sources}
     job = Job(
         title="cotrain",
         task=task,
-        steps=mixed.steps,
-        steps_per_epoch=mixed.steps_per_epoch,
-        batches_per_step=mixed.batches_per_step,
+        steps=mixture.steps,
+        steps_per_epoch=mixture.steps_per_epoch,
+        batches_per_step=mixture.batches_per_step,
         # Of the primary source, whose batches the learning rate is meant for.
         clips_per_batch=primary.batch_size,
         clips_per_step=primary.batch_size * primary.accumulate,
-        lr_scale=lambda group: scales.get(group[0].get("source", ""), 1.0),
+        # All batches of a step are of one source, or of all, whose scales are 1.
+        lr_scale=lambda group: lr_scales.get(group[0].get("source", ""), 1.0),
         paths=lambda batch: [
             path for part in parts_of(batch) for path in paths_of(rows[part["source"]], part)
         ],
@@ -126,40 +111,29 @@ def execute(
         config=config.model_dump(mode="json"),
         parts=parts_of,
         for_norms=lambda batch: batch["source"] not in images,
-        on_device=placed,
+        on_device=on_device,
         save_model=saver(
             model,
             run,
             {"step": "cotrain", "sources": {s.name: s.data for s in config.sources}},
             lambda: {
-                **task.card(),
+                **task.save_options(),
                 "source_clips": {source.name: source.spec.as_dict() for source in sources},
             },
         ),
-        evaluate=judge if any(s.val is not None for s in sources) else None,
+        evaluate=_evaluation(task, sources, training),
         evaluate_every=config.eval.every,
         watch=f"top1_{primary.name}",
     )
-    videos = sum(len(s.dataset.rows) for s in sources)
+    videos = sum(len(source.dataset.rows) for source in sources)
     if dry_run:
-        told = rehearse(
-            job,
-            config,
-            run,
-            accelerator,
-            clips=None if stands_in else videos,
-            kinds=mixed.kinds(),
-        )
-        return told if stands_in else {**told, **mixed.timed(told.pop("step_seconds"))}
-    result = fit(job, train, run, accelerator, resume=resume)
-    title = f"cotrain {config.model}"
-    return finish(
-        run, result, videos, config, accelerator, health, title, model, sources=mixed.plan()
-    )
+        result = training.rehearse(job, clips=None if random else videos, kinds=mixture.kinds())
+        return result if random else {**result, **mixture.timed(result.pop("step_seconds"))}
+    return training.finish(job, training.fit(job), videos=videos, sources=mixture.plan())
 
 
 def _leaves_unused(config: CotrainConfig) -> bool:
-    """Whether a step may leave parameters without a gradient, which DDP has to be told.
+    """True where a step may leave parameters without a gradient, which DDP has to be told.
 
     A step on one source leaves the other heads alone, and one on images alone what compares frames:
     without a second frame a transformer's temporal queries and keys do nothing. A frozen tower
@@ -169,11 +143,11 @@ def _leaves_unused(config: CotrainConfig) -> bool:
     return alone or frozen_tower(config.model) is not None
 
 
-def _splits(config: CotrainConfig) -> dict[str, tuple[Rows, Rows]]:
+def _labeled_rows(config: CotrainConfig) -> dict[str, tuple[Rows, Rows]]:
     """Training and validation rows of each source as they stand in its data."""
-    data, splits = config.data, {}
+    data, found = config.data, {}
     for s in config.sources:
-        splits[s.name] = with_messages(
+        found[s.name] = with_messages(
             lambda s=s: train_val(  # type: ignore[misc]
                 s.data,
                 s.val,
@@ -186,53 +160,49 @@ def _splits(config: CotrainConfig) -> dict[str, tuple[Rows, Rows]]:
                 split=data.split,
             )
         )
-        if splits[s.name][0].kind != "single":
+        if found[s.name][0].kind != "single":
             raise UsageError(
                 f"source '{s.name}' has several labels a clip", "co-training takes one class a clip"
             )
-    return splits
+    return found
 
 
-def _checked(
-    config: CotrainConfig,
-    splits: dict[str, tuple[Rows, Rows]],
-    accelerator: Any,
-    *,
-    resume: bool,
+def _readable(
+    found: dict[str, tuple[Rows, Rows]], training: Training[CotrainConfig]
 ) -> dict[str, CheckedSplit]:
-    """What can be read of each source; without splits, random clips."""
-    if not splits:
-        return {s.name: stand_in(config, f"source of {s.name}") for s in config.sources}
-    resumed = config.out if resume else None
+    """The rows of each source that can be read; random clips where nothing was found."""
+    config, resumed = training.config, training.resumed
+    if not found:
+        return {s.name: random_split(config, f"source of {s.name}") for s in config.sources}
 
     def check() -> dict[str, CheckedSplit]:
         return {
-            name: check_split(*split, config.data, name, resumed) for name, split in splits.items()
+            name: check_split(*rows, config.data, name, resumed) for name, rows in found.items()
         }
 
-    return from_main(accelerator, check)
+    return from_main(training.accelerator, check)
 
 
-class _Placed:
-    """What happens to a batch on the device, by its source; see `shared.on_device`."""
+class _OnDeviceBySource:
+    """`shared.on_device.OnDevice` of the source that a batch is of."""
 
     def __init__(
         self,
         config: CotrainConfig,
         model: VideoModel,
-        clips: dict[str, CheckedSplit],
+        splits: dict[str, CheckedSplit],
         rank: int,
         world: int,
     ) -> None:
-        self.of = {}
+        self.by_source = {}
         for source in config.sources:
             data = data_of(source, config.data)
-            self.of[source.name] = OnDevice(
+            self.by_source[source.name] = OnDevice(
                 model.spec.mean,
                 model.spec.std,
                 mixup=data.mixup,
                 cutmix=data.cutmix,
-                num_classes=len(clips[source.name].train.classes or ()),
+                num_classes=len(splits[source.name].train.classes or ()),
                 label_smoothing=config.train.label_smoothing,
                 seed=config.train.seed,
                 rank=rank,
@@ -243,37 +213,38 @@ class _Placed:
         if PARTS in batch:
             parts = {name: self(part, epoch, step) for name, part in batch[PARTS].items()}
             return {**batch, PARTS: parts}
-        return self.of[batch["source"]](batch, epoch, step)
+        return self.by_source[batch["source"]](batch, epoch, step)
 
 
-class _Judge:
-    """Scores every source with its own head, views and norms' statistics."""
+def _evaluation(
+    task: CotrainTask, sources: list[Source], training: Training[CotrainConfig]
+) -> Callable[[], dict[str, float]] | None:
+    """Scores every source with its own head, views and norms' statistics; None without clips."""
+    config, accelerator = training.config, training.accelerator
+    if all(source.val is None for source in sources):
+        return None
 
-    def __init__(
-        self, task: CotrainTask, sources: list[Source], config: CotrainConfig, accelerator: Any
-    ) -> None:
-        self.task, self.sources = task, sources
-        self.config, self.accelerator = config, accelerator
-
-    def __call__(self) -> dict[str, float]:
+    def evaluate() -> dict[str, float]:
         metrics: dict[str, float] = {}
-        for source in self.sources:
+        for source in sources:
             if source.val is None:
                 continue
-            clips, crops = views_of(source, self.config)
+            clips, crops = views_of(source, config)
             values = score(
-                self.task.classifier(source.name),
+                task.classifier(source.name),
                 source.val,
                 source.spec,
-                self.accelerator,
+                accelerator,
                 num_classes=len(source.val.classes or ()),
                 clips=clips,
                 crops=crops,
-                average=self.config.eval.average,
-                **scoring_options(self.config.data, self.accelerator, source.val_quarantine),
+                average=config.eval.average,
+                **scoring_options(config.data, accelerator, source.val_quarantine),
             ).metrics()
             metrics.update({f"{key}_{source.name}": value for key, value in values.items()})
         return metrics
+
+    return evaluate
 
 
 def views_of(source: Source, config: CotrainConfig) -> tuple[int, int]:
@@ -283,31 +254,26 @@ def views_of(source: Source, config: CotrainConfig) -> tuple[int, int]:
     return clips, own.crops or config.eval.crops
 
 
-def _settle(
-    config: CotrainConfig,
-    accelerator: Any,
+def _choose_batch_size(
+    training: Training[CotrainConfig],
     task: CotrainTask,
-    placed: _Placed,
-    clips: dict[str, CheckedSplit],
-    *,
-    resume: bool,
+    on_device: _OnDeviceBySource,
+    splits: dict[str, CheckedSplit],
 ) -> None:
     """``data.batch_size=auto`` by the clips of the first source of videos."""
+    config = training.config
     first = next((s for s in config.sources if s.kind == "video"), None)
     if first is None:
         raise UsageError(
             "data.batch_size=auto counts clips of videos, and there is no source of them",
             "set a number",
         )
-    own = clips[first.name]
-    choose_batch_size(
-        config,
-        accelerator,
+    own = splits[first.name]
+    training.choose_batch_size(
         task,
         source_dataset(first, own.train, config, task.model.spec)[1],
-        lambda batch, *when: placed({**batch, "source": first.name}, *when),
+        lambda batch, *when: on_device({**batch, "source": first.name}, *when),
         quarantine_of(own.train, own.check.known),
-        resume=resume,
     )
 
 

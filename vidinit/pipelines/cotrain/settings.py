@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...config.base import TrainRunConfig
 from ...config.contradictions import Contradiction
+from ...config.data import DataConfig
 from ...config.scoring import EvalConfig
 from ...config.section import Section
 
@@ -25,7 +26,7 @@ class CotrainSection(Section):
     norms: Literal["video_only_stats", "separate", "frozen"] = "video_only_stats"
     """Whose batches move batch norms' statistics: videos', each source its own, or nobody's."""
     still: Literal["sum", "center"] = "sum"
-    """What a temporal kernel is to an image: the sum of its taps, or its center tap."""
+    """A temporal kernel on an image: the sum of its taps, or its center tap."""
 
 
 class SourceConfig(Section):
@@ -101,6 +102,12 @@ class CotrainConfig(TrainRunConfig):
     eval: EvalConfig = Field(default_factory=EvalConfig)
     cotrain: CotrainSection = Field(default_factory=CotrainSection)
     sources: list[SourceConfig] = Field(default_factory=list)
+
+    def scored_data(self) -> DataConfig:
+        """The data of the primary source."""
+        first = self.sources[0]
+        changes = {"train": first.data, "val": first.val, "class_names": first.class_names}
+        return self.data.model_copy(update={**changes, "root": first.root or self.data.root})
 
     def own_contradictions(self) -> Iterator[Contradiction]:
         """Optical flow of images, beside what no training but a fine-tuning takes."""

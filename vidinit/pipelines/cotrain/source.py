@@ -1,4 +1,4 @@
-"""The sources of a co-training: what they may be, whose classes are whose, and their clips."""
+"""The sources of a co-training: their checks, their shared heads, and their clips."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from ...config import DataConfig
 from ...console import say
 from ...data.label_spaces import LabelSpaces, label_spaces, overlapping, without_leaks
 from ...data.loading.datasets import ClipDataset
-from ...data.loading.watchdog import Quarantine
+from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
 from ...errors import DataError, UsageError
 from ...zoo.base import VideoModel
 from ...zoo.spec import ClipSpec
 from ..shared.clips import CheckedSplit, flips, quarantine_of, training_clips
+from ..shared.random_clips import NOISE
 from .settings import CotrainConfig, SourceConfig
 
 # Settings of a source that stand for those of `data` where they are given.
@@ -35,8 +36,8 @@ class Source:
         batch_size: clips of a batch of one process.
         accumulate: batches of a step.
         epoch: batches of a pass over it.
-        val: what it is validated on; None for nothing.
-        quarantine, val_quarantine: what is known to be unreadable of both.
+        val: validation rows, or None.
+        quarantine, val_quarantine: the rows of both that are known to be unreadable.
     """
 
     config: SourceConfig
@@ -61,8 +62,16 @@ class Source:
         return max(1, self.epoch // self.accumulate)
 
 
+def random_sources() -> list[SourceConfig]:
+    """A source of videos and one of images, for a dry run without any."""
+    return [
+        SourceConfig(name="videos", data=NOISE),
+        SourceConfig(name="images", data=NOISE, kind="image"),
+    ]
+
+
 def check_sources(config: CotrainConfig) -> None:
-    """Refuse what cannot be co-trained, before anything is read.
+    """Refuse sources that cannot be trained together, before anything is read.
 
     Raises:
         UsageError: one source only, unless it is of images; two of one name; settings that nothing
@@ -75,7 +84,7 @@ def check_sources(config: CotrainConfig) -> None:
             "pass --source NAME=DIR twice, or --images NAME=DIR",
         )
     names = [source.name for source in sources]
-    together = settings.schedule == "use_all"
+    use_all = settings.schedule == "use_all"
     for source in sources:
         name = source.name
         if names.count(name) > 1:
@@ -85,23 +94,17 @@ def check_sources(config: CotrainConfig) -> None:
         if source.share is not None and source.steps is not None:
             raise UsageError(f"source '{name}' has a share and steps", "give one of them")
         for key, unset in (("share", None), ("steps", None), ("lr_scale", 1), ("accumulate", None)):
-            if together and getattr(source, key) != unset:
+            if use_all and getattr(source, key) != unset:
                 raise UsageError(
                     f"source '{name}' has {key}, and with cotrain.schedule=use_all each step takes "
                     "a batch of every source",
                     "use `weight`, or cotrain.schedule=use_one",
                 )
-        if not together and source.weight != 1:
+        if not use_all and source.weight != 1:
             raise UsageError(
                 f"source '{name}' has a weight, and with cotrain.schedule=use_one its share is it",
                 "use `share`, or cotrain.schedule=use_all",
             )
-
-
-def data_of(source: SourceConfig, data: DataConfig) -> DataConfig:
-    """The run's settings of data with a source's own in their place."""
-    own = {key: value for key in _OWN_DATA if (value := getattr(source, key)) is not None}
-    return data.model_copy(update=own)
 
 
 def spaces_of(config: CotrainConfig, clips: dict[str, CheckedSplit]) -> LabelSpaces:
@@ -155,29 +158,6 @@ def unleaked(clips: dict[str, CheckedSplit], spaces: LabelSpaces) -> dict[str, C
     return left
 
 
-def source_dataset(
-    source: SourceConfig, rows: Rows, config: CotrainConfig, spec: ClipSpec
-) -> tuple[ClipSpec, ClipDataset]:
-    """How the clips of a source are cut, and they themselves.
-
-    Raises:
-        UsageError: images for a model that sees optical flow.
-    """
-    data = data_of(source, config.data)
-    if source.kind == "image" and spec.flow is not None:
-        raise UsageError(
-            f"source '{source.name}' has images, and images have no optical flow", "leave it out"
-        )
-    own = replace(
-        spec,
-        frames=1 if source.kind == "image" else source.frames or spec.frames,
-        stride=source.stride or spec.stride,
-        sampling=source.sampling or spec.sampling,
-    )
-    flip = flips(data.flip, rows, source.name)
-    return own, training_clips(rows, own, data, seed=config.train.seed, flip=flip)
-
-
 def check_lengths(sources: list[Source], model: VideoModel) -> None:
     """Refuse clips that the model does not take.
 
@@ -217,3 +197,32 @@ def make_source(
         quarantine_of(rows, clips.check.known),
         quarantine_of(clips.val or rows.of(()), clips.check.known),
     )
+
+
+def source_dataset(
+    source: SourceConfig, rows: Rows, config: CotrainConfig, spec: ClipSpec
+) -> tuple[ClipSpec, ClipDataset]:
+    """How the clips of a source are cut, and they themselves.
+
+    Raises:
+        UsageError: images for a model that sees optical flow.
+    """
+    data = data_of(source, config.data)
+    if source.kind == "image" and spec.flow is not None:
+        raise UsageError(
+            f"source '{source.name}' has images, and images have no optical flow", "leave it out"
+        )
+    own = replace(
+        spec,
+        frames=1 if source.kind == "image" else source.frames or spec.frames,
+        stride=source.stride or spec.stride,
+        sampling=source.sampling or spec.sampling,
+    )
+    flip = flips(data.flip, rows, source.name)
+    return own, training_clips(rows, own, data, seed=config.train.seed, flip=flip)
+
+
+def data_of(source: SourceConfig, data: DataConfig) -> DataConfig:
+    """The run's settings of data with a source's own in their place."""
+    own = {key: value for key in _OWN_DATA if (value := getattr(source, key)) is not None}
+    return data.model_copy(update=own)

@@ -27,6 +27,7 @@ from ..shared.heads import Heads
 
 PARTS = "parts"
 """The key of a batch that has a batch of every source in it, by source."""
+NormPolicy = Literal["video_only_stats", "separate", "frozen"]
 
 
 class CotrainTask(Task):
@@ -60,6 +61,8 @@ class CotrainTask(Task):
         self.weights = dict(weights or {})
         self.norms = norms
         sources = list(spaces.head)
+        # The primary source's head is the model's own: the saved model is complete by itself, and
+        # whatever takes a model takes a co-trained one.
         self.heads = Heads(model, {name: len(labels) for name, labels in spaces.classes.items()})
         self.statistics = SourceStatistics(model, sources[1:] if norms == "separate" else ())
         # Of a source whose classes are not simply its head's: they go with the task to its device.
@@ -88,6 +91,8 @@ class CotrainTask(Task):
                 source: self._loss(part) * self.weights.get(source, 1.0)
                 for source, part in batch[PARTS].items()
             }
+        # The heads of other sources are not touched, not even by a loss of zero: with gradients of
+        # zero AdamW's momentum and decay would go on moving them.
         return {batch["source"]: self._loss(batch)}
 
     def logits(self, clip: Tensor, source: str) -> Tensor:
@@ -114,10 +119,11 @@ class CotrainTask(Task):
 
     @contextlib.contextmanager
     def statistics_of(self, source: str) -> Any:
-        """Inside, batch norms do what the policy says of a batch of this source."""
+        """Inside, batch norms follow the policy for a batch of this source."""
         with contextlib.ExitStack() as stack:
             if self.norms == "separate":
                 stack.enter_context(self.statistics.of(source))
+            # Images have other statistics than videos, and the model is for videos.
             elif source in self.image_sources:
                 stack.enter_context(unmoved_statistics(self.model))
             yield
@@ -126,11 +132,11 @@ class CotrainTask(Task):
         """From clips to the logits of one source's own classes, in their order."""
         return _OneSource(self, source)
 
-    def card(self) -> dict[str, Any]:
-        """What `checkpoint.save_model` has to be given beside the model."""
+    def save_options(self) -> dict[str, Any]:
+        """Arguments of `checkpoint.save_model` beside the model and the folder."""
         spaces = self.spaces
         return {
-            "heads": self.heads.by_name(list(spaces.classes)),
+            "heads": self.heads.by_name(),
             "statistics": self.statistics.saved(),
             "head_classes": spaces.names,
             "merged": {
@@ -150,22 +156,6 @@ class _OneSource(nn.Module):
         logits = self.task.logits(clip, self.source)
         outputs = self.task.outputs_of(self.source)
         return logits if outputs is None else logits[:, outputs]
-
-
-NormPolicy = Literal["video_only_stats", "separate", "frozen"]
-
-
-@contextlib.contextmanager
-def unmoved_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch norms normalize with the batch's statistics but do not move their running ones."""
-    kept = [(norm, norm.momentum) for _, norm in batch_norms(model)]
-    for norm, _ in kept:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in kept:
-            norm.momentum = momentum
 
 
 class SourceStatistics(nn.Module):
@@ -192,6 +182,7 @@ class SourceStatistics(nn.Module):
             yield
             return
         place = self.names.index(source)
+        # The buffers themselves are exchanged, not their values, so that the source's are moved.
         found = [(norm, dict(norm._buffers)) for _, norm in self._norms]
         for number, (norm, own) in enumerate(found):
             for key in own:
@@ -216,6 +207,19 @@ class SourceStatistics(nn.Module):
 
 def _key(place: int, number: int, key: str) -> str:
     return f"source{place}_norm{number}_{key}"
+
+
+@contextlib.contextmanager
+def unmoved_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch norms normalize with the batch's statistics but do not move their running ones."""
+    kept = [(norm, norm.momentum) for _, norm in batch_norms(model)]
+    for norm, _ in kept:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in kept:
+            norm.momentum = momentum
 
 
 def hold_norms(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What `vidinit data check` does: rows from a source, the check, figures."""
+"""`vidinit data check`: the rows of a source, the check of their files, and figures about both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...config import DataConfig
 from ...console import ProgressBar, say, with_messages
 from ...data.index import Health, UnreadableError, check
 from ...data.rows import Row, Rows
-from ...data.sources import labelled_rows, unlabelled_rows
+from ...data.sources import labeled_rows, unlabeled_rows
 from ...errors import Interrupted, UsageError, VidinitError
 
 
@@ -47,7 +47,7 @@ def check_data(
             fault.
 
     Returns:
-        ``{files, good, bad: [{path, reason}], ...}`` as `data.health.Health.as_dict` describes, and
+        ``{files, good, bad: [{path, reason}], ...}`` as `data.index.Health.as_dict` describes, and
         ``rows``; ``classes`` (``nouns``): ``{name: {rows, good}}`` or None without labels;
         ``unlabelled``: rows without a label.
 
@@ -57,8 +57,8 @@ def check_data(
             result as ``report``, nothing is readable, or more than ``max_bad`` is not.
         Interrupted: by Ctrl-C; what was found until then is kept.
     """
-    given = {"split": split, "workers": workers, "deadline": deadline, "max_bad": max_bad}
-    settings = _settings({key: value for key, value in given.items() if value is not None})
+    arguments = {"split": split, "workers": workers, "deadline": deadline, "max_bad": max_bad}
+    settings = _settings({key: value for key, value in arguments.items() if value is not None})
     rows = with_messages(lambda: _rows(source, root, class_names, split))
 
     def probe_all() -> Health:
@@ -81,9 +81,9 @@ def check_data(
         raise Interrupted("interrupted", "what was found is kept, a new check goes on") from None
 
 
-def _settings(given: dict[str, Any]) -> DataConfig:
+def _settings(arguments: dict[str, Any]) -> DataConfig:
     try:
-        return DataConfig.model_validate(given)
+        return DataConfig.model_validate(arguments)
     except ValidationError as error:
         wrong = error.errors()[0]
         message = wrong["msg"][0].lower() + wrong["msg"][1:]
@@ -99,17 +99,17 @@ def _rows(
     """The rows with their labels, where they have any, and what else lies in their folders."""
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     try:
-        rows = labelled_rows(sources, kinds="any", root=root, class_names=class_names, split=split)
+        rows = labeled_rows(sources, kinds="any", root=root, class_names=class_names, split=split)
     except VidinitError as error:
         if class_names is not None:
             raise
-        bare = unlabelled_rows(sources, kinds="any", root=root)
+        bare = unlabeled_rows(sources, kinds="any", root=root)
         say(f"note: no labels: {error.message}")
         return bare
     folders = [place for place in sources if os.path.isdir(os.path.expanduser(place))]
     known = {row.path for row in rows.rows}
     known |= {os.path.dirname(path) for path in known}  # a class of numbered images is no clip
-    below = unlabelled_rows(folders, kinds="any", root=root).rows if folders else ()
+    below = unlabeled_rows(folders, kinds="any", root=root).rows if folders else ()
     return rows.of([*rows.rows, *(row for row in below if row.path not in known)])
 
 

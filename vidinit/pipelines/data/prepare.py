@@ -1,4 +1,4 @@
-"""What `vidinit data prepare` does: settings, the copies, progress."""
+"""`vidinit data prepare`: settings, copies that decode fast and exactly, and progress."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def prepare_data(
         VidinitError: the disk is full.
         Interrupted: by Ctrl-C; what was done until then is kept.
     """
-    given = {"short_side": short_side, "gop": gop, "crf": crf, "deadline": deadline}
-    given |= {"flow_bound": flow_bound}
-    given |= {} if workers is None else {"workers": workers}
+    arguments = {"short_side": short_side, "gop": gop, "crf": crf, "deadline": deadline}
+    arguments |= {"flow_bound": flow_bound}
+    arguments |= {} if workers is None else {"workers": workers}
     rate = None if fps == "keep" else _number(fps)
-    given |= {} if rate is None else {"fps": rate}
-    for name, value in given.items():
+    arguments |= {} if rate is None else {"fps": rate}
+    for name, value in arguments.items():
         low, high = _BOUNDS[name]
         if not low <= value <= high:
             raise UsageError(f"{name} is {value:g}", f"it must be from {low:g} to {high:g}")

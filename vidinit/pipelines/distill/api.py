@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...config.build import build
-from ..run import run_training
 from ..shared.arguments import Overrides, Places, as_places, as_text, training_flags
-from .report import distill_report, refuse_report, refuse_training
-from .settings import DistillConfig
-from .teachers import parse_teachers
 
 
 def distill(
@@ -44,7 +39,7 @@ def distill(
     data: Places | None = None,
     against: Places | None = None,
 ) -> dict[str, Any]:
-    """Teach a video model from frozen image models on unlabelled videos (DistInit, ICCV 2019).
+    """Teach a video model from frozen image models on unlabeled videos (DistInit, ICCV 2019).
 
     Args:
         student: zoo name, model folder or run folder; default r2plus1d-18.
@@ -55,20 +50,26 @@ def distill(
             decode in any case.
         teacher: one or several of ``NAME[=FILE][,key=value...]``: a short name (`vidinit list
             teachers`) or a timm name, local weights, settings of `teachers.TeacherSettings`.
-        picks: frames of a clip that teachers see: "center", "random", "random:K", "uniform:K",
-            "all", or a number of random ones; their outputs are averaged.
+        picks: frames of a clip that teachers see: ``center``, ``random[:K]``, ``uniform:K``,
+            ``all``, or a number of random ones; their outputs are averaged.
         keep: share of the clips that count for a teacher: those of which it is most certain.
-        cache: folder where what teachers said of frames is kept; they have to see whole frames
+        cache: folder that keeps the outputs of teachers for frames; they have to see whole frames
             (``distill.view=frame``).
         init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
             processes, resume, overwrite, dry_run: as for `finetune`.
         report: a run that was distilled, to be looked at; nothing is trained. See
             `distill_report.distill_report`, also for what is returned then.
-        data, against: of ``report``: labelled videos, and the models beside it.
+        data: of ``report``: labeled videos.
+        against: of ``report``: ``[NAME=]FOLDER`` of another start, or a zoo name.
 
     Returns:
         ``{out, steps, best, videos, skipped}``; ``best`` is None, nothing is validated.
     """
+    from ...config.build import build
+    from ..run import run_training
+    from .report import distill_report, refuse_report, refuse_training
+    from .settings import DistillConfig, parse_teachers
+
     if report is not None:
         refuse_training(
             student=student,

@@ -1,8 +1,15 @@
-"""`vidinit distill --report`: what distillation has taught, beside other starts."""
+"""`vidinit distill --report`: the pictures of DistInit, of a distilled model and of others.
+
+Girdhar et al., "DistInit: Learning Video Representations Without a Single Labeled Video", ICCV
+2019: filters of the first layer over time (Fig. 3 and 4), features by class (Fig. 5), the gain of
+each class over inflation (Fig. 7).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +19,22 @@ from ...checkpoint import load, model_folder, read_card
 from ...config.build import build
 from ...console import ProgressBar, say, with_messages
 from ...data.loading.loader import eval_loader
-from ...data.loading.watchdog import Quarantine
+from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
-from ...data.sources import labelled_rows
+from ...data.sources import labeled_rows
 from ...engine.accelerators import make_accelerator
 from ...engine.run_folder import RunFolder, default_out
 from ...errors import DataError, UsageError
 from ...files import check_out
+from ...measure.embedding import nearest_labels, tsne, unit
+from ...measure.kernels import kernel_table, summarize
 from ...processes import in_group
-from ...scoring.predict import outputs_of
+from ...report import plots
+from ...report.html import Section, page, table
+from ...report.pictures import filters_picture
+from ...report.profile_page import KERNELS
+from ...scoring.metrics import wilson
+from ...scoring.score import outputs_of
 from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
@@ -29,10 +43,24 @@ from ..evaluate.run import held_out
 from ..evaluate.settings import EvaluateConfig
 from ..shared.arguments import Overrides, Places, as_places, as_text
 from ..shared.clips import check_all_rows, data_name, quarantine_of, read_options, workers_of
-from ..shared.training import set_spec
-from .report_page import Clips, Looked, distinit_page, result
+from ..shared.modality import set_spec
 
 _DISTILLED, _INFLATED, _SCRATCH = "distilled", "inflated", "scratch"
+_FEWEST_CLIPS = 2  # a clip has a nearest other one
+_MARKERS = "o^s"
+_CLASS_COLORS = plots.COLORS[:-1]  # the last one is gray: all other classes
+_SHOWN_CLASSES = 12
+_POINTS = 1000  # of a picture of features: the effort goes by the square
+_FEWEST_POINTS = 4  # of a picture of features
+_BARS = 40  # of a picture of gains
+_SIDE = 3.0  # inches, of a picture of features
+
+MEASURES = {
+    "head": "top-1 of the fine-tuned heads",
+    "neighbor": "share of clips whose nearest other clip, by the cosine of features, is of their "
+    "class",
+}
+"""How accuracies are measured, by name."""
 
 
 def distill_report(
@@ -94,7 +122,7 @@ def distill_report(
     if config.data.batch_size == "auto":
         raise UsageError("data.batch_size=auto is for training", "set a number of clips")
     others = [against] if isinstance(against, (str, Path)) else against or ()
-    models = _named(str(run), [str(other) for other in others])
+    models = _labeled_models(str(run), [str(other) for other in others])
     places = config.data.train or []
     for place in [places] if isinstance(places, str) else places:
         if "{" not in place and not Path(place).expanduser().exists():  # braces: tar shards
@@ -102,12 +130,12 @@ def distill_report(
     config.out = str(default_out("distill-report", config.model) if out is None else out)
     check_out(Path(config.out), overwrite=overwrite)
 
-    return draw(config, models, overwrite=overwrite)
+    return write_page(config, models, overwrite=overwrite)
 
 
-def refuse_training(**given: Any) -> None:
+def refuse_training(**options: Any) -> None:
     """Raise UsageError for an option of training, by name, that is given beside ``--report``."""
-    for name, value in given.items():
+    for name, value in options.items():
         if value not in (None, False) and (name, value) != ("processes", 1):
             raise UsageError(
                 f"--{name.replace('_', '-')} is for training, and --report trains nothing",
@@ -115,16 +143,16 @@ def refuse_training(**given: Any) -> None:
             )
 
 
-def refuse_report(**given: Any) -> None:
+def refuse_report(**options: Any) -> None:
     """Raise UsageError for an option of ``--report``, by name, that is given without it."""
-    for name, value in given.items():
+    for name, value in options.items():
         if value:
             hint = "videos to learn from are --videos" if name == "data" else "name a distilled run"
             raise UsageError(f"--{name} is for --report RUN", hint)
 
 
-def _named(run: str, against: Sequence[str]) -> dict[str, str]:
-    """Models by what they are called, the distilled one first.
+def _labeled_models(run: str, against: Sequence[str]) -> dict[str, str]:
+    """References to models by their labels, the distilled one first.
 
     Raises:
         UsageError: no such model, one that was not distilled, or two of one name.
@@ -153,7 +181,7 @@ def _named(run: str, against: Sequence[str]) -> dict[str, str]:
 
 
 def _kind(ref: str) -> str:
-    """How a model came to be: ``distilled``, ``inflated`` or ``scratch``.
+    """The origin of a model: ``distilled``, ``inflated`` or ``scratch``.
 
     Raises:
         UsageError: no such model.
@@ -165,15 +193,12 @@ def _kind(ref: str) -> str:
     return _INFLATED if "convert" in steps else _SCRATCH
 
 
-_FEWEST = 2  # a clip has a nearest other one
-
-
-def draw(config: EvaluateConfig, refs: dict[str, str], *, overwrite: bool) -> dict[str, Any]:
-    """See `report.distill_report`.
+def write_page(config: EvaluateConfig, refs: dict[str, str], *, overwrite: bool) -> dict[str, Any]:
+    """Run all models and write the page; see `distill_report`.
 
     Args:
-        config: ``data.train`` is what to look at, or None.
-        refs: folders and zoo names by what models are called, the distilled one first.
+        config: ``data.train`` are the labeled clips, or None.
+        refs: folders and zoo names by label of the model, the distilled one first.
         overwrite: replace an earlier folder of ours.
     """
     rows = None if config.data.train is None else with_messages(lambda: _rows(config, refs))
@@ -181,8 +206,8 @@ def draw(config: EvaluateConfig, refs: dict[str, str], *, overwrite: bool) -> di
     models: dict[str, VideoModel] = {}
     for name, ref in refs.items():
         first = next(iter(models.values()), None)
-        models[name] = _opened(ref, config, None if first is None else first.spec)
-    clips = None if rows is None else _look(models, rows, config, accelerator)
+        models[name] = _open_model(ref, config, None if first is None else first.spec)
+    clips = None if rows is None else _run_models(models, rows, config, accelerator)
     if clips is None:
         say("without --data there are filters alone: features and gains take labelled videos")
     assert config.out is not None
@@ -205,7 +230,7 @@ def _rows(config: EvaluateConfig, refs: dict[str, str]) -> Rows:
     """
     place = config.data.train
     assert place is not None
-    rows = labelled_rows(place, kinds="any", part="val", **read_options(config.data))
+    rows = labeled_rows(place, kinds="any", part="val", **read_options(config.data))
     if rows.kind != "single":
         raise UsageError(f"{data_name(place)} has several labels a clip", "take data with one")
     for ref in refs.values():
@@ -222,8 +247,8 @@ def _rows(config: EvaluateConfig, refs: dict[str, str]) -> Rows:
     return rows
 
 
-def _opened(ref: str, config: EvaluateConfig, like: ClipSpec | None) -> VideoModel:
-    """A model; a zoo name gets random weights, and sees what the distilled one sees."""
+def _open_model(ref: str, config: EvaluateConfig, like: ClipSpec | None) -> VideoModel:
+    """A model; of a zoo name with random weights, and the clip settings of the distilled one."""
     if model_folder(ref) is not None:
         model = load(ref)
         set_spec(model, config.data)
@@ -238,25 +263,25 @@ def _opened(ref: str, config: EvaluateConfig, like: ClipSpec | None) -> VideoMod
     return model
 
 
-def _look(
+def _run_models(
     models: dict[str, VideoModel], rows: Rows, config: EvaluateConfig, accelerator: Any
-) -> Clips:
-    """What all models make of all clips.
+) -> Comparison:
+    """The outputs of all models for all clips.
 
     Raises:
         DataError: no two clips can be read by all of them.
     """
     found = check_all_rows(rows, config.data, data_name(config.data.train))
     rows, classes = found.rows, list(rows.classes or ())
-    looked: dict[str, Looked] = {}
+    outputs: dict[str, ModelOutputs] = {}
     quarantine = quarantine_of(rows, found.known)
     for name, model in models.items():
         model.to(accelerator.device)
-        looked[name] = _look_with(name, model, rows, config, accelerator, quarantine)
+        outputs[name] = _run_model(name, model, rows, config, accelerator, quarantine)
         model.to("cpu")
-    read = np.logical_and.reduce([np.isfinite(one.features).all(1) for one in looked.values()])
+    read = np.logical_and.reduce([np.isfinite(one.features).all(1) for one in outputs.values()])
     missing = [row.path for row, there in zip(rows.rows, read, strict=True) if not there]
-    if read.sum() < _FEWEST:
+    if read.sum() < _FEWEST_CLIPS:
         raise DataError(
             f"{int(read.sum())} of the {len(read)} videos of {data_name(config.data.train)} can be "
             "read by all models", "there have to be more",
@@ -264,22 +289,24 @@ def _look(
     for path in missing:
         say(f"cannot read {path}")
     kept = {
-        name: Looked(one.features[read], None if one.predicted is None else one.predicted[read])
-        for name, one in looked.items()
+        name: ModelOutputs(
+            one.features[read], None if one.predicted is None else one.predicted[read]
+        )
+        for name, one in outputs.items()
     }
     labels = np.array([row.label for row in rows.rows], dtype=np.int64)[read]
-    return Clips(labels, classes, kept, missing)
+    return Comparison(labels, classes, kept, missing)
 
 
-def _look_with(
+def _run_model(
     name: str,
     model: VideoModel,
     rows: Rows,
     config: EvaluateConfig,
     accelerator: Any,
     quarantine: Quarantine,
-) -> Looked:
-    """Features of all clips, NaN of those that cannot be read, and what the head says of them."""
+) -> ModelOutputs:
+    """Features of all clips, NaN of those that cannot be read, and classes where the head fits."""
     data, views, spec = config.data, config.eval, model.spec
     every = views_of(
         rows,
@@ -296,22 +323,22 @@ def _look_with(
         deadline=data.deadline,
         quarantine=quarantine,
     )
-    outputs = _outputs(model, rows)
+    classes = _classes_of_outputs(model, rows)
     features = np.full((len(rows), model.num_features), np.nan, dtype=np.float32)
     predicted = np.full(len(rows), -1, dtype=np.int64)
     with ProgressBar(f"{name} looks", "videos") as bar:
-        said_of = outputs_of(model, loader, spec, accelerator, embeddings=True)
-        for count, said in enumerate(said_of, start=1):
-            if said.values is not None:
-                features[said.index] = said.embedding
-                if outputs is not None:
-                    predicted[said.index] = outputs[int(said.values.argmax())]
+        videos = outputs_of(model, loader, spec, accelerator, embeddings=True)
+        for count, video in enumerate(videos, start=1):
+            if video.probabilities is not None:
+                features[video.index] = video.embedding
+                if classes is not None:
+                    predicted[video.index] = classes[int(video.probabilities.argmax())]
             bar.update(count, len(rows))
-    return Looked(features, None if outputs is None else predicted)
+    return ModelOutputs(features, None if classes is None else predicted)
 
 
-def _outputs(model: VideoModel, rows: Rows) -> np.ndarray | None:
-    """The class of the data that each output of a model means, -1 for none of them.
+def _classes_of_outputs(model: VideoModel, rows: Rows) -> np.ndarray | None:
+    """The class of the data that each output of a model stands for, int64 (outputs,), -1 for none.
 
     None where the model does not know all classes that there are clips of.
     """
@@ -322,3 +349,291 @@ def _outputs(model: VideoModel, rows: Rows) -> np.ndarray | None:
         return None
     numbers = {name: number for number, name in enumerate(rows.classes)}
     return np.array([numbers.get(name, -1) for name in model.classes], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """The outputs of one model for the clips.
+
+    Attributes:
+        features: float32 (N, C), the input of the head.
+        predicted: int (N,), the class that its head gives; None where the head is for others.
+    """
+
+    features: np.ndarray
+    predicted: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Clips that all models could read, and the outputs of each.
+
+    Attributes:
+        labels: int (N,), N at least 2.
+        classes: names of the classes.
+        outputs: by name of the model.
+        missing: paths of the videos that one of the models could not read.
+    """
+
+    labels: np.ndarray
+    classes: list[str]
+    outputs: dict[str, ModelOutputs]
+    missing: list[str]
+
+    @property
+    def measure(self) -> str:
+        """A key of `MEASURES`: of heads where all are for these classes, so that like is compared.
+
+        Else of features, which takes no training.
+        """
+        heads = all(outputs.predicted is not None for outputs in self.outputs.values())
+        return "head" if heads else "neighbor"
+
+    @cached_property
+    def right(self) -> dict[str, np.ndarray]:
+        """By model, the clips that it is right about, by `measure`: bool (N,)."""
+        own, found = self.measure == "head", {}
+        for name, outputs in self.outputs.items():
+            predicted = outputs.predicted if own else None
+            if predicted is None:
+                predicted = nearest_labels(outputs.features, self.labels)
+            found[name] = np.equal(predicted, self.labels)
+        return found
+
+    def by_class(self, name: str) -> dict[str, float]:
+        """Share of the clips of each class that a model is right about; classes without are out."""
+        right = self.right[name]
+        return {
+            self.classes[label]: float(right[self.labels == label].mean())
+            for label in np.unique(self.labels).tolist()
+        }
+
+
+def gains(clips: Comparison, name: str, over: str) -> dict[str, float]:
+    """Gain of each class over another model, -1 to 1, the largest gain first."""
+    mine, theirs = clips.by_class(name), clips.by_class(over)
+    found = {label: mine[label] - theirs[label] for label in mine}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def result(models: Mapping[str, VideoModel], clips: Comparison | None) -> dict[str, Any]:
+    """result.json: ``{models: [...], measure, videos, missing, classes}``.
+
+    Args:
+        models: by name, the distilled one first.
+        clips: None without data; then there is ``models`` alone.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, model in models.items():
+        row: dict[str, Any] = {"name": name, "network": model.name}
+        row["kernels"] = summarize(kernel_table(model))
+        if clips is not None:
+            right = clips.right[name]
+            row["accuracy"] = round(float(right.mean()), 6)
+            interval = wilson(float(right.mean()), len(right))
+            row["interval"] = [round(value, 6) for value in interval]
+        rows.append(row)
+    if clips is None:
+        return {"models": rows}
+    counts = np.bincount(clips.labels, minlength=len(clips.classes)).tolist()
+    each = {name: clips.by_class(name) for name in models}
+    classes = [
+        {"class": label, "videos": count, **{name: round(each[name][label], 6) for name in models}}
+        for label, count in zip(clips.classes, counts, strict=True)
+        if count
+    ]
+    return {
+        "models": rows,
+        "measure": clips.measure,
+        "videos": len(clips.labels),
+        "missing": clips.missing,
+        "classes": classes,
+    }
+
+
+def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
+    """A result for people, without its classes."""
+    for row in found["models"]:
+        if "accuracy" in row:
+            share, low, high = (100 * value for value in (row["accuracy"], *row["interval"]))
+            yield f"{row['name']}: {share:.1f} % ({low:.1f} to {high:.1f})"
+    if "measure" in found:
+        yield f"of {found['videos']} videos: {MEASURES[found['measure']]}"
+    yield f"page: {found['out']}/report.html"
+
+
+def distinit_page(
+    models: Mapping[str, VideoModel], clips: Comparison | None, *, subtitle: str
+) -> str:
+    """``report.html`` of `vidinit distill --report`.
+
+    Args:
+        models: by name, the distilled one first.
+        clips: their outputs for labeled clips; None shows their filters alone.
+        subtitle: plain text.
+    """
+    parts = [_models(models, clips), *_filters(models)]
+    if clips is not None:
+        parts += [*_features(clips), *_gains(clips)]
+    return page("What distillation has taught", parts, subtitle=subtitle)
+
+
+def _models(models: Mapping[str, VideoModel], clips: Comparison | None) -> Section:
+    headers = ["model", "network", "frames x side", "steps"]
+    rows: list[list[Any]] = []
+    for name, model in models.items():
+        sees = f"{model.spec.frames}x{model.spec.size}{' of flow' if model.spec.flow else ''}"
+        steps = ", ".join(step["step"] for step in model.lineage) or "random weights"
+        rows.append([name, model.name, sees, steps])
+    if clips is None:
+        return Section("Models", table(headers, rows))
+    for row in rows:
+        right = clips.right[row[0]]
+        low, high = wilson(float(right.mean()), len(right))
+        row += [round(100 * float(right.mean()), 1), f"{100 * low:.1f} to {100 * high:.1f}"]
+    note = f"Accuracy on {len(clips.labels)} videos: {MEASURES[clips.measure]}."
+    if clips.measure == "neighbor":
+        note += " Fine-tuned runs of all models are compared by their heads."
+    if clips.missing:
+        note += f" {len(clips.missing)} videos could not be read and do not count."
+    return Section("Models", table([*headers, "accuracy %", "95 % interval"], rows), note)
+
+
+def _filters(models: Mapping[str, VideoModel]) -> Iterator[Section]:
+    rows = [
+        [name, part, round(means["center_energy"], 3), round(means["variation"], 3)]
+        for name, model in models.items()
+        for part, means in summarize(kernel_table(model)).items()
+    ]
+    if not rows:
+        return
+    note = (
+        "Fig. 3 and 4 of the paper: the first temporal kernel of each model, a strip for each "
+        "output channel, time from left to right. Zero is gray. Patches that are alike look at "
+        f"appearance. The table is of all temporal kernels. {KERNELS}"
+    )
+    numbers = table(["model", "channels", "center energy", "variation"], rows)
+    yield Section("Filters over time", filters_picture(models) + numbers, note)
+
+
+def _features(clips: Comparison) -> Iterator[Section]:
+    count = len(clips.labels)
+    if count < _FEWEST_POINTS:
+        return
+    # In even steps through the classes, so that each keeps its share.
+    steps = np.linspace(0, count - 1, min(count, _POINTS)).round().astype(int)
+    chosen = np.argsort(clips.labels, kind="stable")[steps]
+    labels = clips.labels[chosen]
+    pictures = [
+        scatter(tsne(unit(outputs.features[chosen])), labels, clips.classes, title=name)
+        for name, outputs in clips.outputs.items()
+    ]
+    body = '<div style="display: flex; flex-wrap: wrap; gap: 1rem 2rem">'
+    note = (
+        "Fig. 5 of the paper: what heads are given, at length 1, by t-SNE. Near clips are alike; "
+        "axes, and how far clusters lie apart, mean nothing."
+    )
+    if len(chosen) < count:
+        note += f" {len(chosen)} of the {count} clips are shown."
+    if len(np.unique(clips.labels)) > _SHOWN_CLASSES:
+        note += f" The {_SHOWN_CLASSES} largest classes have colors."
+    yield Section("Features by class", body + "".join(pictures) + "</div>", note)
+
+
+def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, title: str) -> str:
+    """Points in a plane, with the colors of their classes; all but the largest classes are gray.
+
+    Args:
+        points: float (N, 2).
+        labels: int (N,).
+        classes: names of the classes.
+        title: above the picture.
+
+    Returns:
+        HTML to put into a page.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    order = np.argsort(-counts, kind="stable")[:_SHOWN_CLASSES]
+    colored = sorted(label for label in order.tolist() if counts[label])
+    rest = points[~np.isin(labels, colored)]
+    size = 6.0 if len(labels) < 200 else 3.5
+    with plots._figure(_SIDE, _SIDE + 0.2 * -(-len(colored) // 2)) as figure:
+        axes = figure.subplots()
+        axes.plot(*rest.T, "o", color=plots.COLORS[-1], markersize=2, alpha=0.5)
+        for number, label in enumerate(colored):
+            axes.plot(
+                *points[labels == label].T,
+                _MARKERS[number // len(_CLASS_COLORS)],
+                color=_CLASS_COLORS[number % len(_CLASS_COLORS)],
+                markersize=size,
+                markeredgewidth=0,
+                label=plots._short(classes[label], 18),
+            )
+        ends = np.array([-1.08, 1.08]) * max(float(np.abs(points).max()), 1e-9)
+        axes.set(title=title, xticks=[], yticks=[], xlim=ends, ylim=ends, aspect="equal")
+        axes.spines[:].set_visible(True)
+        figure.legend(loc="outside lower center", ncols=2)
+        shown = ", ".join(classes[label] for label in colored)
+        return plots._svg(figure, f"{len(labels)} clips as {title} sees them, of {shown}")
+
+
+def _gains(clips: Comparison) -> Iterator[Section]:
+    name, *others = clips.outputs
+    each = {model: clips.by_class(model) for model in clips.outputs}
+    counts = np.bincount(clips.labels, minlength=len(clips.classes))
+    pictures = []
+    for over in others:
+        gain = gains(clips, name, over)
+        shown = list(gain)
+        if len(shown) > _BARS:
+            shown = shown[: _BARS // 2] + shown[-_BARS // 2 :]
+        title = f"gain of {name} over {over}, points"
+        pictures.append(gain_bars({label: 100 * gain[label] for label in shown}, xlabel=title))
+    order = gains(clips, name, others[0]) if others else each[name]
+    numbers = {label: number for number, label in enumerate(clips.classes)}
+    rows: list[list[Any]] = [
+        [label, int(counts[numbers[label]]), *(round(100 * each[m][label], 1) for m in each)]
+        for label in order
+    ]
+    headers = ["class", "videos", *(f"{model} %" for model in each)]
+    note = f"Fig. 7 of the paper. Accuracy: {MEASURES[clips.measure]}."
+    if len(rows) > _BARS and others:
+        note += f" The pictures show the {_BARS // 2} largest and smallest gains."
+    fewest = int(counts[counts > 0].min())
+    note += f" A class has {fewest} videos or more: one of them is {100 / fewest:.3g} points."
+    title = "Gain of each class" if others else "Accuracy of each class"
+    yield Section(title, "\n".join([*pictures, table(headers, rows)]), note)
+
+
+def gain_bars(values: Mapping[str, float], *, xlabel: str) -> str:
+    """Horizontal bars to both sides of zero, with their numbers, from top to bottom.
+
+    Args:
+        values: name to length, finite, at least one.
+        xlabel: name of the lengths, with their unit.
+
+    Returns:
+        An <svg> element.
+    """
+    lengths = list(values.values())
+    with plots._figure(6.2, 0.9 + 0.24 * len(values)) as figure:
+        axes = figure.subplots()
+        colors = [plots.COLORS[0] if length >= 0 else plots.COLORS[1] for length in lengths]
+        axes.barh(range(len(values)), lengths, height=0.68, color=colors)
+        for y, length in enumerate(lengths):
+            axes.annotate(
+                f"{length:+.3g}" if length else "0",
+                (length, y),
+                xytext=(5 if length >= 0 else -5, 0),
+                textcoords="offset points",
+                va="center",
+                ha="left" if length >= 0 else "right",
+                fontsize=8,
+            )
+        axes.axvline(0, color=plots._INK, linewidth=0.8)
+        axes.set_yticks(range(len(values)), [plots._short(name) for name in values])
+        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.margins(x=0.12)
+        axes.set_xlabel(xlabel)
+        shown = ", ".join(f"{name} {value:+.3g}" for name, value in values.items())
+        return plots._svg(figure, f"{xlabel}: {shown}")

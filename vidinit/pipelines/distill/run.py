@@ -1,110 +1,88 @@
-"""Distil image teachers into a video model on unlabelled videos (DistInit)."""
+"""Distill image teachers into a video model on unlabeled videos (DistInit)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from ...console import say
-from ...data.loading.datasets import ClipDataset
 from ...data.loading.teacher_frames import TeacherFrames
-from ...data.sources import unlabelled_rows
+from ...data.sources import unlabeled_rows
 from ...data.views import Picks
-from ...engine.accelerators import make_accelerator
 from ...engine.collectives import from_main
-from ...engine.fit import fit, to_device
+from ...engine.fit import to_device
 from ...engine.job import Job
-from ...engine.run_folder import RunFolder
 from ...errors import UsageError
 from ...report.html import Section
 from ...zoo.base import VideoModel
 from ...zoo.spec import ClipSpec
-from ..shared.batch_size import choose_batch_size
 from ..shared.clips import check_rows, clip_batches, data_name, flips, quarantine_of, training_clips
-from ..shared.dry_run import rehearse, stand_in_videos
+from ..shared.dry_run import random_videos
 from ..shared.on_device import OnDevice
-from ..shared.run_records import HealthFile
-from ..shared.training import (
-    finish,
-    finished_result,
-    frozen_tower,
-    open_model,
-    open_run,
-    saver,
-    set_spec,
-    set_training,
-)
+from ..shared.training import Training, finished_result, open_for_training, saver
 from . import teacher_statistics
-from .settings import DistillConfig
+from .settings import DistillConfig, parse_teachers
 from .task import DistillTask
-from .teacher import Teacher
 from .teacher_cache import Caches
-from .teachers import load_source, make_teacher, parse_teachers
+from .teachers import Teacher, load_source, make_teacher
 
 
 def execute(
     config: DistillConfig, *, resume: bool, overwrite: bool, dry_run: bool = False
 ) -> dict[str, Any]:
-    """See `vidinit.distill`."""
+    """See `vidinit.distill`; the course is that of `shared.training.Training`."""
     data, train = config.data, config.train
     _check(config, dry_run)
     if (done := finished_result(config.out, resume)) is not None:
         return done
-    found = None if data.train is None else unlabelled_rows(data.train, root=data.root)
-    unused = frozen_tower(config.model) is not None
-    accelerator = make_accelerator(config, seed=train.seed, find_unused=unused)
-    resumed = config.out if resume else None
-    clips = (
-        stand_in_videos()
+    found = None if data.train is None else unlabeled_rows(data.train, root=data.root)
+    training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
+    accelerator = training.accelerator
+    videos = (
+        random_videos()
         if found is None
-        else from_main(accelerator, lambda: check_rows(found, data, data_name(data.train), resumed))
+        else from_main(
+            accelerator, lambda: check_rows(found, data, data_name(data.train), training.resumed)
+        )
     )
     student, teachers = _networks(config, accelerator, pretrained=not dry_run)
     spec = student.spec
-    quarantine = quarantine_of(clips.rows, clips.known)
-    dataset = training_clips(
-        clips.rows,
+    quarantine = quarantine_of(videos.rows, videos.known)
+    clips = training_clips(
+        videos.rows,
         spec,
         data,
         seed=train.seed,
-        flip=flips(data.flip, clips.rows, "videos"),
+        flip=flips(data.flip, videos.rows, "videos"),
         teachers=_frames(config, spec, teachers),
     )
     task = DistillTask(student, teachers)
     task.move_teachers(accelerator.device)
     teacher_statistics.begin(teachers)
     on_device = OnDevice(spec.mean, spec.std)
-    choose_batch_size(config, accelerator, task, dataset, on_device, quarantine, resume=resume)
-    run = open_run(
-        config, "distill", accelerator, resume=resume, overwrite=overwrite, dry_run=dry_run
-    )
-    health = HealthFile(run, [clips.health], [quarantine], resumed=resume)
+    training.choose_batch_size(task, clips, on_device, quarantine)
+    run = training.open_run([videos.health], [quarantine])
     step = {"step": "distill", "videos": data.train, "teachers": config.distill.teachers}
-
-    def job(dataset: ClipDataset, prepared: Callable[[Iterable[Any]], Iterable[Any]]) -> Job:
-        return Job(
-            title="distill",
-            task=task,
-            on_device=on_device,
-            save_model=saver(student, run, step),
-            **clip_batches(dataset, config, accelerator, quarantine, prepared),
-        )
-
+    settings: dict[str, Any] = {
+        "title": "distill",
+        "task": task,
+        "on_device": on_device,
+        "save_model": saver(student, run, step),
+    }
     if dry_run:
-        count = None if found is None else len(clips.rows)
-        return rehearse(job(dataset, iter), config, run, accelerator, clips=count)
-    with closing(Caches.open(teachers, clips.rows, config, spec.frames)) as caches:
-        dataset = replace(dataset, teachers=_frames(config, spec, teachers, caches))
-        whole = job(dataset, caches.looked_up)
+        job = Job(**settings, **clip_batches(clips, config, accelerator, quarantine))
+        return training.rehearse(job, clips=None if found is None else len(videos.rows))
+    with closing(Caches.open(teachers, videos.rows, config, spec.frames)) as caches:
+        clips = replace(clips, teachers=_frames(config, spec, teachers, caches))
+        batches = clip_batches(clips, config, accelerator, quarantine, caches.look_up)
+        job = Job(**settings, **batches)
+        # A killed run resumes to the same bits only if no checkpoint is ahead of the caches: the
+        # last bits of a teacher's outputs depend on which images it is given together.
         accelerator.register_save_state_pre_hook(lambda *_: caches.flush())
-        pictures = _first_pass(whole, teachers, config, run, accelerator)
-        result = fit(whole, train, run, accelerator, resume=resume)
-    title = f"distill {config.model}"
-    return finish(
-        run, result, len(clips.rows), config, accelerator, health, title, student, pictures
-    )
+        sections = _first_pass(job, teachers, config, training)
+        result = training.fit(job)
+    return training.finish(job, result, videos=len(videos.rows), sections=sections)
 
 
 def _check(config: DistillConfig, dry_run: bool) -> None:
@@ -124,18 +102,16 @@ def _networks(
     """The student, and the teachers, those with class logits first: one of these has its head.
 
     Their order is by name and random weights are drawn in that order, so the order in which
-    teachers were given does not matter.
+    teachers are listed does not matter.
     """
     section, device = config.distill, accelerator.device
     settings = parse_teachers(section)
     sources = [load_source(one, pretrained=pretrained) for one in settings]
     if not all(source.pretrained for source in sources):
         say("a dry run needs no teacher's weights: random weights where no file is given")
-    student = open_model(config.model, init_from=config.init_from)
-    set_training(student, config.train)
-    spec = set_spec(student, config.data)
+    student = open_for_training(config)
     teachers = [
-        make_teacher(one, source, section, spec, device)
+        make_teacher(one, source, section, student.spec, device)
         for one, source in zip(settings, sources, strict=True)
     ]
     confident = section.keep is not None or section.max_entropy is not None
@@ -144,12 +120,12 @@ def _networks(
             "distill.keep and distill.max_entropy are for teachers with class logits",
             "leave them out, or add such a teacher",
         )
-    beside = (
+    where = (
         "beside the student, on a stream of their own (CUDA)"
         if device.type == "cuda"
         else "before the student, one after the other: there is no GPU"
     )
-    say(f"the teachers work {beside}")
+    say(f"the teachers work {where}")
     return student, sorted(
         teachers, key=lambda one: (teacher_statistics.of_features(one), one.name)
     )
@@ -158,7 +134,7 @@ def _networks(
 def _frames(
     config: DistillConfig, spec: ClipSpec, teachers: list[Teacher], caches: Caches | None = None
 ) -> TeacherFrames:
-    """What the data set has to hold for the teachers; a view that several share is there once."""
+    """The frames that a data set gives the teachers; a view that several share is there once."""
     picks = Picks.parse(config.distill.picks)
     if picks.kind in ("random", "uniform") and picks.count > spec.frames:
         raise UsageError(
@@ -172,24 +148,28 @@ def _frames(
 
 
 def _first_pass(
-    job: Job, teachers: list[Teacher], config: DistillConfig, run: RunFolder, accelerator: Any
+    job: Job, teachers: list[Teacher], config: DistillConfig, training: Training[DistillConfig]
 ) -> list[Section]:
-    """Estimate what objectives need, or read it where the run began with it; and its picture."""
+    """Estimate thresholds and whitenings, or read them where the run began with them.
+
+    Returns:
+        The part of the report that shows them, if there is one.
+    """
     needing = [teacher for teacher in teachers if teacher_statistics.needs_first_pass(teacher)]
     if not needing:
         return []
-    task = job.task
+    task, accelerator = job.task, training.accelerator
     assert isinstance(task, DistillTask)
 
-    def look() -> dict[str, Any]:
+    def estimate() -> dict[str, Any]:
         ready = (
             job.on_device(to_device(batch, accelerator.device), 0, place)
             for place, batch in enumerate(b for group in job.steps(0, 0) for b in group)
         )
-        return teacher_statistics.look(task, needing, ready, config.distill.estimate_on)
+        return teacher_statistics.estimate(task, needing, ready, config.distill.estimate_on)
 
-    found = from_main(accelerator, lambda: teacher_statistics.read(run) or look())
+    found = from_main(accelerator, lambda: teacher_statistics.read(training.run) or estimate())
     teacher_statistics.apply(needing, found)
-    teacher_statistics.write(run, found)
-    picture = teacher_statistics.section(needing, found)
-    return [] if picture is None else [picture]
+    teacher_statistics.write(training.run, found)
+    section = teacher_statistics.section(needing, found)
+    return [] if section is None else [section]

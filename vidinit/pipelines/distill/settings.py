@@ -1,15 +1,30 @@
-"""Settings of distillation."""
+"""Settings of distillation, and image teachers as they are named on a command line.
+
+``NAME[=FILE][,key=value...]``: a short name or a timm name, local weights, settings of its own.
+Parsing imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from ...config.base import TrainRunConfig
 from ...config.section import Section
+from ...errors import UsageError, suggest
+from ...zoo.images.teachers import TEACHERS, NamedTeacher
+
+LossName = Literal["ce", "mse", "cosine", "smooth-l1"]
+LOSSES: dict[str, tuple[LossName, ...]] = {
+    "logits": ("ce", "mse"),
+    "features": ("cosine", "smooth-l1"),
+}
+"""Losses by what the teacher gives; the first is the usual one."""
 
 
 class DistillSection(Section):
@@ -30,13 +45,13 @@ class DistillSection(Section):
     keep: float | None = Field(None, gt=0, le=1)
     """Share of the clips that shall count; max_entropy is estimated in a first pass."""
     normalize: Literal["batch", "kept"] = "batch"
-    """What the sum of losses is divided by: the batch (the paper), or the clips that count."""
+    """Divisor of the sum of losses: the batch (the paper), or the clips that count."""
     estimate_on: int = Field(4096, ge=2)
     """Clips of the first pass, which estimates keep and standardize=whiten."""
     cache: str | None = None
     """Folder where teachers' outputs for frames are kept; with view=frame."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """What teachers compute in; auto: fp16 on a GPU, else fp32."""
+    """Precision of the teachers; auto: fp16 on a GPU, else fp32."""
 
     @field_validator("picks")
     @classmethod
@@ -56,3 +71,129 @@ class DistillConfig(TrainRunConfig):
 
     model: str = "r2plus1d-18"
     distill: DistillSection = Field(default_factory=DistillSection)
+
+    def next_command(self, out: str) -> str:
+        """Fine-tune what was distilled."""
+        return shlex.join(["vidinit", "finetune", out, "--data", "LABELED_VIDEOS"])
+
+
+class TeacherSettings(Section):
+    """One teacher; None stands for the setting of all teachers, or as the teacher was published."""
+
+    model: str
+    """Short name, timm name, ``hf-hub:`` or ``local-dir:`` reference."""
+    file: str | None = None
+    """Local weights."""
+    name: str
+    """Of its head and its loss; default: that of the model."""
+    output: Literal["logits", "features"] | None = None
+    """Its class logits, or its pooled embedding."""
+    loss: Literal["ce", "mse", "cosine", "smooth-l1"] | None = None
+    """ce or mse on logits, cosine or smooth-l1 on features."""
+    standardize: Literal["layernorm", "whiten", "none"] | None = None
+    """Applied to features before they are targets; default: layernorm."""
+    weight: float = Field(1.0, gt=0)
+    """Factor of its loss."""
+    temperature: float | None = Field(None, gt=0)
+    """As `run.temperature`."""
+    view: Literal["clip", "frame"] | None = None
+    """As `run.view`."""
+    size: int | Literal["own", "crop"] | None = None
+    """As `run.size`."""
+    max_entropy: float | None = Field(None, ge=0)
+    """As `run.max_entropy`."""
+    keep: float | None = Field(None, gt=0, le=1)
+    """As `run.keep`."""
+    pixels: Literal["imagenet", "half", "clip"] | None = None
+    """Its pixel statistics, of weights that do not tell them."""
+
+    @property
+    def named(self) -> NamedTeacher | None:
+        """The short name's entry."""
+        return TEACHERS.get(self.model)
+
+
+def parse_teacher(text: str) -> TeacherSettings:
+    """``NAME[=FILE][,key=value...]`` as settings.
+
+    Raises:
+        UsageError: for another form, an unknown key or a wrong value.
+    """
+    first, *rest = text.split(",")
+    model, equals, file = first.partition("=")
+    if not model or (equals and not file):
+        raise UsageError(f"'{text}' is no teacher", "write NAME, NAME=FILE, or NAME,view=frame")
+    values: dict[str, Any] = {"model": model, "name": model, "file": file or None}
+    known = [key for key in TeacherSettings.model_fields if key not in ("model", "file")]
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not equals or key not in known:
+            raise UsageError(
+                f"unknown setting '{part}' of teacher '{model}'",
+                suggest(key, known) or f"settings are {', '.join(known)}",
+            )
+        values[key] = value
+    try:
+        return TeacherSettings.model_validate(values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key, message = str(wrong["loc"][0]), wrong["msg"][0].lower() + wrong["msg"][1:]
+        raise UsageError(f"{key} of teacher '{model}': {message}, not '{values[key]}'") from error
+
+
+def parse_teachers(section: DistillSection) -> list[TeacherSettings]:
+    """All teachers, in the one order that does not depend on how they were given: by name.
+
+    Raises:
+        UsageError: settings that contradict each other, or a file that is not there.
+    """
+    teachers = sorted(map(parse_teacher, section.teachers), key=lambda one: one.name)
+    names = [teacher.name for teacher in teachers]
+    for teacher in teachers:
+        if names.count(teacher.name) > 1:
+            raise UsageError(
+                f"two teachers are called '{teacher.name}'",
+                "name each once, or add name=OTHER to one of them",
+            )
+        _check(teacher, section)
+    if section.keep is not None and section.max_entropy is not None:
+        raise UsageError("distill.keep and distill.max_entropy are both given", "pass one of them")
+    return teachers
+
+
+def _check(teacher: TeacherSettings, section: DistillSection) -> None:
+    name, named = f"teacher '{teacher.name}'", teacher.named
+    if teacher.file is not None and not Path(teacher.file).is_file():
+        raise UsageError(f"no such weights file: {teacher.file}", "check the path in --teacher")
+    if named is not None and named.needs_file and teacher.file is None:
+        raise UsageError(
+            f"{name} has no weights to load by name", f"pass --teacher {teacher.model}=FILE"
+        )
+    output = teacher.output or (named.output if named else None)
+    if named is not None and (named.output, teacher.output) == ("features", "logits"):
+        raise UsageError(f"{name} gives features and has no class logits", "leave output out")
+    for key in ("max_entropy", "keep", "temperature"):
+        if output == "features" and getattr(teacher, key) is not None:
+            raise UsageError(f"{name} gives features: {key} is for class logits", f"drop {key}")
+    if output == "logits" and teacher.standardize is not None:
+        raise UsageError(f"{name} gives logits: standardize is for features", "drop standardize")
+    if teacher.keep is not None and teacher.max_entropy is not None:
+        raise UsageError(f"{name} has both keep and max_entropy", "give one of them")
+    if output is not None:
+        check_loss(teacher, output)
+    if section.cache is not None and (teacher.view or section.view) == "clip":
+        raise UsageError(
+            f"{name} sees the student's crops, which do not come again: nothing can be cached",
+            "add distill.view=frame, or leave --cache out",
+        )
+
+
+def check_loss(teacher: TeacherSettings, output: str) -> None:
+    """Raise UsageError where a teacher's loss is not one for what it gives."""
+    fitting = LOSSES[output]
+    if teacher.loss is not None and teacher.loss not in fitting:
+        other = "features" if output == "logits" else "logits"
+        raise UsageError(
+            f"teacher '{teacher.name}' gives {output}: loss={teacher.loss} is for {other}",
+            f"use loss={fitting[0]} or loss={fitting[1]}, or output={other}",
+        )

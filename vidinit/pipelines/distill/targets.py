@@ -1,4 +1,4 @@
-"""What a student is to make of a teacher's outputs: losses, their targets, whose clips count.
+"""Losses between a student's outputs and a teacher's: their targets, and the clips that count.
 
 All functions work on one teacher's outputs for a batch of B clips, already averaged over the
 picked frames F of each clip: z, (B, C).
@@ -15,12 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LossName = Literal["ce", "mse", "cosine", "smooth-l1"]
-LOSSES: dict[str, tuple[LossName, ...]] = {
-    "logits": ("ce", "mse"),
-    "features": ("cosine", "smooth-l1"),
-}
-"""Losses by what the teacher gives; the first is the usual one."""
+from .settings import LossName
 
 
 def probabilities(outputs: Tensor, temperature: float = 1.0) -> Tensor:
@@ -84,8 +79,8 @@ class Objective:
             rate by 10 for it. ``cosine``: 1 - cos(student, target). ``smooth-l1``: mean over c of
             Huber's loss with delta 1.
         temperature: tau, of teacher and student.
-        weight: what the loss is multiplied by.
-        standardize: what features go through before they are targets: ``layernorm`` (zero mean and
+        weight: factor of the loss.
+        standardize: applied to features before they are targets: ``layernorm`` (zero mean and
             unit variance over the C values of each clip), ``whiten`` (of each value over clips,
             uncorrelated; see `Whitening`) or ``none``.
         whitening: for ``whiten``; has to be estimated first.

@@ -1,4 +1,4 @@
-"""DistInit: a video student learns what frozen image teachers say of single frames.
+"""DistInit: a video student learns the outputs of frozen image teachers for single frames.
 
 Girdhar et al., "DistInit: Learning Video Representations Without a Single Labeled Video", ICCV
 2019. For a clip with picked frames F, a teacher with logits z gives the target
@@ -22,7 +22,7 @@ from ...engine.task import Task
 from ...zoo.base import VideoModel
 from ...zoo.spec import IMAGENET, ClipSpec
 from ..shared.heads import Heads
-from .teacher import SideStream, Teacher
+from .teachers import SideStream, Teacher
 
 
 class DistillTask(Task):
@@ -42,39 +42,39 @@ class DistillTask(Task):
         self._side = SideStream()
 
     @torch.no_grad()
-    def outputs(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What each teacher says of the picked frames of each clip, averaged: (B, width).
+    def teacher_outputs(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The mean of each teacher's outputs for the picked frames of each clip: (B, width).
 
         Args:
-            batch: ``clip`` (B, C, T, H, W), normalized for the student, and what
-                `data.loading.teacher_frames.TeacherFrames` and `teacher_cache` add to it.
+            batch: ``clip`` (B, C, T, H, W), normalized for the student, and the
+                entries that `data.loading.teacher_frames.TeacherFrames` and `teacher_cache` add.
         """
         b, k = batch["picks"].shape
         crops = None
-        said = {}
+        outputs = {}
         for teacher in self._teachers:
             if teacher.view is not None:
-                found = _of_frames(teacher, batch)
+                values = _of_frames(teacher, batch)
             else:
                 crops = crops or _crops(batch, self.model.spec)
-                found = teacher.of_crops(*crops)
-            said[teacher.name] = found.unflatten(0, (b, k)).mean(dim=1)
-        return said
+                values = teacher.of_crops(*crops)
+            outputs[teacher.name] = values.unflatten(0, (b, k)).mean(dim=1)
+        return outputs
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """A loss per teacher, of a batch as `outputs` takes it."""
+        """A loss per teacher, of a batch as `teacher_outputs` takes it."""
         with self._side(batch["clip"].device):
-            said = self.outputs(batch)
+            outputs = self.teacher_outputs(batch)
         embedding = self.model.embed(batch["clip"])
-        self._side.join(list(said.values()))
+        self._side.join(list(outputs.values()))
         return {
             teacher.name: teacher.objective(
-                self.heads.logits(self.model, embedding, teacher.name), said[teacher.name]
+                self.heads.logits(self.model, embedding, teacher.name), outputs[teacher.name]
             )
             for teacher in self._teachers
         }
 
-    def beside(self) -> list[nn.Module]:
+    def frozen_networks(self) -> list[nn.Module]:
         """The teachers' networks."""
         return [teacher.model for teacher in self._teachers]
 
@@ -85,7 +85,7 @@ class DistillTask(Task):
 
 
 def _crops(batch: dict[str, Any], spec: ClipSpec) -> tuple[Tensor, ClipSpec]:
-    """The picked frames as the student sees them, (B * K, 3, H, W), and with which statistics."""
+    """The picked frames as the student sees them, (B * K, 3, H, W), and their pixel statistics."""
     if CROPS in batch:  # the student sees something else than RGB
         images = batch[CROPS].flatten(0, 1)
         return normalize(images[:, None], IMAGENET.mean, IMAGENET.std)[:, :, 0], IMAGENET
@@ -96,10 +96,10 @@ def _crops(batch: dict[str, Any], spec: ClipSpec) -> tuple[Tensor, ClipSpec]:
 
 
 def _of_frames(teacher: Teacher, batch: dict[str, Any]) -> Tensor:
-    """Outputs (B * K, width) for whole frames; with a cache only what it lacks is computed."""
+    """Outputs (B * K, width) for whole frames; with a cache only missing ones are computed."""
     assert teacher.view is not None
     images = batch[teacher.view.key]
-    lookup = batch.get(f"known/{teacher.name}")
-    if lookup is None:
+    cached = batch.get(f"known/{teacher.name}")
+    if cached is None:
         return teacher.of_bytes(images.flatten(0, 1))
-    return lookup.complete(teacher, images)
+    return cached.complete(teacher, images)

@@ -1,18 +1,16 @@
-"""What teachers said of whole frames, kept on disk for the epochs and runs to come.
+"""Outputs of teachers for whole frames, kept on disk for the epochs and runs to come.
 
-With its own crop of a whole frame a teacher says the same of it whatever the student is shown, so
-a frame of a video has to be looked at once. Outputs are kept in half precision, and those that
+With its own crop of a whole frame a teacher's outputs are the same whatever the student is shown,
+so a frame of a video has to be computed once. Outputs are kept in half precision, and those that
 were just computed are rounded likewise: where a number comes from changes no loss.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from ...console import say
-from ...data.index.cache import file_key, stamp_of
 from ...data.rows import Rows
 from ...data.views import Picks
 from ...errors import DataError
 from ..shared.array_store import ArrayStore, predicted_bytes, size_text
+from ..shared.clips import digest_of_videos
+from ..shared.names import distinct
 from .settings import DistillConfig
-from .teacher import Teacher
+from .teachers import Teacher
 
 
 class FrameCache:
@@ -41,7 +40,7 @@ class FrameCache:
 
     def __init__(self, store: ArrayStore, starts: np.ndarray) -> None:
         self.store, self.starts = store, starts
-        self._waiting: list[tuple[np.ndarray, Tensor, Any]] = []
+        self._unwritten: list[tuple[np.ndarray, Tensor, Any]] = []
 
     def keys(self, rows: Any, numbers: np.ndarray) -> np.ndarray:
         """Keys of frames, int64 of the shape of ``numbers``.
@@ -60,19 +59,19 @@ class FrameCache:
         return keys
 
     def has(self, row: int, numbers: np.ndarray) -> np.ndarray:
-        """See `data.loading.teacher_frames.Known`."""
+        """See `data.loading.teacher_frames.FrameCache`."""
         return self.store.written(self.keys(row, numbers))
 
     def look_up(self, batch: dict[str, Any], view: str) -> Lookup:
-        """What is known of the frames of a batch, and where those are that are not."""
-        self.settle()
+        """The known outputs for the frames of a batch, and the places of those that are not."""
+        self.write_pending()
         keys = self.keys(batch["index"].numpy()[:, None], batch["frames"].numpy()).reshape(-1)
         found = self.store.written(keys)
         known = np.zeros((len(keys), *self.store.shape), self.store.dtype)
         known[found] = self.store.read(keys[found])
         missing = np.flatnonzero(~found)
         # Which of the images that came with the batch these are.
-        order = np.cumsum(batch[f"{view}/given"].numpy().reshape(-1)) - 1
+        order = np.cumsum(batch[f"{view}/present"].numpy().reshape(-1)) - 1
         return Lookup(
             self,
             torch.from_numpy(known),
@@ -82,63 +81,63 @@ class FrameCache:
         )
 
     def put(self, keys: np.ndarray, outputs: Tensor) -> None:
-        """Outputs that were computed; they reach the store with the next `settle`."""
+        """Outputs that were computed; they reach the store with the next `write_pending`."""
         copied = None
         if outputs.is_cuda:
             here = torch.empty(outputs.shape, dtype=outputs.dtype, pin_memory=True)
             outputs = here.copy_(outputs, non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
-        self._waiting.append((keys, outputs, copied))
+        self._unwritten.append((keys, outputs, copied))
 
-    def settle(self) -> None:
-        """Give the store what was put.
+    def write_pending(self) -> None:
+        """Write to the store what was put.
 
         Raises:
             VidinitError: the disk is full.
         """
-        waiting, self._waiting = self._waiting, []
-        for keys, outputs, copied in waiting:
+        unwritten, self._unwritten = self._unwritten, []
+        for keys, outputs, copied in unwritten:
             if copied is not None:
                 copied.synchronize()
             self.store.write(keys, outputs.numpy())
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
-        self.settle()
+        """Write everything to the disk."""
+        self.write_pending()
         self.store.flush()
 
     def close(self) -> None:
-        """Bring everything to the disk, and let go of the files."""
+        """Write everything to the disk, and close the files."""
         try:
-            self.settle()
+            self.write_pending()
         finally:
             self.store.close()
 
 
 @dataclass
 class Lookup:
-    """What a cache knows of the frames of one batch.
+    """The cached outputs for the frames of one batch.
 
     Attributes:
-        cache: asked, and told of what is computed.
+        cache: gets the outputs that are computed.
         known: outputs, half precision (N, width); zeros where there are none.
-        missing: which of the N these are.
-        given: which of the batch's images show them.
-        keys: of the missing ones.
+        missing: int64 (M,), places of these zeros in the N.
+        images: int64 (M,), which of the batch's images show the missing frames.
+        keys: int64 (M,), of the missing frames.
     """
 
     cache: FrameCache
     known: Tensor
     missing: Tensor
-    given: Tensor
+    images: Tensor
     keys: np.ndarray
 
     def complete(self, teacher: Teacher, images: Tensor) -> Tensor:
         """All outputs, float32 (N, width), on the device of the images."""
         outputs = self.known.to(images.device, non_blocking=True).float()
         if len(self.keys):
-            fresh = teacher.of_bytes(images[self.given.to(images.device)])
+            fresh = teacher.of_bytes(images[self.images.to(images.device)])
             outputs[self.missing.to(images.device)] = fresh
             self.cache.put(self.keys, fresh)
         return outputs
@@ -166,7 +165,7 @@ class Caches:
             frames: of a clip.
 
         Raises:
-            UsageError: a folder holds what another teacher said, or of other videos.
+            UsageError: a folder holds outputs of another teacher, or for other videos.
             VidinitError: the disk has too little room.
         """
         caches = cls()
@@ -177,8 +176,9 @@ class Caches:
         picks = Picks.parse(config.distill.picks).number(frames)
         shown = config.train.epochs * len(rows) * config.data.repeats * picks
         expected = min(int(starts[-1]), shown)
+        names = distinct([teacher.name for teacher in teachers], _folder_name, "_")
         for teacher in teachers:
-            folder = Path(config.distill.cache) / re.sub(r"[^\w.@+-]+", "_", teacher.name)
+            folder = Path(config.distill.cache) / names[teacher.name]
             size = predicted_bytes(int(starts[-1]), (teacher.width,), "float16", expected)
             say(f"cache of {teacher.name}: up to {size_text(size)} in {folder}")
             store = ArrayStore(
@@ -203,7 +203,7 @@ class Caches:
             found[teacher.view.key] = (*found.get(teacher.view.key, ()), cache)
         return tuple(found.items())
 
-    def looked_up(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def look_up(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Batches with ``known/<teacher>``: a `Lookup` for each teacher with a cache."""
         for batch in batches:
             for name, (teacher, cache) in self.by_teacher.items():
@@ -212,11 +212,7 @@ class Caches:
             yield batch
 
     def flush(self) -> None:
-        """Bring everything to the disk.
-
-        No checkpoint may be ahead of the caches: outputs differ in their last bits by which images
-        a network is asked about together, so a resumed run must not ask again.
-        """
+        """Write everything to the disk; before each checkpoint, see `run.execute`."""
         for _, cache in self.by_teacher.values():
             cache.flush()
 
@@ -227,8 +223,12 @@ class Caches:
                 stack.callback(cache.close)
 
 
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^\w.@+-]+", "_", name)
+
+
 def _fingerprint(teacher: Teacher, rows: Rows, config: DistillConfig) -> dict[str, Any]:
-    """All that outputs depend on."""
+    """Everything that the outputs depend on."""
     assert teacher.view is not None
     return {
         "weights": f"{_digest(teacher.model):08x}",
@@ -246,16 +246,3 @@ def _digest(model: nn.Module) -> int:
         value = zlib.crc32(key.encode(), value)
         value = zlib.crc32(tensor.cpu().reshape(-1).view(torch.uint8).numpy(), value)
     return value
-
-
-def digest_of_videos(rows: Rows) -> str:
-    """Of which files, and which parts of them, there are, and what they were when last written."""
-    digest = hashlib.sha256()
-    for row in rows.rows:
-        stamp: Any = None
-        with suppress(OSError):
-            stamp = stamp_of(row.path)
-        frames = row.probe.num_frames if row.probe else 0
-        one = [file_key(row.path), row.start, row.end, frames, stamp]
-        digest.update(json.dumps(one).encode())
-    return f"{len(rows)} rows, {digest.hexdigest()[:12]}"

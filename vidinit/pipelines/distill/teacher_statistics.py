@@ -1,4 +1,4 @@
-"""What has to be known of teachers before the training: thresholds of their entropy, whitenings."""
+"""The first pass over the data: thresholds of teachers' entropies, and whitenings."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ from ...errors import UsageError
 from ...files import written
 from ...report import plots
 from ...report.html import Section
-from .targets import LOSSES, Whitening, entropy, threshold
+from .settings import LOSSES
+from .targets import Whitening, entropy, threshold
 from .task import DistillTask
-from .teacher import Teacher
+from .teachers import Teacher
 
 FILE = "first_pass.npz"
 _BINS = 60
 
 
 def of_features(teacher: Teacher) -> bool:
-    """Whether it teaches features, not class logits."""
+    """True where a teacher gives features, not class logits."""
     return teacher.objective.loss in LOSSES["features"]
 
 
 def needs_first_pass(teacher: Teacher) -> bool:
-    """Whether its objective has something to be estimated, or a threshold to be looked at."""
+    """True where its objective has something to be estimated, or a threshold to be shown."""
     objective = teacher.objective
     confident = objective.keep is not None or objective.max_entropy is not None
     return confident or objective.standardize == "whiten"
 
 
-def look(
+def estimate(
     task: DistillTask, teachers: list[Teacher], batches: Iterable[dict[str, Any]], clips: int
 ) -> dict[str, np.ndarray]:
-    """Ask the teachers about some clips.
+    """Run the teachers on some clips.
 
     Args:
         task: with all teachers.
         teachers: those that need it.
         batches: on the device, as the task takes them.
-        clips: how many are enough.
+        clips: number of clips that are enough.
 
     Returns:
         By ``<teacher>/entropies``: nats, (N,); ``<teacher>/mean`` (C,) and ``<teacher>/matrix``
         (C, C): a whitening.
     """
-    said: dict[str, list[np.ndarray]] = {teacher.name: [] for teacher in teachers}
+    outputs: dict[str, list[np.ndarray]] = {teacher.name: [] for teacher in teachers}
     done = 0
     with ProgressBar("first pass") as bar:
         for batch in batches:
-            outputs = task.outputs(batch)
-            for name, found in said.items():
-                found.append(outputs[name].float().cpu().numpy())
+            of_batch = task.teacher_outputs(batch)
+            for name, parts in outputs.items():
+                parts.append(of_batch[name].float().cpu().numpy())
             done += len(batch["clip"])
             bar.update(min(done, clips), clips)
             if done >= clips:
                 break
     estimates: dict[str, np.ndarray] = {}
     for teacher in teachers:
-        values = np.concatenate(said[teacher.name])[:clips]
+        values = np.concatenate(outputs[teacher.name])[:clips]
         if not of_features(teacher):
             nats = entropy(torch.from_numpy(values), teacher.objective.temperature)
             estimates[f"{teacher.name}/entropies"] = nats.numpy()
@@ -74,7 +75,7 @@ def look(
 
 
 def apply(teachers: list[Teacher], found: dict[str, np.ndarray]) -> None:
-    """Give the objectives what was found.
+    """Give the objectives the estimates.
 
     Raises:
         UsageError: a threshold that no clip passes.
@@ -103,7 +104,10 @@ def apply(teachers: list[Teacher], found: dict[str, np.ndarray]) -> None:
 
 
 def begin(teachers: list[Teacher]) -> None:
-    """What objectives measure a step with before `apply`: whitening that changes nothing."""
+    """Give objectives a whitening that changes nothing.
+
+    A step is measured, for its memory, before the first pass has estimated the real one.
+    """
     for teacher in teachers:
         objective = teacher.objective
         if objective.standardize == "whiten" and objective.whitening is None:
@@ -111,7 +115,7 @@ def begin(teachers: list[Teacher]) -> None:
 
 
 def read(run: RunFolder) -> dict[str, np.ndarray] | None:
-    """What the run found when it began, or None."""
+    """The estimates that the run began with, or None."""
     file = run.root / FILE
     if not file.is_file():
         return None
@@ -120,9 +124,9 @@ def read(run: RunFolder) -> dict[str, np.ndarray] | None:
 
 
 def write(run: RunFolder, found: dict[str, np.ndarray]) -> None:
-    """Keep it in the run folder: a resumed run has the same thresholds."""
+    """Keep the estimates in the run folder: a resumed run has the same thresholds."""
     if run.writes:
-        with written(run.root / FILE) as part, part.open("wb") as file:
+        with written(run.own(FILE)) as part, part.open("wb") as file:
             np.savez(file, **found)  # type: ignore[arg-type]
 
 

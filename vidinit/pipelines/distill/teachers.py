@@ -1,30 +1,26 @@
-"""Image teachers as they are named on a command line: parsed, checked, loaded.
-
-``NAME[=FILE][,key=value...]``: a short name or a timm name, local weights, settings of its own.
-Parsing imports nothing heavy.
-"""
+"""Frozen image models that teach by single frames: loaded, and asked."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from ...config import Section
-from ...errors import UsageError, suggest
-from ...zoo.images.teachers import TEACHERS, NamedTeacher
-from .settings import DistillSection
+from ...console import say
+from ...data.loading.teacher_frames import FrameView
+from ...data.pixels.batch import normalize
+from ...errors import UsageError
+from ...zoo.images.networks import ImageSource, class_names, clip_spec_of, load_image_model
+from ...zoo.images.teachers import TEACHERS
+from ...zoo.spec import ClipSpec
+from .settings import LOSSES, DistillSection, TeacherSettings, check_loss
+from .targets import Objective
 
-if TYPE_CHECKING:
-    import torch
-
-    from ...zoo.images.networks import ImageSource
-    from ...zoo.spec import ClipSpec
-    from .targets import Objective
-    from .teacher import Teacher
-
-# As timm's constants of these names; `load` is the only place that imports timm.
 _PIXELS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -32,140 +28,104 @@ _PIXELS = {
 }
 
 
-class TeacherSettings(Section):
-    """One teacher; what is None is as for all teachers, or as the teacher was published."""
+@dataclass
+class Teacher:
+    """A frozen image model and its objective.
 
-    model: str
-    """Short name, timm name, ``hf-hub:`` or ``local-dir:`` reference."""
-    file: str | None = None
-    """Local weights."""
+    Attributes:
+        name: of its head and its loss.
+        model: takes normalized images (N, 3, H, W), returns logits or embeddings (N, width).
+        mean, std: its pixel statistics.
+        width: values of an output.
+        classes: names of its logits, or None.
+        size: side in pixels to which it gets the student's crops resized; None leaves them.
+        interpolation: how.
+        view: its own crop of whole frames, in place of the student's crop.
+        objective: its loss.
+        dtype: of its computations.
+        rounding: type that its outputs are rounded to, as a cache keeps them; None for no rounding.
+    """
+
     name: str
-    """Of its head and its loss; default: that of the model."""
-    output: Literal["logits", "features"] | None = None
-    """What it teaches: its class logits, or its pooled embedding."""
-    loss: Literal["ce", "mse", "cosine", "smooth-l1"] | None = None
-    """ce or mse on logits, cosine or smooth-l1 on features."""
-    standardize: Literal["layernorm", "whiten", "none"] | None = None
-    """What features go through before they are targets; default: layernorm."""
-    weight: float = Field(1.0, gt=0)
-    """What its loss is multiplied by."""
-    temperature: float | None = Field(None, gt=0)
-    """As `run.temperature`."""
-    view: Literal["clip", "frame"] | None = None
-    """As `run.view`."""
-    size: int | Literal["own", "crop"] | None = None
-    """As `run.size`."""
-    max_entropy: float | None = Field(None, ge=0)
-    """As `run.max_entropy`."""
-    keep: float | None = Field(None, gt=0, le=1)
-    """As `run.keep`."""
-    pixels: Literal["imagenet", "half", "clip"] | None = None
-    """Its pixel statistics, of weights that do not tell them."""
+    model: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    width: int
+    classes: list[str] | None = None
+    size: int | None = None
+    interpolation: str = "bicubic"
+    view: FrameView | None = None
+    objective: Objective = field(default_factory=Objective)
+    dtype: torch.dtype = torch.float32
+    rounding: torch.dtype | None = None
 
-    @property
-    def named(self) -> NamedTeacher | None:
-        """The short name's entry."""
-        return TEACHERS.get(self.model)
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
 
+    def to(self, device: torch.device) -> None:
+        """Bring the model to a device, in the precision that it computes in."""
+        self.model.to(device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-def parse_teacher(text: str) -> TeacherSettings:
-    """``NAME[=FILE][,key=value...]`` as settings.
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> Tensor:
+        """Outputs (N, width), float32, of images (N, 3, H, W) with its own pixel statistics."""
+        images = images.to(self.dtype, memory_format=torch.channels_last)
+        # Its precision is its own: the student's autocast does not reach it.
+        with torch.autocast(images.device.type, enabled=False):
+            found = self.model(images)
+        if found.dtype != torch.float64:
+            found = found.float()
+        return found if self.rounding is None else found.to(self.rounding).to(found.dtype)
 
-    Raises:
-        UsageError: for another form, an unknown key or a wrong value.
-    """
-    first, *rest = text.split(",")
-    model, equals, file = first.partition("=")
-    if not model or (equals and not file):
-        raise UsageError(f"'{text}' is no teacher", "write NAME, NAME=FILE, or NAME,view=frame")
-    values: dict[str, Any] = {"model": model, "name": model, "file": file or None}
-    known = [key for key in TeacherSettings.model_fields if key not in ("model", "file")]
-    for part in rest:
-        key, equals, value = part.partition("=")
-        if not equals or key not in known:
-            raise UsageError(
-                f"unknown setting '{part}' of teacher '{model}'",
-                suggest(key, known) or f"settings are {', '.join(known)}",
-            )
-        values[key] = value
-    try:
-        return TeacherSettings.model_validate(values)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        key, message = str(wrong["loc"][0]), wrong["msg"][0].lower() + wrong["msg"][1:]
-        raise UsageError(f"{key} of teacher '{model}': {message}, not '{values[key]}'") from error
+    def of_crops(self, crops: Tensor, spec: ClipSpec) -> Tensor:
+        """Outputs (N, width) of the student's own crops.
 
-
-def parse_teachers(section: DistillSection) -> list[TeacherSettings]:
-    """All teachers, in the one order that does not depend on how they were given: by name.
-
-    Raises:
-        UsageError: what is asked of them does not go together, or a file is not there.
-    """
-    teachers = sorted(map(parse_teacher, section.teachers), key=lambda one: one.name)
-    names = [teacher.name for teacher in teachers]
-    for teacher in teachers:
-        if names.count(teacher.name) > 1:
-            raise UsageError(
-                f"two teachers are called '{teacher.name}'",
-                "name each once, or add name=OTHER to one of them",
-            )
-        _check(teacher, section)
-    if section.keep is not None and section.max_entropy is not None:
-        raise UsageError("distill.keep and distill.max_entropy are both given", "pass one of them")
-    return teachers
-
-
-def _check(teacher: TeacherSettings, section: DistillSection) -> None:
-    name, named = f"teacher '{teacher.name}'", teacher.named
-    if teacher.file is not None and not Path(teacher.file).is_file():
-        raise UsageError(f"no such weights file: {teacher.file}", "check the path in --teacher")
-    if named is not None and named.needs_file and teacher.file is None:
-        raise UsageError(
-            f"{name} has no weights to load by name", f"pass --teacher {teacher.model}=FILE"
+        Args:
+            crops: (N, 3, H, W), normalized for the student.
+            spec: with the student's pixel statistics.
+        """
+        same = tuple(spec.mean) == tuple(self.mean) and tuple(spec.std) == tuple(self.std)
+        if self.size in (None, crops.shape[-1]):
+            return self.outputs(crops if same else self._own(_rgb(crops, spec)))
+        rgb = F.interpolate(
+            _rgb(crops, spec),
+            size=(self.size, self.size),
+            mode=self.interpolation,
+            align_corners=False,
+            antialias=True,
         )
-    output = teacher.output or (named.output if named else None)
-    if named is not None and (named.output, teacher.output) == ("features", "logits"):
-        raise UsageError(f"{name} gives features and has no class logits", "leave output out")
-    for key in ("max_entropy", "keep", "temperature"):
-        if output == "features" and getattr(teacher, key) is not None:
-            raise UsageError(f"{name} gives features: {key} is for class logits", f"drop {key}")
-    if output == "logits" and teacher.standardize is not None:
-        raise UsageError(f"{name} gives logits: standardize is for features", "drop standardize")
-    if teacher.keep is not None and teacher.max_entropy is not None:
-        raise UsageError(f"{name} has both keep and max_entropy", "give one of them")
-    if output is not None:
-        _check_loss(teacher, output)
-    if section.cache is not None and (teacher.view or section.view) == "clip":
-        raise UsageError(
-            f"{name} sees the student's crops, which do not come again: nothing can be cached",
-            "add distill.view=frame, or leave --cache out",
-        )
+        return self.outputs(self._own(rgb.clamp_(0, 1)))  # bicubic kernels overshoot at edges
+
+    def of_bytes(self, images: Tensor) -> Tensor:
+        """Outputs (N, width) of images as a data set cuts them, uint8 (N, H, W, 3)."""
+        if not len(images):
+            return torch.empty(0, self.width, device=images.device)
+        return self.outputs(normalize(images[:, None], self.mean, self.std)[:, :, 0])
+
+    def _own(self, rgb: Tensor) -> Tensor:
+        return (rgb - _column(self.mean, rgb)) / _column(self.std, rgb)
 
 
-def _check_loss(teacher: TeacherSettings, output: str) -> None:
-    fitting = {"logits": ("ce", "mse"), "features": ("cosine", "smooth-l1")}[output]
-    if teacher.loss is not None and teacher.loss not in fitting:
-        other = "features" if output == "logits" else "logits"
-        raise UsageError(
-            f"teacher '{teacher.name}' gives {output}: loss={teacher.loss} is for {other}",
-            f"use loss={fitting[0]} or loss={fitting[1]}, or output={other}",
-        )
+def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return like.new_tensor(values).view(1, 3, 1, 1)
+
+
+def _rgb(images: Tensor, spec: ClipSpec) -> Tensor:
+    """Pixels in [0, 1] from normalized ones."""
+    return images * _column(spec.std, images) + _column(spec.mean, images)
 
 
 def load_source(teacher: TeacherSettings, *, pretrained: bool = True) -> ImageSource:
     """The image network of a teacher.
 
     Args:
-        teacher: what is asked of it.
+        teacher: its settings.
         pretrained: False keeps random weights where no file was given.
 
     Raises:
         UsageError: unknown name, or weights that do not fit.
         VidinitError: weights that cannot be fetched.
     """
-    from ...zoo.images.networks import load_image_model
-
     return load_image_model(
         teacher.named.timm if teacher.named else teacher.model,
         weights=teacher.file,
@@ -189,22 +149,17 @@ def make_teacher(
     """A loaded teacher, ready for the crops of a student.
 
     Args:
-        teacher: what is asked of it.
+        teacher: its settings.
         source: from `load_source`; its network is changed.
-        section: what holds for all teachers.
+        section: settings of all teachers.
         spec: the student's clips.
-        device: what it will run on, for its precision.
+        device: that it will run on, for its precision.
 
     Raises:
         UsageError: it has no class logits, or takes no images of the size.
     """
-    from ...console import say
-    from ...data.loading.teacher_frames import FrameView
-    from ...zoo.images.networks import class_names, clip_spec_of
-    from .teacher import Teacher
-
     output = _output(teacher, source)
-    _check_loss(teacher, output)
+    check_loss(teacher, output)
     named, own = teacher.named, clip_spec_of(source.model, frames=1, stride=1, size=None)
     asked = teacher.size or section.size
     native = (named.size if named else None) or own.size
@@ -253,8 +208,6 @@ def _output(teacher: TeacherSettings, source: ImageSource) -> str:
 
 def _width(source: ImageSource, size: int, native: int, name: str) -> int:
     """Values of an output, asked of the network itself, at the size it will get."""
-    import torch
-
     try:
         if size != native and hasattr(source.model, "set_input_size"):
             source.model.set_input_size(img_size=(size, size))  # type: ignore[operator]
@@ -270,8 +223,6 @@ def _width(source: ImageSource, size: int, native: int, name: str) -> int:
 
 
 def _objective(teacher: TeacherSettings, section: DistillSection, output: str) -> Objective:
-    from .targets import LOSSES, Objective
-
     loss = teacher.loss or LOSSES[output][0]
     if output == "features":
         standardize = teacher.standardize or "layernorm"
@@ -288,9 +239,39 @@ def _objective(teacher: TeacherSettings, section: DistillSection, output: str) -
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What a teacher computes in; auto is half precision where a GPU makes it worth its while."""
-    import torch
-
+    """The type a teacher computes in; auto is half precision where a GPU gains by it."""
     if precision == "auto":
         precision = "fp16" if device.type == "cuda" else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+class SideStream:
+    """Work that a GPU does in parallel with the work that follows; elsewhere it is done first.
+
+    ``with side(device): ...`` queues work on a stream of its own; after `join` its results may
+    be used.
+    """
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+
+    @contextmanager
+    def __call__(self, device: torch.device) -> Iterator[None]:
+        """Queue what is inside beside the device's current work, once that is where it is now."""
+        if device.type != "cuda":
+            yield
+            return
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def join(self, results: list[Tensor]) -> None:
+        """Let the current stream wait for the queued work, and keep its results for it."""
+        if self._stream is None:
+            return
+        current = torch.cuda.current_stream(self._stream.device)
+        current.wait_stream(self._stream)
+        for result in results:
+            result.record_stream(current)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...config import DEFAULT
-from ...config.build import build
 from ...errors import UsageError
-from ...scoring.predictions import load
-from ...scoring.temporal_tests import parse_tests
-from ..cotrain.finished import evaluate_sources
-from ..run import run
 from ..shared.arguments import Overrides, Places, as_places, as_text, text_or_list
-from .settings import EvaluateConfig
+
+if TYPE_CHECKING:
+    from .settings import EvaluateConfig
 
 
 def evaluate(
@@ -50,11 +46,13 @@ def evaluate(
     processes: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Score a model on labelled videos; each video counts once.
+    """Score a model on labeled videos: top-1, top-5, mean class accuracy.
+
+    Each video counts once, whatever the number of processes.
 
     Args:
         model: model folder, run folder, or zoo name (random weights); with ``zero_shot`` also
-            timm's name of an image-text model's image tower, whose frames are averaged. None with
+            timm's name of an image-text model's image tower, whose frames are averaged. none with
             ``predictions``.
         data: folder per class (or its val/), or a list. Where a run split the data itself, only
             the videos it held out are scored.
@@ -64,14 +62,15 @@ def evaluate(
             which memory holds ``batch_size`` at a time and the logits of all; ``whole``: the video
             as one clip, where the model takes clips of any length and memory holds it.
         multi_view: 10 clips x 3 crops a video, unless ``clips`` or ``crops`` say otherwise.
-        clips, crops: views of a video; default 1 x 1. Crops may stand beside other ``views``.
+        clips: of a video; default 1.
+        crops: of a clip, 1 or 3; default 1. They may stand beside other ``views``.
         average: over the views: ``softmax`` (default) or ``logits``.
         curve: score by fewer views, too, from the same pass (`scoring.predictions.curve_of`).
-        temporal_test: ``reverse``, ``shuffle``, ``freeze``, one, a list, or apart by commas: score
-            the same clips with their frames in another order, too (`scoring.temporal_tests`).
-        predictions: predictions.npz of an evaluation, or its folder: score what the model said
-            then, with another ``average``, a ``curve``, or ``against`` another one. No model runs.
-        against: predictions.npz of another evaluation, or its folder: compare with it, video by
+        temporal_test: score the same clips with their frames in another order, too: ``reverse``,
+            ``shuffle``, ``freeze``, one, a list, or apart by commas.
+        predictions: an evaluation's folder, or its predictions.npz: score its logits again, with
+            another ``average``, a ``curve``, or ``against`` another one. No model runs.
+        against: another evaluation's folder, or its predictions.npz: compare with it, video by
             video (`scoring.comparison.compare`).
         head: which head of a co-trained model.
         all_sources: score a co-training on all its sources, each with its own head and data.
@@ -84,7 +83,8 @@ def evaluate(
         text: file of text embeddings in place of a text tower.
         ensemble: share of DiST's image tower in the logits, 0.5 in the paper's code; default 0.
         seed: of the random weights of a zoo name, shuffled frames, and the bootstrap.
-        precision: default fp32, so that scores are the same on all devices.
+        precision: ``fp32`` (default, so that scores are the same on all devices), ``bf16`` or
+            ``fp16``.
         out, config, overrides, batch_size, device, processes, overwrite: as for `finetune`.
 
     Returns:
@@ -92,6 +92,12 @@ def evaluate(
         average, expected, decoded, videos, missing, out}`` and what was asked for beside:
         ``curve``. Of all sources ``{sources: {name: that}, mean_top1, out}``.
     """
+    from ...config import DEFAULT
+    from ...config.build import build
+    from ...scoring.predictions import load
+    from ..run import run
+    from .settings import EvaluateConfig, parse_tests
+
     if predictions is not None and model is None:
         model = load(predictions).model
     elif predictions is not None:
@@ -125,10 +131,10 @@ def evaluate(
     }
     built = build(EvaluateConfig, file=config, overrides=overrides, flags=flags)
     if built.predictions is not None:
-        given = {key for key, origin in built.origins.items() if origin != DEFAULT}
+        keys = {key for key, origin in built.origins.items() if origin != DEFAULT}
         from .results import rescore
 
-        return rescore(built, given, processes=processes, overwrite=overwrite)
+        return rescore(built, keys, processes=processes, overwrite=overwrite)
     if built.against is not None:
         if all_sources:
             raise UsageError(
@@ -137,7 +143,7 @@ def evaluate(
             )
         load(built.against)  # an error now, not when all is scored
     if all_sources:
-        return evaluate_sources(built, processes=processes, overwrite=overwrite)
+        return _evaluate_sources(built, processes=processes, overwrite=overwrite)
     return run("eval", built, processes=processes, overwrite=overwrite)
 
 
@@ -170,3 +176,48 @@ def _views(
             f"'{views}' is not how many views there are", "write 10x3, 1x1, dense or whole"
         )
     return {"eval.clips": int(first), "eval.crops": int(second)}
+
+
+def _evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool) -> dict[str, Any]:
+    """Score a co-trained model on all its sources, each with its own head, clips and views.
+
+    Args:
+        config: of the evaluation of any of them; names no data and no head.
+        processes: of each evaluation.
+        overwrite: replace what an earlier evaluation wrote.
+
+    Returns:
+        ``{sources: {name: as vidinit.evaluate}, mean_top1, out}``.
+
+    Raises:
+        UsageError: the model is no co-training, or data or a head is named.
+    """
+    from ...engine.run_folder import RunFolder, default_out
+    from ...files import check_out
+    from ..cotrain.finished import sources_of
+    from ..run import run
+    from ..shared.run_records import replaced_folder
+
+    if config.data.train or config.data.val or config.head:
+        raise UsageError(
+            "--all-sources scores each source on its own data, by its own head",
+            "leave out --data, --val and --head",
+        )
+    sources = sources_of(config.model)
+    out = Path(config.out or default_out("eval", config.model))
+    check_out(out, overwrite=overwrite)
+    results = {}
+    with replaced_folder(out, lambda: RunFolder.open(out), moves=overwrite) as folder:
+        parts = folder.own("sources")
+        for source in sources:
+            own = config.model_copy(deep=True)
+            own.out, own.head = str(parts / source.name), source.name
+            own.data.train, own.data.val = source.data, source.val
+            own.data.root, own.data.class_names = source.root or own.data.root, source.class_names
+            if source.kind == "image":
+                own.eval.clips = 1
+            results[source.name] = run("eval", own, processes=processes)
+        mean = sum(result["top1"] for result in results.values()) / len(results)
+        told = {"sources": results, "mean_top1": round(mean, 6), "out": str(out)}
+        folder.write_json("result.json", told)
+    return told

@@ -1,4 +1,8 @@
-"""What an evaluation tells and writes, whether a model ran or its predictions were read."""
+"""Results of an evaluation: result.json, analysis.json, predictions.csv and report.html.
+
+They come from predictions alone, whether a model has just made them or they were saved earlier, so
+nothing here needs torch.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...console import say
 from ...engine.run_folder import RunFolder, default_out
@@ -19,24 +23,19 @@ from ...report.judged_clips import clip_sections
 from ...report.run_report import write_report
 from ...report.scores import calibration_sections, label_sections
 from ...scoring.analysis import calibration_of, class_analysis, classes_without_videos
-from ...scoring.bootstrap import intervals
 from ...scoring.comparison import compare, mcnemar
+from ...scoring.metrics import Scores, intervals, wilson
 from ...scoring.predictions import FILE, LAYOUTS, Predictions, curve_of, load
-from ...scoring.scores import Scores, wilson
 from ..shared.run_records import open_recorded, replaced_folder
 from .settings import EvaluateConfig
-
-if TYPE_CHECKING:
-    from ...scoring.predictions import Predictions
-    from ...scoring.scores import Scores
 
 ANALYSIS = "analysis.json"
 """Classes, calibration, mistakes, confusion and comparison of an evaluation."""
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What there is to tell of.
+class Evaluation:
+    """A finished evaluation, whether a model ran or saved predictions were read.
 
     Attributes:
         predictions: of the videos as they are.
@@ -53,9 +52,57 @@ class Evaluated:
     against: dict[str, Any] = field(default_factory=dict)
 
 
-def summary(found: Evaluated, config: EvaluateConfig) -> dict[str, Any]:
-    """What ``--json`` prints: fractions, views, videos counted, videos missing."""
-    predictions, scores = found.predictions, found.scores
+# Settings that the saved logits were computed with: scoring them again cannot change these.
+_SETTLED = ("clips", "crops", "dense", "step", "tests", "scores")
+
+
+def rescore(
+    config: EvaluateConfig, keys: set[str], *, processes: int, overwrite: bool
+) -> dict[str, Any]:
+    """`vidinit.evaluate` of saved predictions.
+
+    Args:
+        config: names them.
+        keys: settings that the user set, as ``eval.clips``.
+        processes: 1.
+        overwrite: replace what an earlier evaluation wrote.
+
+    Raises:
+        UsageError: settings that need the model.
+        DataError: the predictions cannot be read.
+    """
+    ours = {"model", "predictions", "against", "out", "seed"}
+    ours |= {f"eval.{key}" for key in type(config.eval).model_fields if key not in _SETTLED}
+    if (foreign := sorted(keys - ours)) or processes > 1:
+        name = foreign[0] if foreign else "--processes"
+        raise UsageError(
+            f"{name} needs the model, and saved predictions are scored without it",
+            "leave it out, or leave --predictions out",
+        )
+    assert config.predictions is not None
+    predictions = load(config.predictions)
+    config.out = config.out or str(default_out("eval", config.model))
+    check_out(Path(config.out), overwrite=overwrite)
+    videos, layout = len(predictions.rows), predictions.layout
+    say(f"{config.predictions}: {videos} videos, {layout} views, of {predictions.model}")
+    if "eval.average" in keys:
+        predictions = replace(predictions, average=config.eval.average)
+    evaluation = Evaluation(
+        predictions,
+        predictions.scores(),
+        title=f"eval {predictions.model}",
+        against=comparison_of(predictions, config),
+    )
+    out = summary(evaluation, config)
+    out["out"] = config.out
+    with replaced_folder(config.out, lambda: open_recorded(config, "eval")) as run:
+        write_results(run, config, evaluation, out)
+    return out
+
+
+def summary(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
+    """result.json, which ``--json`` prints: fractions, views, videos counted, videos missing."""
+    predictions, scores = evaluation.predictions, evaluation.scores
     metrics = rounded(scores.metrics())
     counted, expected = int(scores.readable.sum()), len(predictions.rows)
     nouns = predictions.rows.nouns or ()
@@ -83,11 +130,22 @@ def summary(found: Evaluated, config: EvaluateConfig) -> dict[str, Any]:
         out["ece"] = round(calibration["ece"], 6)
     if config.eval.curve:
         out["curve"] = [{**views, **rounded(metrics)} for views, metrics in curve_of(predictions)]
-    if found.tests:
-        out["temporal"] = {name: tested(scores, other) for name, other in found.tests.items()}
+    if evaluation.tests:
+        out["temporal"] = {
+            name: _temporal_test(scores, other) for name, other in evaluation.tests.items()
+        }
     if config.against is not None:
-        out["against"] = {key: value for key, value in found.against.items() if key != "classes"}
+        compared = evaluation.against.items()
+        out["against"] = {key: value for key, value in compared if key != "classes"}
     return out
+
+
+def _temporal_test(plain: Scores, reordered: Scores) -> dict[str, Any]:
+    """Metrics of a temporal test, their change, and the p-value of that (`mcnemar`)."""
+    before, after = plain.metrics(), reordered.metrics()
+    test = mcnemar(plain.hits()["top1"], reordered.hits()["top1"])
+    change = {name: after[name] - before[name] for name in before}
+    return {**rounded(after), "change": rounded(change), "p_value": float(f"{test['p_value']:.6g}")}
 
 
 def comparison_of(predictions: Predictions, config: EvaluateConfig) -> dict[str, Any]:
@@ -95,33 +153,30 @@ def comparison_of(predictions: Predictions, config: EvaluateConfig) -> dict[str,
     if config.against is None:
         return {}
     other = load(config.against)
-    whole = compare(predictions, other, resamples=config.eval.resamples, seed=config.seed)
-    return dict(_rounded(whole))
+    comparison = compare(predictions, other, resamples=config.eval.resamples, seed=config.seed)
+    return dict(_rounded(comparison))
 
 
-def tested(plain: Scores, changed: Scores) -> dict[str, Any]:
-    """What a temporal test says: its metrics, what changed, and whether that can be chance."""
-    before, after = plain.metrics(), changed.metrics()
-    test = mcnemar(plain.hits()["top1"], changed.hits()["top1"])
-    change = {name: after[name] - before[name] for name in before}
-    return {**rounded(after), "change": rounded(change), "p_value": float(f"{test['p_value']:.6g}")}
-
-
-def analysis(found: Evaluated, config: EvaluateConfig) -> dict[str, Any]:
-    """analysis.json: what is too long for a result."""
-    scores, predictions = found.scores, found.predictions
+def analysis(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
+    """analysis.json: everything that is too long for result.json."""
+    scores, predictions = evaluation.scores, evaluation.predictions
     rows, classes = predictions.rows, predictions.classes
-    whole = {
+    details = {
         "calibration": calibration_of(scores, config.eval.bins),
         **class_analysis(scores, rows.rows, classes, rows.nouns or ()),
     }
-    if found.against:
-        whole["against"] = found.against
-    return dict(_rounded(whole))
+    if evaluation.against:
+        details["against"] = evaluation.against
+    return dict(_rounded(details))
+
+
+def rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics with six digits: a kernel's rounding errors are too small to change these."""
+    return {key: round(value, 6) for key, value in metrics.items()}
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers as `rounded` has them, wherever they stand; but p-values may be small."""
+    """`rounded` of nested values; p-values keep six significant digits, as they may be small."""
     if isinstance(value, dict):
         return {
             key: float(f"{one:.6g}") if key == "p_value" else _rounded(one)
@@ -132,90 +187,40 @@ def _rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def rounded(metrics: dict[str, float]) -> dict[str, float]:
-    """The same with six digits, which is as many as no rounding of a kernel reaches."""
-    return {key: round(value, 6) for key, value in metrics.items()}
-
-
 def write_results(
-    run: RunFolder, config: EvaluateConfig, found: Evaluated, out: dict[str, Any]
+    run: RunFolder, config: EvaluateConfig, evaluation: Evaluation, out: dict[str, Any]
 ) -> None:
     """predictions.npz and .csv, analysis.json, result.json and report.html of an evaluation.
 
     Raises:
         VidinitError: the disk does not take them.
     """
-    predictions, scores = found.predictions, found.scores
-    predictions.save(run.root / FILE)
-    run.write("predictions.csv", _table(found))
-    whole = analysis(found, config)
-    run.write_json(ANALYSIS, whole)
+    predictions, scores = evaluation.predictions, evaluation.scores
+    predictions.save(run.own(FILE))
+    run.write("predictions.csv", _table(evaluation))
+    details = analysis(evaluation, config)
+    run.write_json(ANALYSIS, details)
     run.write_json("result.json", out)
     write_report(
         run,
-        title=found.title,
+        title=evaluation.title,
         config=config,
         confusion=scores.confusion() if scores.kind == "single" else None,
         classes=predictions.classes if scores.kind == "single" else None,
-        extra=evaluation_sections(whole, out, predictions, scores, reader=config.data.reader),
+        extra=evaluation_sections(details, out, predictions, scores, reader=config.data.reader),
     )
 
 
-def _table(found: Evaluated) -> str:
+def _table(evaluation: Evaluation) -> str:
     """predictions.csv: a row a video."""
-    text, rows = io.StringIO(), found.predictions.rows
+    text, rows = io.StringIO(), evaluation.predictions.rows
     writer = csv.writer(text)
     writer.writerow(["path", "label", "prediction", "probability"])
-    predictions = found.scores.predictions(found.predictions.classes, rows.nouns or ())
-    for row, told in zip(rows.rows, predictions, strict=True):
-        writer.writerow([row.path, *told])
+    classes = evaluation.predictions.classes
+    predictions = evaluation.scores.predictions(classes, rows.nouns or ())
+    for row, cells in zip(rows.rows, predictions, strict=True):
+        writer.writerow([row.path, *cells])
     return text.getvalue()
-
-
-# What decides on the logits, which are what they are.
-_SETTLED = ("clips", "crops", "dense", "step", "tests", "scores")
-
-
-def rescore(
-    config: EvaluateConfig, given: set[str], *, processes: int, overwrite: bool
-) -> dict[str, Any]:
-    """`vidinit.evaluate` of saved predictions.
-
-    Args:
-        config: names them.
-        given: keys that were set, as ``eval.clips``.
-        processes: 1.
-        overwrite: replace what an earlier evaluation wrote.
-
-    Raises:
-        UsageError: settings that need the model.
-        DataError: the predictions cannot be read.
-    """
-    ours = {"model", "predictions", "against", "out", "seed"}
-    ours |= {f"eval.{key}" for key in type(config.eval).model_fields if key not in _SETTLED}
-    if (foreign := sorted(given - ours)) or processes > 1:
-        name = foreign[0] if foreign else "--processes"
-        raise UsageError(
-            f"{name} needs the model, and saved predictions are scored without it",
-            "leave it out, or leave --predictions out",
-        )
-    assert config.predictions is not None
-    found = load(config.predictions)
-    config.out = config.out or str(default_out("eval", config.model))
-    check_out(Path(config.out), overwrite=overwrite)
-    say(f"{config.predictions}: {len(found.rows)} videos, {found.layout} views, of {found.model}")
-    if "eval.average" in given:
-        found = replace(found, average=config.eval.average)
-    title = f"eval {found.model}"
-    evaluated = Evaluated(found, found.scores(), title, against=comparison_of(found, config))
-    out = summary(evaluated, config)
-    out["out"] = config.out
-    with replaced_folder(config.out, lambda: open_recorded(config, "eval")) as run:
-        write_results(run, config, evaluated, out)
-    return out
-
-
-_CLASSES = 10  # with the largest gain, and with the largest loss
 
 
 def evaluation_sections(
@@ -226,11 +231,11 @@ def evaluation_sections(
     *,
     reader: str = "auto",
 ) -> list[Section]:
-    """The parts of an evaluation that there are.
+    """The sections of an evaluation's report; those of what was not asked for are left out.
 
     Args:
-        analysis: what analysis.json has.
-        result: what result.json has.
+        analysis: analysis.json.
+        result: result.json.
         predictions: of the videos, for the pictures of some.
         scores: of these.
         reader: what decodes.
@@ -245,8 +250,8 @@ def evaluation_sections(
         parts.append(_temporal(result))
     if "against" in analysis:
         parts.append(_against(analysis["against"]))
-    found = zip(predictions.rows.rows, predictions.keys, strict=True)
-    located = [replace(row, path=path) for row, (path, _, _) in found]
+    keys = zip(predictions.rows.rows, predictions.keys, strict=True)
+    located = [replace(row, path=path) for row, (path, _, _) in keys]
     return parts + clip_sections(located, scores, names, nouns, reader=reader)
 
 
@@ -282,6 +287,9 @@ def _temporal(result: Mapping[str, Any]) -> Section:
     return Section("Other orders of the frames", table(["frames", *names, "p"], rows), note)
 
 
+_MOST = 10  # of those with the largest gain, and of those with the largest loss
+
+
 def _against(comparison: Mapping[str, Any]) -> Section:
     rows = [
         [name, value["here"], value["there"], value["gain"], _ends(value["interval"])]
@@ -293,7 +301,7 @@ def _against(comparison: Mapping[str, Any]) -> Section:
     keys = ("both", "here", "there", "neither", "p_value")
     body += table(headers, [[counts[key] for key in keys]])
     classes = comparison["classes"]
-    shown = classes if len(classes) <= 2 * _CLASSES else classes[:_CLASSES] + classes[-_CLASSES:]
+    shown = classes if len(classes) <= 2 * _MOST else classes[:_MOST] + classes[-_MOST:]
     lines = [
         [
             one["class"],
@@ -311,7 +319,7 @@ def _against(comparison: Mapping[str, Any]) -> Section:
         f"there {comparison['only_there']}, without scores in one {comparison['unscored']}."
     )
     if len(shown) < len(classes):
-        note += f" The {_CLASSES} classes of largest gain and loss; analysis.json has all."
+        note += f" The {_MOST} classes of largest gain and loss; analysis.json has all."
     return Section(f"Against {comparison['model']}", body, note)
 
 

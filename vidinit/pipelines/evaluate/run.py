@@ -1,4 +1,4 @@
-"""Score a model on labelled videos."""
+"""Score a model on labeled videos."""
 
 from __future__ import annotations
 
@@ -15,43 +15,78 @@ from torch import nn
 from ...checkpoint import label_kind_of, load, load_pair, model_folder
 from ...console import say, with_messages
 from ...data.rows import Rows, align
-from ...data.sources import labelled_rows
+from ...data.sources import labeled_rows
 from ...engine.accelerators import make_accelerator, warn_of_slow_precision
 from ...engine.collectives import from_main
 from ...engine.run_folder import RunFolder
 from ...errors import UsageError
-from ...scoring.all_views import ViewLogits, logits_of_videos
 from ...scoring.comparison import check_comparable
 from ...scoring.predictions import Predictions
 from ...scoring.predictions import load as load_predictions
+from ...scoring.score import ViewLogits, logits_of_videos
 from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
 from ...zoo.views import NO_NUMBER
 from ..shared.clips import check_all_rows, data_name, quarantine_of, read_options, scoring_options
-from ..shared.run_records import HealthFile, holds_something, replaced_folder
-from ..shared.training import open_run, set_spec
-from .results import Evaluated, comparison_of, summary, write_results
+from ..shared.modality import set_spec
+from ..shared.run_records import HealthFile, holds_something, open_run, replaced_folder
+from .results import Evaluation, comparison_of, summary, write_results
 from .settings import EvaluateConfig, EvaluateSection
-from .zero_shot import compared, relabelled
+from .zero_shot import open_zero_shot, relabel
 
 
-def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]] | None:
-    """(path, start, end) of the clips that the run behind a model held out of ``data``, or None.
+def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """See `vidinit.evaluate`."""
+    rows = with_messages(lambda: rows_to_score(config))
+    if config.zero_shot:
+        rows = relabel(rows, config)
+    accelerator = make_accelerator(config, seed=config.seed)
+    name = data_name(config.data.val or config.data.train)
+    checked = from_main(accelerator, lambda: check_all_rows(rows, config.data, name))
+    scorable = open_model(config, checked.rows, accelerator)
+    warn_of_slow_precision(scorable.model, accelerator)
+    spec = set_spec(scorable.model, config.data)
+    _check_views(config, spec)
+    planned = _planned(config, scorable, spec)
+    if config.against is not None:  # an error now, not when all is scored
+        check_comparable(planned, load_predictions(config.against))
+    config.out = from_main(accelerator, lambda: config.out)
 
-    A run that split its data itself must not be scored on what it was trained on.
-    """
-    places = [data] if isinstance(data, str) else data
-    for folder in (Path(model_ref), Path(model_ref).parent):
-        file = folder / "split.json"
-        if file.is_file():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            for split in found.get("sources", [found]):  # of a co-training there are several
-                if split["data"] == [str(Path(place).resolve()) for place in places]:
-                    count = len(split["val"])
-                    say(f"scoring the {count} clips that the run validated on in {data_name(data)}")
-                    return {(path, start, end) for path, start, end in split["val"]}
-    return None
+    def opened() -> RunFolder:
+        return open_run(config, "eval", accelerator, resume=False, overwrite=False)
+
+    # An earlier evaluation is replaced when the new one is done. An absent folder is taken at once.
+    late = overwrite and from_main(accelerator, lambda: holds_something(str(config.out)))
+    early = None if late else opened()
+    quarantine = quarantine_of(scorable.rows, checked.known)
+    health = HealthFile(early, [checked.health], [quarantine]) if early else None
+    scorable.classifier.to(accelerator.device)
+    results = logits_of_videos(
+        scorable.classifier,
+        scorable.rows,
+        spec,
+        accelerator,
+        tests=config.eval.tests,
+        seed=config.seed,
+        dtype=config.eval.scores,
+        clips=config.eval.clips,
+        crops=config.eval.crops,
+        every=config.eval.step if config.eval.dense else None,
+        **scoring_options(config.data, accelerator, quarantine),
+    )
+    evaluation = _evaluation(config, planned, results)
+    out = summary(evaluation, config)
+    out["out"] = str(config.out)
+    main = accelerator.is_main_process
+    with (
+        nullcontext(early) if early else replaced_folder(str(config.out), opened, moves=main) as run
+    ):
+        (health or HealthFile(run, [checked.health], [quarantine])).gather(accelerator)
+        if main:
+            write_results(run, config, evaluation, out)
+        accelerator.wait_for_everyone()
+    return out
 
 
 def rows_to_score(config: EvaluateConfig) -> Rows:
@@ -63,15 +98,33 @@ def rows_to_score(config: EvaluateConfig) -> Rows:
     place = data.val or data.train
     if place is None:
         raise UsageError("no data to score", "pass --data DIR (a folder per class, or a list)")
-    rows = labelled_rows(place, kinds="any", part="val", **read_options(data))
+    rows = labeled_rows(place, kinds="any", part="val", **read_options(data))
     keys = held_out(config.model, place) if data.val is None else None
     if keys is None:
         return rows
     return rows.of([r for r in rows.rows if (str(Path(r.path).resolve()), r.start, r.end) in keys])
 
 
+def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]] | None:
+    """(path, start, end) of the clips that the run behind a model held out of ``data``, or None.
+
+    A run that split its data itself must not be scored on what it was trained on.
+    """
+    places = [data] if isinstance(data, str) else data
+    for folder in (Path(model_ref), Path(model_ref).parent):
+        file = folder / "split.json"
+        if file.is_file():
+            recorded = json.loads(file.read_text(encoding="utf-8"))
+            for split in recorded.get("sources", [recorded]):  # of a co-training there are several
+                if split["data"] == [str(Path(place).resolve()) for place in places]:
+                    count = len(split["val"])
+                    say(f"scoring the {count} clips that the run validated on in {data_name(data)}")
+                    return {(path, start, end) for path, start, end in split["val"]}
+    return None
+
+
 @dataclass(frozen=True)
-class Scored:
+class Scorable:
     """A model, and rows with labels in the order of its classes.
 
     Attributes:
@@ -87,7 +140,7 @@ class Scored:
     classes: list[str]
 
 
-def open_scored(config: EvaluateConfig, rows: Rows, accelerator: Any) -> Scored:
+def open_model(config: EvaluateConfig, rows: Rows, accelerator: Any) -> Scorable:
     """The model, and the rows with labels in the order of its classes.
 
     Raises:
@@ -95,20 +148,20 @@ def open_scored(config: EvaluateConfig, rows: Rows, accelerator: Any) -> Scored:
     """
     classes, where = list(rows.classes or ()), data_name(config.data.val or config.data.train)
     if config.zero_shot:
-        classifier = compared(config, classes, accelerator)
-        return Scored(classifier, classifier.model, rows, classes)
+        classifier = open_zero_shot(config, classes, accelerator)
+        return Scorable(classifier, classifier.model, rows, classes)
     if model_folder(config.model) is None:
         say(f"{config.model}: a zoo name, so its weights are random")
         model = create_model(config.model, num_classes=len(classes))
         if rows.kind != "single":
             raise UsageError(f"{where} has several labels a clip", "score a model trained on such")
         model.classes = classes
-        return Scored(model.eval(), model, rows, classes)
+        return Scorable(model.eval(), model, rows, classes)
     if config.head is None and label_kind_of(config.model) == "pair":
         pair = load_pair(config.model)
         verbs = pair.model.classes or []
         rows = align(rows, verbs, where=where, nouns=pair.nouns)
-        return Scored(pair, pair.model, rows, verbs)
+        return Scorable(pair, pair.model, rows, verbs)
     model = load(config.model, head=config.head)
     if rows.kind != model.label_kind:
         raise UsageError(
@@ -121,61 +174,8 @@ def open_scored(config: EvaluateConfig, rows: Rows, accelerator: Any) -> Scored:
                 f"the data has {len(classes)} classes, the model {model.num_classes} unnamed ones",
                 "fine-tune the model on this data first",
             )
-        return Scored(model, model, rows, [str(i) for i in range(model.num_classes)])
-    return Scored(model, model, align(rows, model.classes, where=where), model.classes)
-
-
-def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
-    """See `vidinit.evaluate`."""
-    rows = with_messages(lambda: rows_to_score(config))
-    if config.zero_shot:
-        rows = relabelled(rows, config)
-    accelerator = make_accelerator(config, seed=config.seed)
-    what = data_name(config.data.val or config.data.train)
-    found = from_main(accelerator, lambda: check_all_rows(rows, config.data, what))
-    scored = open_scored(config, found.rows, accelerator)
-    warn_of_slow_precision(scored.model, accelerator)
-    spec = set_spec(scored.model, config.data)
-    _check_views(config, spec)
-    planned = _planned(config, scored, spec)
-    if config.against is not None:
-        check_comparable(planned, load_predictions(config.against))
-    config.out = from_main(accelerator, lambda: config.out)
-
-    def opened() -> RunFolder:
-        return open_run(config, "eval", accelerator, resume=False, overwrite=False)
-
-    # An earlier evaluation is replaced when the new one is done. An absent folder is taken at once.
-    late = overwrite and from_main(accelerator, lambda: holds_something(str(config.out)))
-    early = None if late else opened()
-    quarantine = quarantine_of(scored.rows, found.known)
-    health = HealthFile(early, [found.health], [quarantine]) if early else None
-    scored.classifier.to(accelerator.device)
-    logits = logits_of_videos(
-        scored.classifier,
-        scored.rows,
-        spec,
-        accelerator,
-        tests=config.eval.tests,
-        seed=config.seed,
-        dtype=config.eval.scores,
-        clips=config.eval.clips,
-        crops=config.eval.crops,
-        every=config.eval.step if config.eval.dense else None,
-        **scoring_options(config.data, accelerator, quarantine),
-    )
-    evaluated = _evaluated(config, planned, logits)
-    out = summary(evaluated, config)
-    out["out"] = str(config.out)
-    main = accelerator.is_main_process
-    with (
-        nullcontext(early) if early else replaced_folder(str(config.out), opened, moves=main) as run
-    ):
-        (health or HealthFile(run, [found.health], [quarantine])).gather(accelerator)
-        if main:
-            write_results(run, config, evaluated, out)
-        accelerator.wait_for_everyone()
-    return out
+        return Scorable(model, model, rows, [str(i) for i in range(model.num_classes)])
+    return Scorable(model, model, align(rows, model.classes, where=where), model.classes)
 
 
 def _check_views(config: EvaluateConfig, spec: ClipSpec) -> None:
@@ -193,10 +193,10 @@ def _check_views(config: EvaluateConfig, spec: ClipSpec) -> None:
         )
 
 
-def _planned(config: EvaluateConfig, scored: Scored, spec: ClipSpec) -> Predictions:
-    """What there is to be of these rows, before the model has said anything."""
-    rows = replace(scored.rows, classes=tuple(scored.classes))
-    width = len(scored.classes) + len(rows.nouns or ())
+def _planned(config: EvaluateConfig, scorable: Scorable, spec: ClipSpec) -> Predictions:
+    """The predictions for these rows, without any logits yet."""
+    rows = replace(scorable.rows, classes=tuple(scorable.classes))
+    width = len(scorable.classes) + len(rows.nouns or ())
     return Predictions(
         rows,
         logits=np.zeros((0, width), config.eval.scores),
@@ -212,24 +212,31 @@ def _planned(config: EvaluateConfig, scored: Scored, spec: ClipSpec) -> Predicti
     )
 
 
-def _evaluated(
-    config: EvaluateConfig, planned: Predictions, logits: list[tuple[int, ViewLogits | str]]
-) -> Evaluated:
-    """The logits of all videos, in the order of the rows."""
+def layout_of(views: EvaluateSection, spec: ClipSpec) -> str:
+    """The views of a video in words, as `Predictions` has them."""
+    if views.dense:
+        return "dense"
+    return "whole" if spec.sampling == "all" else f"{views.clips}x{views.crops}"
+
+
+def _evaluation(
+    config: EvaluateConfig, planned: Predictions, results: list[tuple[int, ViewLogits | str]]
+) -> Evaluation:
+    """The evaluation with the logits of all videos put in the order of the rows."""
     views, undecoded = planned.views.copy(), 0
     logits, reasons = [planned.logits], {}
     tests = {test: [planned.logits] for test in map(str, config.eval.tests)}
-    for index, said in sorted(logits, key=lambda item: item[0]):
-        if isinstance(said, str):
-            reasons[index] = said
+    for index, result in sorted(results, key=lambda item: item[0]):
+        if isinstance(result, str):
+            reasons[index] = result
             undecoded += 1
-        elif not np.isfinite(said.logits).all():
+        elif not np.isfinite(result.logits).all():
             reasons[index] = NO_NUMBER
         else:
-            views[index] = len(said.logits)
-            logits.append(said.logits)
-            for test, changed in said.changed.items():
-                tests[test].append(changed)
+            views[index] = len(result.logits)
+            logits.append(result.logits)
+            for test, reordered in result.reordered.items():
+                tests[test].append(reordered)
     predictions = replace(
         planned,
         logits=np.concatenate(logits),
@@ -237,16 +244,13 @@ def _evaluated(
         reasons=reasons,
         undecoded=undecoded,
     )
-    others = {
-        test: replace(predictions, logits=np.concatenate(found)).scores()
-        for test, found in tests.items()
-    }
-    against, title = comparison_of(predictions, config), f"eval {config.model}"
-    return Evaluated(predictions, predictions.scores(), title, others, against)
-
-
-def layout_of(views: EvaluateSection, spec: ClipSpec) -> str:
-    """The views of a video in words, as `Predictions` has them."""
-    if views.dense:
-        return "dense"
-    return "whole" if spec.sampling == "all" else f"{views.clips}x{views.crops}"
+    return Evaluation(
+        predictions,
+        predictions.scores(),
+        title=f"eval {config.model}",
+        tests={
+            test: replace(predictions, logits=np.concatenate(parts)).scores()
+            for test, parts in tests.items()
+        },
+        against=comparison_of(predictions, config),
+    )

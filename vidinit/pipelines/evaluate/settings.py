@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from ...config.base import RunConfig
 from ...config.scoring import EvalConfig, TextSection
+from ...errors import UsageError, suggest
+
+TemporalTest = Literal["reverse", "shuffle", "freeze"]
+"""Orders of the frames, see `scoring.score.reorder_frames`."""
 
 
 class EvaluateSection(EvalConfig):
@@ -19,7 +24,7 @@ class EvaluateSection(EvalConfig):
     """Of dense: frames from one clip to the next; 0: one begins where the last ends."""
     curve: bool = False
     """Also score by fewer views, from 1 clip x 1 crop on; all come from one pass."""
-    tests: list[Literal["reverse", "shuffle", "freeze"]] = Field(default_factory=list)
+    tests: list[TemporalTest] = Field(default_factory=list)
     """Also score clips whose frames are reversed, shuffled, or one frame repeated."""
     scores: Literal["float32", "float16"] = "float32"
     """Type of the logits in predictions.npz; all figures are those of what is in the file."""
@@ -52,3 +57,18 @@ class EvaluateConfig(RunConfig):
     text: TextSection = Field(default_factory=TextSection)
     seed: int = Field(0, ge=0)
     """Of the random weights of a zoo name, of shuffled frames, and of the bootstrap."""
+
+
+def parse_tests(names: str | Sequence[str]) -> list[str]:
+    """Names of temporal tests, from a list or apart by commas, each once.
+
+    Raises:
+        UsageError: one that is no `TemporalTest`.
+    """
+    names = names.split(",") if isinstance(names, str) else names
+    known = get_args(TemporalTest)
+    for name in names:
+        if name not in known:
+            hint = suggest(name, known) or f"take one of {', '.join(known)}"
+            raise UsageError(f"there is no temporal test '{name}'", hint)
+    return list(dict.fromkeys(names))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ...zoo.base import VideoModel
 
 
-def compared(config: EvaluateConfig, classes: list[str], accelerator: Any) -> ZeroShot:
-    """The model of an evaluation with text embeddings of these classes for a head.
+def open_zero_shot(config: EvaluateConfig, classes: list[str], accelerator: Any) -> ZeroShot:
+    """Open the model of an evaluation, with text embeddings of these classes for its head.
 
     Raises:
         UsageError: a model without embeddings to compare, or texts of another dimension.
@@ -44,7 +44,7 @@ def compared(config: EvaluateConfig, classes: list[str], accelerator: Any) -> Ze
     return ZeroShot(model, table, config.ensemble)
 
 
-def relabelled(rows: Rows, config: EvaluateConfig) -> Rows:
+def relabel(rows: Rows, config: EvaluateConfig) -> Rows:
     """Rows with labels that index the classes asked for, matched by name (`text.templates.match`).
 
     Raises:
@@ -59,9 +59,9 @@ def relabelled(rows: Rows, config: EvaluateConfig) -> Rows:
         )
     if config.classes is None or rows.classes is None:
         return align(rows, rows.classes or (), where=where)
-    given = config.classes
-    file = os.path.expanduser(given) if isinstance(given, str) else None
-    classes = tuple(given) if file is None else read_class_names(file).names
+    wanted = config.classes
+    file = os.path.expanduser(wanted) if isinstance(wanted, str) else None
+    classes = tuple(wanted) if file is None else read_class_names(file).names
     places = match(rows.classes, classes)
     used = {row.label for row in rows.rows}
     for label, (name, place) in enumerate(zip(rows.classes, places, strict=True)):

@@ -1,8 +1,4 @@
-"""The Python functions behind the training commands: the same names, options and defaults.
-
-Every keyword here is a flag of the command. ``preset``, ``config`` and ``overrides`` reach all
-other settings (`vidinit.config`); a flag wins over them.
-"""
+"""`vidinit.finetune`: its keywords are the options of the command, and their texts its help."""
 
 from __future__ import annotations
 
@@ -10,11 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...config.build import build
-from ..cotrain.finished import data_of_source
-from ..run import run_training
 from ..shared.arguments import Overrides, Places, as_places, as_text, one_or_several, training_flags
-from .settings import FinetuneConfig
 
 
 def finetune(
@@ -46,12 +38,15 @@ def finetune(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Train a video model on labelled videos.
+    """Train a video model on labeled videos.
+
+    ``preset``, ``config`` and ``overrides`` reach all settings (`vidinit.config`); the other
+    keywords are shortcuts of some, and win over them.
 
     Args:
         model: zoo name (random weights), model folder or run folder; may stand in the preset.
         data: folder per class, folder with train/ and val/, list, json, csv, official splits or
-            tar shards (docs/data.md); several are joined.
+            tar shards (docs/data.md); may be repeated, and is then joined.
         val: validation data in the same forms; default: a split of ``data``.
         root: folder that the paths of lists are relative to; default: the list's own.
         source: which source of a co-trained ``model`` to go on with: its head is kept, and its data
@@ -67,14 +62,19 @@ def finetune(
         probe: one or several classifiers on the frozen trunk, trained and scored side by side:
             ``linear``, ``attentive``, with settings as ``attentive:lr=0.001,blocks=2``. The model
             folder gets the best one.
-        out: run folder; default runs/finetune-<model>-<n>.
-        preset, config, overrides: see `vidinit.config.build.build`.
-        epochs, lr, batch_size, seed: shortcuts of ``train.*`` and ``data.batch_size``, a number or
-            "auto".
-        device: auto, cpu, cuda or mps.
-        precision: fp32, bf16, fp16, or auto: bf16 on GPUs that are fast at it, else fp32.
-        processes: training processes on this machine.
-        resume: go on where the run in ``out`` stopped.
+        out: run folder, empty or absent; default runs/<command>-<model>-<n>.
+        preset: a shipped recipe, ``<target>_<data>``, as `vidinit preset list` shows them.
+        config: YAML in the form of a run's config.yaml.
+        overrides: ``section.key=value`` texts, or a mapping from keys to values.
+        epochs: ``train.epochs``, passes over the data.
+        lr: ``train.lr``, the peak learning rate.
+        batch_size: ``data.batch_size``, clips per process: a number, or in training ``auto``.
+        seed: of everything random; default 0.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32``, ``bf16``, ``fp16``; default ``auto``: bf16 on GPUs that are fast at it,
+            else fp32.
+        processes: processes on this machine.
+        resume: go on where the run in the folder ``out`` stopped.
         overwrite: replace an earlier run in ``out``.
         dry_run: say what the configuration is and where each value comes from, check and read the
             data (random clips stand in for none), take one step, and write nothing.
@@ -85,12 +85,18 @@ def finetune(
         params, trained, batch, shapes, memory_mb, steps_per_epoch, seconds, losses}``, see
         `pipelines.shared.dry_run.rehearse`.
     """
+    from ...config.build import build
+    from ..run import run_training
+    from .settings import FinetuneConfig
+
     places = {
         "data.train": as_places(data),
         "data.val": as_places(val),
         "data.root": as_text(root),
     }
     if source is not None and data is None:
+        from ..cotrain.finished import data_of_source
+
         places = {
             **data_of_source(model, source),
             **{k: v for k, v in places.items() if v is not None},

@@ -1,15 +1,26 @@
-"""Small classifiers over what a frozen trunk has seen."""
+"""Probes of a frozen trunk: several small classifiers, trained and scored over one pass of it."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from ...config.probes import ATTENTIVE, DIST, LINEAR
+from ...checkpoint import read_card
+from ...config import TrainConfig
+from ...config.probes import ATTENTIVE, DIST, LINEAR, ProbeEntry, named_probes
+from ...console import say
+from ...data.rows import LabelKind, Rows
+from ...engine.run_folder import RunFolder
+from ...engine.task import Rates, Task
 from ...errors import UsageError
+from ...scoring.metrics import WATCH
+from ...scoring.score import score_each
 from ...zoo.attentive import AttentivePooler
 from ...zoo.base import VideoModel
 from ...zoo.build import assemble
@@ -17,12 +28,15 @@ from ...zoo.dist_network.model import DistModel
 from ...zoo.dist_network.tower import kept_tokens, why_no_tower
 from ...zoo.folding import fold
 from ...zoo.names import find_entry
-from ..shared.heads import new_head
+from ...zoo.spec import ClipSpec
+from ..shared.heads import module_keys, new_head
+from ..shared.training import saver
+from .task import classification_loss
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a frozen trunk makes of a batch of clips.
+class TrunkOutputs:
+    """The outputs of a frozen trunk for a batch of clips.
 
     Attributes:
         clip: the clips themselves, (B, 3, T, H, W).
@@ -39,21 +53,21 @@ class Seen:
 
 
 class Probe(nn.Module, ABC):
-    """A small classifier over what a frozen trunk has seen.
+    """A small classifier over the outputs of a frozen trunk.
 
     Attributes:
-        needs_tokens, needs_taps: whether it looks at them, see `Seen`.
+        needs_tokens, needs_taps: True where it reads them, see `TrunkOutputs`.
     """
 
     needs_tokens = False
     needs_taps = False
 
     @abstractmethod
-    def forward(self, seen: Seen) -> Tensor:
-        """What the trunk has seen of a batch to logits (B, classes)."""
+    def forward(self, outputs: TrunkOutputs) -> Tensor:
+        """Logits (B, classes)."""
 
     @abstractmethod
-    def joined(self, model: VideoModel) -> VideoModel:
+    def as_head(self, model: VideoModel) -> VideoModel:
         """A copy of the model with this probe for its head; they share their tensors."""
 
 
@@ -65,16 +79,16 @@ class LinearProbe(Probe):
         self.dropout = nn.Dropout(dropout)
         self.head = new_head(model, num_classes)
 
-    def forward(self, seen: Seen) -> Tensor:
-        """The descriptor to logits (B, classes)."""
-        return self.classified(seen.descriptor)
+    def forward(self, outputs: TrunkOutputs) -> Tensor:
+        """Logits (B, classes) of the descriptor."""
+        return self.classify(outputs.descriptor)
 
-    def classified(self, descriptor: Tensor) -> Tensor:
+    def classify(self, descriptor: Tensor) -> Tensor:
         """(B, C) to logits (B, classes)."""
-        out: Tensor = self.head(self.dropout(descriptor))
-        return out
+        logits: Tensor = self.head(self.dropout(descriptor))
+        return logits
 
-    def joined(self, model: VideoModel) -> VideoModel:
+    def as_head(self, model: VideoModel) -> VideoModel:
         """The model with this head."""
         twin = copy.copy(model)
         twin._modules = dict(model._modules)  # a copy of a module shares this dict
@@ -92,14 +106,14 @@ class AttentiveProbe(LinearProbe):
         super().__init__(model, num_classes, dropout)
         self.pooler = AttentivePooler(model.num_features, **options)
 
-    def forward(self, seen: Seen) -> Tensor:
-        """The tokens to logits (B, classes)."""
-        assert seen.tokens is not None
-        return self.classified(self.pooler(seen.tokens))
+    def forward(self, outputs: TrunkOutputs) -> Tensor:
+        """Logits (B, classes) of the tokens."""
+        assert outputs.tokens is not None
+        return self.classify(self.pooler(outputs.tokens))
 
-    def joined(self, model: VideoModel) -> VideoModel:
+    def as_head(self, model: VideoModel) -> VideoModel:
         """The model with this pooler and head."""
-        twin = super().joined(model)
+        twin = super().as_head(model)
         twin.pooler = self.pooler
         return twin
 
@@ -115,13 +129,13 @@ class DistProbe(Probe):
 
     def __init__(self, model: VideoModel, num_classes: int, dropout: float, **options: int) -> None:
         super().__init__()
-        given = {**options, "projection": 0}  # the trunk's classifier was taken off
+        name = f"dist-{model.name.partition('-')[2]}"
         twin = assemble(
             _vision_transformer(model),
-            find_entry(f"dist-{model.name.partition('-')[2]}"),
+            find_entry(name),
             num_classes=num_classes,
-            name=f"dist-{model.name.partition('-')[2]}",
-            **given,
+            name=name,
+            **{**options, "projection": 0},  # the trunk's classifier was taken off
         )
         assert isinstance(twin, DistModel)
         twin.spec = model.spec
@@ -129,21 +143,29 @@ class DistProbe(Probe):
         self.side, self.head = twin.side, twin.head
         self._twin = (twin,)  # not a module of this one: its tower is the trunk
 
-    def forward(self, seen: Seen) -> Tensor:
-        """Clips and taps to logits (B, classes)."""
-        assert seen.taps is not None
+    def forward(self, outputs: TrunkOutputs) -> Tensor:
+        """Logits (B, classes) of the clips and the taps."""
+        assert outputs.taps is not None
         (twin,) = self._twin
-        frames, gamma = seen.clip.shape[2], twin.side.gamma
-        every = (tap.unflatten(0, (-1, frames))[:, ::gamma].flatten(0, 1) for tap in seen.taps)
+        frames, gamma = outputs.clip.shape[2], twin.side.gamma
+        every = (tap.unflatten(0, (-1, frames))[:, ::gamma].flatten(0, 1) for tap in outputs.taps)
         twin.use_taps(list(every))
-        return self.head(self.dropout(twin.embed(seen.clip)))
+        return self.head(self.dropout(twin.embed(outputs.clip)))
 
-    def joined(self, model: VideoModel) -> VideoModel:
+    def as_head(self, model: VideoModel) -> VideoModel:
         """A DiST model with the trunk for its tower."""
         twin = copy.copy(self._twin[0])
         twin.classes, twin.label_kind = model.classes, model.label_kind
         twin.lineage = list(model.lineage)
         return twin
+
+
+PROBES: dict[str, type[LinearProbe | DistProbe]] = {
+    LINEAR: LinearProbe,
+    ATTENTIVE: AttentiveProbe,
+    DIST: DistProbe,
+}
+"""The probes by the word for them, see `config.probes`."""
 
 
 def _vision_transformer(model: VideoModel) -> nn.Module:
@@ -160,21 +182,221 @@ def _vision_transformer(model: VideoModel) -> nn.Module:
     )
 
 
-def seen_with_taps(model: VideoModel, clip: Tensor) -> Seen:
-    """All that a frozen c2d model of a vision transformer makes of clips, in one pass."""
+def _outputs_with_taps(model: VideoModel, clip: Tensor) -> TrunkOutputs:
+    """All outputs of a frozen c2d model of a vision transformer, in one pass."""
     trunk = _vision_transformer(model)
     model.frames.value = clip.shape[2]
-    maps, found = trunk.forward_intermediates(  # type: ignore[operator]
+    maps, taps = trunk.forward_intermediates(  # type: ignore[operator]
         fold(clip), return_prefix_tokens=True, norm=False, output_fmt="NLC"
     )
     tokens = model.spread(maps, len(clip))
     descriptor = model.pooled(maps) if model.pooler is None else model.pooler(tokens)
-    return Seen(clip, descriptor, tokens, [kept_tokens(tap) for tap in found])
+    return TrunkOutputs(clip, descriptor, tokens, [kept_tokens(tap) for tap in taps])
 
 
-MAKERS: dict[str, type[LinearProbe | DistProbe]] = {
-    LINEAR: LinearProbe,
-    ATTENTIVE: AttentiveProbe,
-    DIST: DistProbe,
-}
-"""The probes by the word for them."""
+class ProbeTask(Task):
+    """The loss of each probe on a batch, under the probe's name.
+
+    The trunk stays in eval mode without gradients and runs once a batch. No probe has to do with
+    another: each begins as it would alone with this seed, and gets its own loss's gradients only.
+
+    Args:
+        model: the trunk; all of it is frozen.
+        probes: settings by name, see `config.probes.named_probes`.
+        num_classes: of each probe.
+        kind: of the labels: ``single`` or ``multi``.
+        label_smoothing, loss: as for `ClassifyTask`.
+        dropout: before each head.
+        seed: of the probes' weights.
+
+    Raises:
+        UsageError: labels that are pairs, or a probe that does not suit the model.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        probes: Mapping[str, ProbeEntry],
+        num_classes: int,
+        *,
+        kind: LabelKind = "single",
+        label_smoothing: float = 0.0,
+        loss: Literal["ce", "bce"] = "ce",
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(model)
+        if kind == "pair":
+            raise UsageError(
+                "train.probes are not for two labels a clip", "leave them out, or list one label"
+            )
+        model.requires_grad_(False)
+        model.label_kind = self.label_kind = kind
+        self.entries = dict(probes)
+        self.binary = loss == "bce" or kind == "multi"
+        self.label_smoothing = label_smoothing
+        self.probes = nn.ModuleDict()
+        self._keys = module_keys(probes, "_")
+        for name, entry in probes.items():
+            # Of their own draws, so that a probe does not depend on which others there are.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                probe = PROBES[entry.kind](model, num_classes, dropout, **entry.options)
+            self.probes[self._keys[name]] = probe
+        self.needs_tokens = any(probe.needs_tokens for probe in self.by_name().values())
+        self.needs_taps = any(probe.needs_taps for probe in self.by_name().values())
+
+    @classmethod
+    def configured(cls, model: VideoModel, rows: Rows, train: TrainConfig) -> ProbeTask:
+        """The probes of a configuration, on data of this kind."""
+        return cls(
+            model,
+            named_probes(train.probes),
+            len(rows.classes or ()),
+            kind=rows.kind,
+            label_smoothing=train.label_smoothing,
+            loss=train.loss,
+            dropout=train.dropout,
+            seed=train.seed,
+        )
+
+    def by_name(self) -> dict[str, Probe]:
+        """The probes under their names."""
+        return {name: self.probes[key] for name, key in self._keys.items()}  # type: ignore[misc]
+
+    def train(self, mode: bool = True) -> ProbeTask:
+        """Train mode for the probes; the trunk stays as it is."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    @torch.no_grad()
+    def trunk_outputs(self, clip: Tensor) -> TrunkOutputs:
+        """All that the probes read of clips (B, 3, T, H, W), by one pass through the trunk."""
+        if self.needs_taps:
+            return _outputs_with_taps(self.model, clip)
+        if self.needs_tokens:
+            return TrunkOutputs(clip, *self.model.embed_with_tokens(clip))
+        return TrunkOutputs(clip, self.model.embed(clip))
+
+    def logits(self, clip: Tensor) -> dict[str, Tensor]:
+        """Logits (B, classes) of each probe."""
+        outputs = self.trunk_outputs(clip)
+        return {name: probe(outputs) for name, probe in self.by_name().items()}
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """A loss per probe, of a batch as `ClassifyTask` takes it."""
+        return {
+            name: classification_loss(
+                logits, batch, binary=self.binary, label_smoothing=self.label_smoothing
+            )
+            for name, logits in self.logits(batch["clip"]).items()
+        }
+
+    def classifier(self) -> nn.Module:
+        """From clips to logits by probe, as `scoring.score.score_each` takes it."""
+        return _Classifier(self)
+
+    def best(self, metrics: Mapping[str, float]) -> str:
+        """The probe with the highest watched metric; the first of equals, and where none has one.
+
+        Args:
+            metrics: as `score_probes` returns them.
+        """
+        watch = WATCH[self.label_kind]
+        return max(self.entries, key=lambda name: metrics.get(f"{watch}_{name}", 0.0))
+
+    def model_with(self, name: str) -> VideoModel:
+        """The model with this probe for its head, complete by itself; it shares its tensors."""
+        return self.by_name()[name].as_head(self.model)
+
+    def head_parameters(self) -> set[str]:
+        """All that is trained: the names of the probes' parameters."""
+        return {name for name, _ in self.named_parameters() if name.startswith("probes.")}
+
+    def classifiers(self) -> dict[str, nn.Module]:
+        """The probes."""
+        return dict(self.by_name())
+
+    def own_rates(self) -> dict[str, Rates]:
+        """Learning rate and weight decay of the probes that have their own."""
+        return {
+            f"probes.{self._keys[name]}.{parameter}": Rates(entry.lr, entry.weight_decay)
+            for name, entry in self.entries.items()
+            for parameter, _ in self.by_name()[name].named_parameters()
+        }
+
+
+class _Classifier(nn.Module):
+    def __init__(self, task: ProbeTask) -> None:
+        super().__init__()
+        self.task = task
+        self.label_kind = task.label_kind
+        self.training = task.training
+
+    def forward(self, clip: Tensor) -> dict[str, Tensor]:
+        return self.task.logits(clip)
+
+
+def score_probes(
+    task: ProbeTask,
+    val: Rows,
+    spec: ClipSpec,
+    accelerator: Any,
+    **options: Any,
+) -> dict[str, float]:
+    """The best probe's metrics, and of each probe ``top1_<name>`` (multi-label: ``map_<name>``).
+
+    Args:
+        task: has the probes.
+        val, spec, accelerator: as for `scoring.score.score`.
+        options: as for `scoring.score.probabilities_by_row`.
+    """
+    scores = score_each(
+        task.classifier(),
+        val,
+        spec,
+        accelerator,
+        names=list(task.entries),
+        num_classes=len(val.classes or ()),
+        **options,
+    )
+    metrics = {name: one.metrics() for name, one in scores.items()}
+    watch = WATCH[val.kind]
+    keys = [watch] if watch == "top1" else [watch, "top1"]
+    each = {f"{key}_{name}": own[key] for key in keys for name, own in metrics.items()}
+    return {**metrics[task.best(each)], **each}
+
+
+def probe_saver(
+    task: ProbeTask, run: RunFolder, step: dict[str, Any]
+) -> Callable[[dict[str, float]], None]:
+    """Writes the model folder of a run: the model with the best probe, which the lineage names."""
+
+    def save(metrics: dict[str, float]) -> None:
+        name = task.best(metrics)
+        saver(task.model_with(name), run, {**step, "probe": name})(metrics)
+
+    return save
+
+
+def probe_results(task: Task, run: RunFolder) -> dict[str, Any]:
+    """The probes' part of the result of a finished run, which is also printed.
+
+    Returns:
+        ``{probe, probes}``: the one in the model folder, and the best ``top1`` (``map``) of each
+        probe over all evaluations, None where there was none. Nothing where there are no probes.
+    """
+    if not isinstance(task, ProbeTask):
+        return {}
+    watch = WATCH[task.label_kind]
+    rows = run.read_metrics()
+    best = {
+        name: max((row[key] for row in rows if key in row), default=None)
+        for name, key in ((name, f"{watch}_{name}") for name in task.entries)
+    }
+    saved = read_card(run.model)["lineage"][-1]["probe"]
+    for name, value in best.items():
+        shown = "not scored" if value is None else f"{watch} {value:.3f}"
+        say(f"probe {name}: {shown}{', in the model folder' if name == saved else ''}")
+    return {"probe": saved, "probes": best}

@@ -1,4 +1,4 @@
-"""`train.tap_cache`: what a frozen tower makes of each training clip, computed once.
+"""`train.tap_cache`: the outputs of a frozen tower for each training clip, computed once.
 
 Where clips are the same in every epoch, so are the outputs of a tower that does not learn. They are
 kept in full precision, so a run that reads them is the run that computes them, to the bit.
@@ -20,8 +20,8 @@ from ...errors import UsageError
 from ...zoo.base import VideoModel
 from ...zoo.dist_network.model import DistModel
 from ...zoo.dist_network.tower import digest
-from ..distill.teacher_cache import digest_of_videos
 from ..shared.array_store import ArrayStore, predicted_bytes, size_text
+from ..shared.clips import digest_of_videos
 from .settings import FinetuneConfig
 
 Batch = dict[str, Any]
@@ -29,7 +29,7 @@ OnDevice = Callable[[Batch, int, int], Batch]
 
 
 class TapCache:
-    """Does what is done on the device, and hands the model its tower's outputs.
+    """Prepares batches on the device, and gives the model its tower's outputs.
 
     To be closed when the run ends, however it does.
 
@@ -72,7 +72,7 @@ class TapCache:
         return list(found.to(clip.device, non_blocking=True))
 
     def close(self) -> None:
-        """Bring what is left to the disk."""
+        """Write the rest to the disk."""
         if self.store is not None:
             self.store.close()
 
@@ -152,7 +152,7 @@ def open_taps(
 
 
 def still_settings(data: DataConfig, flip: bool) -> list[str]:
-    """What would have to be set for clips to be the same in every epoch; empty where they are."""
+    """Settings with which clips would be the same in every epoch; empty where they are."""
     still: dict[str, Any] = {
         "start": "center",
         "min_area": 1.0,

@@ -1,1 +1,1 @@
-"""What is in any number of files, or over the time of long ones."""
+"""Predictions for any number of files, or over the time of long ones."""

@@ -22,10 +22,10 @@ from ...processes import in_group
 from ..evaluate.settings import EvaluateConfig
 
 if TYPE_CHECKING:
-    from ...scoring.predict import Prediction
     from ...zoo.base import VideoModel
     from ...zoo.pair import PairModel
     from ..shared.arguments import Overrides
+    from .lines import Prediction
 
 _READS = {
     "data": (
@@ -74,7 +74,8 @@ def predict(
         paths: video and image files, folders to be searched through, patterns as ``clips/*.mp4``,
             and ``-`` for a list of files and folders on stdin, one a line.
         topk: classes of a file.
-        clips, crops: views of a video; default 1 x 1.
+        clips: of a video; default 1.
+        crops: of a clip, 1 or 3; default 1.
         head: which head of a co-trained model, or ``verb`` or ``noun``.
         timeline: predict clips that slide over each video. ``timelines/<file>.jsonl`` in ``out``
             has a line for each clip, ``timelines/<file>.html`` a picture; the prediction of a file
@@ -91,8 +92,9 @@ def predict(
             that is given as such.
         batch_size: clips of a forward pass, about.
         seed: of the random weights of a zoo name.
-        device: auto, cpu, cuda or mps; a model that is given as such stays where it is.
-        precision: fp32 (default), bf16 or fp16.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a model that is
+            given as such stays where it is.
+        precision: ``fp32`` (default), ``bf16`` or ``fp16``.
         tell: called with each prediction as soon as it is known, in the order of the files: of a
             timeline with each clip, and then with the file.
 
@@ -132,16 +134,16 @@ def predict(
         check_out(Path(config.out), overwrite=overwrite)
     if features is not None:
         features = _writable(Path(features), overwrite)
-    files = given_files([paths] if isinstance(paths, (str, Path)) else paths)
+    files = find_files([paths] if isinstance(paths, (str, Path)) else paths)
 
-    from .files import Answers, open_answers
+    from .files import Predictor, open_predictor
 
-    answers: Answers = open_answers(model, config, files, topk, tell)
+    predictor: Predictor = open_predictor(model, config, files, topk, tell)
     if timeline:
         from .timelines import timelines
 
-        return timelines(answers, every, overwrite=overwrite)
-    return answers.of_files(features)
+        return timelines(predictor, every, overwrite=overwrite)
+    return predictor.predict_files(features)
 
 
 def _name(model: VideoModel | PairModel | str | Path) -> str:
@@ -202,7 +204,7 @@ STDIN = "-"
 """The word for a list of files on stdin, one a line."""
 
 
-def given_files(paths: Sequence[str | Path]) -> list[str]:
+def find_files(paths: Sequence[str | Path]) -> list[str]:
     """The videos, images and folders of frames that are meant, in the order they are named.
 
     A folder is searched through. A word that is no path may be a pattern, with ``**`` for folders

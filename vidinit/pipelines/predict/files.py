@@ -1,4 +1,4 @@
-"""Files through a model, in their order."""
+"""Predictions of files, in their order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ...checkpoint import label_kind_of, load, load_pair, model_folder
 from ...console import ProgressBar, say
 from ...data.index import known_probes
 from ...data.loading.loader import eval_loader
-from ...data.loading.watchdog import Quarantine
+from ...data.loading.quarantine import Quarantine
 from ...data.rows import Row, Rows
-from ...engine.accelerators import device_of, make_accelerator
+from ...engine.accelerators import make_accelerator
 from ...errors import UsageError
 from ...files import written
-from ...scoring.predict import Output, Prediction, outputs_of
+from ...measure.speed import pick_device
+from ...scoring.score import Output, outputs_of
 from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.pair import PairModel, trunk_of
@@ -29,12 +30,54 @@ from ...zoo.spec import ClipSpec
 from ...zoo.views import unprobed_views, videos_at_once
 from ..evaluate.settings import EvaluateConfig
 from ..shared.clips import workers_of
-from ..shared.training import set_spec
+from ..shared.modality import set_spec
+from .lines import Prediction
+
+
+def open_predictor(
+    model: VideoModel | PairModel | str | Path,
+    config: EvaluateConfig,
+    files: list[str],
+    topk: int,
+    tell: Callable[[Prediction], None] | None,
+) -> Predictor:
+    """The model on its device, with its files.
+
+    Raises:
+        UsageError: it gives no classes, or has no such head.
+    """
+    if not isinstance(model, (str, Path)):
+        config.device = next(model.parameters()).device.type  # type: ignore[assignment]
+    pick_device(config.device)
+    accelerator = make_accelerator(config, seed=config.seed)
+    if isinstance(model, (str, Path)):
+        model = _load(config).to(accelerator.device)
+    trunk = trunk_of(model)
+    if trunk.num_classes == 0:
+        raise UsageError(
+            f"{config.model} has no classes to predict", "fine-tune it, or compare it with texts "
+            "(vidinit eval --zero-shot)",
+        )  # fmt: skip
+    spec = set_spec(trunk, config.data)
+    heads = model.class_names_by_head()
+    return Predictor(model, spec, heads, config, accelerator, files, topk, tell)
+
+
+def _load(config: EvaluateConfig) -> VideoModel | PairModel:
+    """The model of a zoo name or a folder, with all the heads that its predictions take."""
+    if model_folder(config.model) is None:
+        if config.head is not None:
+            raise UsageError(f"{config.model} is a zoo name and has one head", "leave --head out")
+        say(f"{config.model}: a zoo name, so its weights are random and its classes numbers")
+        return create_model(config.model)
+    if config.head is None and label_kind_of(config.model) == "pair":
+        return load_pair(config.model)
+    return load(config.model, head=config.head)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A model that is asked about files.
+class Predictor:
+    """A model, and the files that it predicts the classes of.
 
     Attributes:
         model: on its device.
@@ -42,9 +85,9 @@ class Answers:
         heads: see `VideoModel.class_names_by_head`.
         config: everything else about reading and computing.
         accelerator: gives the precision.
-        files: in their order, as they were given.
+        files: in their order, as the user named them.
         topk: classes of a prediction.
-        tell: hears of each prediction as soon as it is known.
+        tell: called with each prediction as soon as it is known.
     """
 
     model: VideoModel | PairModel
@@ -57,7 +100,7 @@ class Answers:
     tell: Callable[[Prediction], None] | None
 
     def views(self) -> dict[str, Any]:
-        """How the views of videos are made, as `scoring.views_of` takes it."""
+        """Options of the views of videos, as `zoo.views.views_of` takes them."""
         data, views = self.config.data, self.config.eval
         return {
             "clips": views.clips,
@@ -66,30 +109,30 @@ class Answers:
             "decode_side": data.decode_side,
         }
 
-    def answer(self, file: str, said: Output) -> Prediction:
-        """What was said, in words; told at once."""
-        start, end = said.span or (None, None)
+    def predict(self, file: str, output: Output) -> Prediction:
+        """The most probable classes of an output, handed to ``tell`` at once."""
+        start, end = output.span or (None, None)
         best: dict[str, Any] = {"classes": []}
-        if said.values is not None:
-            best = ranked(self.heads, said.values, self.topk)
-        return self.told(Prediction(file, error=said.error, start=start, end=end, **best))
+        if output.probabilities is not None:
+            best = ranked(self.heads, output.probabilities, self.topk)
+        return self.emit(Prediction(file, error=output.error, start=start, end=end, **best))
 
-    def told(self, prediction: Prediction) -> Prediction:
-        """The same prediction, once whoever asked for it was told."""
+    def emit(self, prediction: Prediction) -> Prediction:
+        """Hand a prediction to ``tell``, and return it."""
         if self.tell is not None:
             self.tell(prediction)
         return prediction
 
     @contextmanager
     def progress(self, noun: str) -> Iterator[Callable[[int, int], None]]:
-        """What shows how much of how much is done, unless what is told shows it."""
+        """A progress bar, unless predictions that appear on the terminal show the progress."""
         if self.tell is not None and sys.stdout.isatty():
             yield lambda done, total: None
             return
         with ProgressBar("predicting", noun) as bar:
             yield bar.update
 
-    def of_files(self, features: Path | None = None) -> list[Prediction]:
+    def predict_files(self, features: Path | None = None) -> list[Prediction]:
         """A prediction of each file.
 
         Args:
@@ -104,9 +147,9 @@ class Answers:
             deadline=data.deadline,
             quarantine=Quarantine(reasons),
         )
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         vectors: list[np.ndarray] = []
-        said_of = outputs_of(
+        outputs = outputs_of(
             self.model,
             loader,
             self.spec,
@@ -115,60 +158,19 @@ class Answers:
             embeddings=features is not None,
         )
         with self.progress("files") as show:
-            for said in said_of:
-                found.append(self.answer(self.files[said.index], said))
-                if said.embedding is not None:
-                    vectors.append(said.embedding)
-                show(len(found), len(self.files))
+            for output in outputs:
+                predictions.append(self.predict(self.files[output.index], output))
+                if output.embedding is not None:
+                    vectors.append(output.embedding)
+                show(len(predictions), len(self.files))
         if features is not None:
-            good = [prediction.file for prediction in found if prediction.error is None]
-            self._write(features, good, vectors)
-        return found
+            good = [prediction.file for prediction in predictions if prediction.error is None]
+            self._write_embeddings(features, good, vectors)
+        return predictions
 
-    def _write(self, place: Path, files: list[str], vectors: list[np.ndarray]) -> None:
-        """The embeddings of files."""
+    def _write_embeddings(self, place: Path, files: list[str], vectors: list[np.ndarray]) -> None:
         width = trunk_of(self.model).num_features
         table = np.array(vectors, dtype=np.float32).reshape(-1, width)
         size, advice = table.nbytes / 1e6, "make room, or name another file"
         with written(place, size=size, advice=advice) as part, part.open("wb") as file:
             np.savez(file, paths=np.array(files, str), features=table, model=self.config.model)
-
-
-def open_answers(
-    model: VideoModel | PairModel | str | Path,
-    config: EvaluateConfig,
-    files: list[str],
-    topk: int,
-    tell: Callable[[Prediction], None] | None,
-) -> Answers:
-    """The model, ready to be asked about files.
-
-    Raises:
-        UsageError: it gives no classes, or has no such head.
-    """
-    if not isinstance(model, (str, Path)):
-        config.device = next(model.parameters()).device.type  # type: ignore[assignment]
-    device_of(config.device)
-    accelerator = make_accelerator(config, seed=config.seed)
-    if isinstance(model, (str, Path)):
-        model = _opened(config).to(accelerator.device)
-    trunk = trunk_of(model)
-    if trunk.num_classes == 0:
-        raise UsageError(
-            f"{config.model} has no classes to predict", "fine-tune it, or compare it with texts "
-            "(vidinit eval --zero-shot)",
-        )  # fmt: skip
-    spec = set_spec(trunk, config.data)
-    return Answers(model, spec, model.class_names_by_head(), config, accelerator, files, topk, tell)
-
-
-def _opened(config: EvaluateConfig) -> VideoModel | PairModel:
-    """The model of a zoo name or a folder, with all the heads that its predictions take."""
-    if model_folder(config.model) is None:
-        if config.head is not None:
-            raise UsageError(f"{config.model} is a zoo name and has one head", "leave --head out")
-        say(f"{config.model}: a zoo name, so its weights are random and its classes numbers")
-        return create_model(config.model)
-    if config.head is None and label_kind_of(config.model) == "pair":
-        return load_pair(config.model)
-    return load(config.model, head=config.head)

@@ -1,4 +1,4 @@
-"""Predictions as lines of text, each as soon as it is known."""
+"""Predictions, and these as lines of text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,55 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ...errors import UsageError, suggest
+from ...zoo.probabilities import Ranked
 
-if TYPE_CHECKING:
-    from ...scoring.predict import Prediction
+
+@dataclass(frozen=True)
+class Prediction:
+    """Classes of one file, or of one clip of its timeline.
+
+    Attributes:
+        file: the file, as the user named it.
+        classes: (class name, probability), most probable first; empty when it cannot be read. Of a
+            model of verbs and nouns actions, as ``verb noun``, by the product of the two.
+        error: why it cannot be read, or None.
+        verbs, nouns: the same of each head of such a model; None of others.
+        start, end: of a clip, in seconds from the first frame of the video; None of a whole file.
+        timeline: the JSON lines of a file's clips, where a timeline was asked for. The classes are
+            then those of the mean over the clips.
+    """
+
+    file: str
+    classes: Ranked
+    error: str | None = None
+    verbs: Ranked | None = None
+    nouns: Ranked | None = None
+    start: float | None = None
+    end: float | None = None
+    timeline: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON: ``{path, classes: [{class, probability}]}`` and what else there is."""
+        times = {} if self.start is None else {"start": self.start, "end": self.end}
+        out: dict[str, Any] = {"path": self.file, **times}
+        for key in ("classes", "verbs", "nouns"):
+            ranked = getattr(self, key)
+            if ranked is not None:
+                out[key] = [{"class": name, "probability": value} for name, value in ranked]
+        if self.timeline is not None:
+            out["timeline"] = self.timeline
+        return out if self.error is None else {**out, "error": self.error}
+
 
 FORMATS = ("table", "jsonl", "csv")
 
@@ -37,19 +80,19 @@ class Lines:
 
     Args:
         form: one of `FORMATS`.
-        timeline: whether clips are told, and of whole files only what is wrong with them.
+        timeline: show clips, and of whole files only what is wrong with them.
     """
 
     def __init__(self, form: str, *, timeline: bool = False) -> None:
         self.form, self.timeline = form, timeline
-        self.begun = False
+        self.started = False
 
     def of(self, prediction: Prediction) -> Iterator[str]:
-        """The lines of one prediction, and of the first those above all others."""
+        """The lines of one prediction; before those of the first the heading of the table."""
         if self.timeline and prediction.start is None and prediction.error is None:
             return
-        if not self.begun:
-            self.begun = True
+        if not self.started:
+            self.started = True
             yield from self._head()
         yield from self._rows(prediction)
 

@@ -1,4 +1,4 @@
-"""Long videos through a model, clip after clip: lines of JSON, and a picture of each."""
+"""Predictions of clips that slide over long videos: lines of JSON, and a picture of each."""
 
 from __future__ import annotations
 
@@ -16,64 +16,66 @@ from ...console import ProgressBar, say
 from ...data.index import Health, UnreadableError, check
 from ...data.index.cache import file_key
 from ...data.loading.loader import Loader
-from ...data.loading.unprobed import Sliding, TimelineDataset
+from ...data.loading.unprobed import SlidingWindows, TimelineDataset
 from ...data.rows import Row, Rows
 from ...data.views import Sampling
 from ...engine.run_folder import RunFolder
 from ...errors import VidinitError
 from ...report import plots
 from ...report.html import Section, page, table
-from ...scoring.predict import Output, Prediction, outputs_of
+from ...scoring.score import Output, outputs_of
 from ...zoo.probabilities import ranked
 from ...zoo.views import views_of
 from ..shared.clips import workers_of
+from .lines import Prediction
 
 if TYPE_CHECKING:
-    from .files import Answers
+    from .files import Predictor
+
 
 FOLDER = "timelines"
+
+
+def timelines(predictor: Predictor, every: float | None, *, overwrite: bool) -> list[Prediction]:
+    """A timeline of each file, and the mean over its clips.
+
+    Args:
+        predictor: the model and the files.
+        every: seconds from one clip to the next, see `SlidingWindows.over`.
+        overwrite: replace an earlier folder.
+    """
+    rows, reasons = _probed(predictor)
+    assert predictor.config.out is not None
+    run = RunFolder.open(predictor.config.out, overwrite=overwrite)
+    folder = run.own(FOLDER)
+    folder.mkdir()
+    say(f"timelines: {folder}")
+    dataset = _clips(predictor, rows, every)
+    names = _names([row.path for row in rows.rows])
+    found = []
+    with predictor.progress("clips") as show:
+        clips = _counted(_outputs(predictor, dataset), sum(map(len, dataset.sliding)), show)
+        videos = groupby(clips, key=lambda output: output.index)
+        for file in predictor.files:
+            if file in reasons:
+                found.append(predictor.emit(Prediction(file, [], reasons[file])))
+            else:
+                index, outputs = next(videos)
+                found.append(_timeline(predictor, folder, file, names[index], outputs))
+    return found
 
 
 _NO_TIME = "pictures have no times, so there is no timeline of them"
 
 
-def timelines(answers: Answers, every: float | None, *, overwrite: bool) -> list[Prediction]:
-    """A timeline of each file, and the mean over its clips.
-
-    Args:
-        answers: the model and the files.
-        every: seconds from one clip to the next, see `Sliding.over`.
-        overwrite: replace an earlier folder.
-    """
-    rows, reasons = _examined(answers)
-    assert answers.config.out is not None
-    run = RunFolder.open(answers.config.out, overwrite=overwrite)
-    folder = run.root / FOLDER
-    folder.mkdir()
-    say(f"timelines: {folder}")
-    dataset = _clips(answers, rows, every)
-    names = _names([row.path for row in rows.rows])
-    found = []
-    with answers.progress("clips") as show:
-        clips = _counted(_said(answers, dataset), sum(map(len, dataset.sliding)), show)
-        videos = groupby(clips, key=lambda said: said.index)
-        for file in answers.files:
-            if file in reasons:
-                found.append(answers.told(Prediction(file, [], reasons[file])))
-            else:
-                index, said = next(videos)
-                found.append(_written(answers, folder, file, names[index], said))
-    return found
-
-
-def _examined(answers: Answers) -> tuple[Rows, dict[str, str]]:
+def _probed(predictor: Predictor) -> tuple[Rows, dict[str, str]]:
     """The videos that have a timeline, with their probes, and why others have none, by path."""
-    given = Rows(tuple(Row(file) for file in answers.files))
-    data = answers.config.data
+    rows = Rows(tuple(Row(file) for file in predictor.files))
+    data = predictor.config.data
     try:
         with ProgressBar("checking") as bar:
             health: Health = check(
-                given,
+                rows,
                 max_bad=1.0,
                 workers=data.workers or None,
                 deadline=data.deadline,
@@ -82,25 +84,25 @@ def _examined(answers: Answers) -> tuple[Rows, dict[str, str]]:
     except UnreadableError as error:
         health = error.health
     bad = {file_key(path): reason for path, reason in health.bad}
-    reasons = {file: bad[file_key(file)] for file in answers.files if file_key(file) in bad}
+    reasons = {file: bad[file_key(file)] for file in predictor.files if file_key(file) in bad}
     reasons |= {row.path: _NO_TIME for row in health.good.rows if row.probe and not row.probe.fps}
-    return given.of([row for row in health.good.rows if row.path not in reasons]), reasons
+    return rows.of([row for row in health.good.rows if row.path not in reasons]), reasons
 
 
-def _clips(answers: Answers, rows: Rows, every: float | None) -> TimelineDataset:
-    spec = answers.spec
+def _clips(predictor: Predictor, rows: Rows, every: float | None) -> TimelineDataset:
+    spec = predictor.spec
     sampling = Sampling(spec.frames, spec.stride, spec.sampling, spec.short)
     sliding = [
-        Sliding.over(row.probe.num_frames, row.probe.fps, sampling, every)
+        SlidingWindows.over(row.probe.num_frames, row.probe.fps, sampling, every)
         for row in rows.rows
         if row.probe is not None
     ]
-    return TimelineDataset(views_of(rows, spec, **answers.views()), sliding)
+    return TimelineDataset(views_of(rows, spec, **predictor.views()), sliding)
 
 
-def _said(answers: Answers, dataset: TimelineDataset) -> Iterator[Output]:
-    data = answers.config.data
-    at_once = max(1, data.clips // answers.config.eval.crops)
+def _outputs(predictor: Predictor, dataset: TimelineDataset) -> Iterator[Output]:
+    data = predictor.config.data
+    at_once = max(1, data.clips // predictor.config.eval.crops)
     loader = Loader(
         dataset,
         dataset.keys(at_once),
@@ -108,16 +110,21 @@ def _said(answers: Answers, dataset: TimelineDataset) -> Iterator[Output]:
         workers=workers_of(data, 1),
         deadline=data.deadline,
     )
-    average = answers.config.eval.average
-    return outputs_of(answers.model, loader, answers.spec, answers.accelerator, average=average)
+    return outputs_of(
+        predictor.model,
+        loader,
+        predictor.spec,
+        predictor.accelerator,
+        average=predictor.config.eval.average,
+    )
 
 
 def _counted(
-    said_of: Iterable[Output], total: int, show: Callable[[int, int], None]
+    outputs: Iterable[Output], total: int, show: Callable[[int, int], None]
 ) -> Iterator[Output]:
-    """The same clips, counted for whoever waits."""
-    for done, said in enumerate(said_of, start=1):
-        yield said
+    """The same outputs, counted for the progress bar."""
+    for done, output in enumerate(outputs, start=1):
+        yield output
         show(done, total)
 
 
@@ -136,11 +143,11 @@ def _names(paths: list[str]) -> list[str]:
     return names
 
 
-def _written(
-    answers: Answers, folder: Path, file: str, name: str, clips: Iterable[Output]
+def _timeline(
+    predictor: Predictor, folder: Path, file: str, name: str, clips: Iterable[Output]
 ) -> Prediction:
     """Lines and picture of one video, written under temporary names at first."""
-    course = Course(sum(map(len, answers.heads.values())))
+    curve = BinnedCurve(sum(map(len, predictor.heads.values())))
     lines, picture = folder / f"{name}.jsonl", folder / f"{name}.html"
     temporary = folder / f".{name}.new"
     errors: list[str] = []
@@ -148,46 +155,46 @@ def _written(
     with _saving(lines):
         stream = temporary.open("w", encoding="utf-8")
     try:
-        for count, said in enumerate(clips, start=1):
-            if said.values is not None and said.span is not None:
-                course.add(count - 1, sum(said.span) / 2, said.values)
-            elif said.error is not None and not errors:
-                errors.append(said.error)
-            line = json.dumps(answers.answer(file, said).as_dict())
+        for count, output in enumerate(clips, start=1):
+            if output.probabilities is not None and output.span is not None:
+                curve.add(count - 1, sum(output.span) / 2, output.probabilities)
+            elif output.error is not None and not errors:
+                errors.append(output.error)
+            line = json.dumps(predictor.predict(file, output).as_dict())
             with _saving(lines):
                 stream.write(line + "\n")
         with _saving(lines):
             stream.close()
             os.replace(temporary, lines)
-        if course.mean is not None:
-            page = timeline_page(course, answers.heads, title=name)
+        if curve.mean is not None:
+            text = timeline_page(curve, predictor.heads, title=name)
             with _saving(picture):
-                temporary.write_text(page, encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
                 os.replace(temporary, picture)
     finally:
         with suppress(OSError):  # what could not be written then cannot be now
             stream.close()
         temporary.unlink(missing_ok=True)
-    return answers.told(_whole(answers, file, str(lines), course, count, errors))
+    return predictor.emit(_mean_prediction(predictor, file, str(lines), curve, count, errors))
 
 
-def _whole(
-    answers: Answers, file: str, lines: str, course: Course, count: int, errors: list[str]
+def _mean_prediction(
+    predictor: Predictor, file: str, lines: str, curve: BinnedCurve, count: int, errors: list[str]
 ) -> Prediction:
-    """The mean of a video's clips, and what is wrong with some of them."""
-    mean, error = course.mean, None
+    """The prediction of a whole file: the mean over its clips, and the first error of one."""
+    mean, error = curve.mean, None
     if errors:
-        lost = count - int(course.counts.sum())
+        lost = count - int(curve.counts.sum())
         error = f"{lost} of its {count} clips cannot be read: {errors[0]}"
     if mean is None:
         return Prediction(file, [], error, timeline=lines)
-    best: dict[str, Any] = {**ranked(answers.heads, mean, answers.topk)}
+    best: dict[str, Any] = {**ranked(predictor.heads, mean, predictor.topk)}
     return Prediction(file, error=error, timeline=lines, **best)
 
 
 @contextmanager
 def _saving(place: Path) -> Iterator[None]:
-    """While entered, what the disk refuses is an error of this file."""
+    """Turn an OSError into a VidinitError that names the file."""
     try:
         yield
     except OSError as error:
@@ -200,13 +207,7 @@ def _saving(place: Path) -> Iterator[None]:
 _BINS = 512
 
 
-_SHOWN = len(plots.COLORS)
-
-
-_MINUTES_FROM = 300.0  # seconds
-
-
-class Course:
+class BinnedCurve:
     """Mean probabilities in a bounded number of bins: neighbors are joined as a video goes on.
 
     Args:
@@ -247,24 +248,28 @@ class Course:
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Times in seconds, (bins,), and probabilities, (bins, classes), of bins with a clip."""
-        there = self.counts > 0
-        counts = self.counts[there]
-        return self.times[there] / counts, self.sums[there] / counts[:, None]
+        filled = self.counts > 0
+        counts = self.counts[filled]
+        return self.times[filled] / counts, self.sums[filled] / counts[:, None]
 
 
-def timeline_page(course: Course, heads: Mapping[str, Sequence[str]], *, title: str) -> str:
+_SHOWN = len(plots.COLORS)  # classes of a picture
+_MINUTES_FROM = 300.0  # seconds; times of longer videos are shown in minutes
+
+
+def timeline_page(curve: BinnedCurve, heads: Mapping[str, Sequence[str]], *, title: str) -> str:
     """A page with a picture of the classes that are most probable anywhere, for each head.
 
     Args:
-        course: of a video; it has at least one clip.
+        curve: of a video; it has at least one clip.
         heads: names of the classes of each head, in the order of the probabilities.
         title: the video.
     """
-    seconds, values = course.points()
+    seconds, values = curve.points()
     minutes = seconds[-1] >= _MINUTES_FROM
     times = (seconds / 60 if minutes else seconds).tolist()
     sections, start = [], 0
-    mean = course.mean
+    mean = curve.mean
     assert mean is not None
     for head, names in heads.items():
         own = values[:, start : start + len(names)]
@@ -283,7 +288,7 @@ def timeline_page(course: Course, heads: Mapping[str, Sequence[str]], *, title: 
             [[names[i], float(overall[i]), float(own[:, i].max())] for i in order],
         )
         note = "The classes with the highest peaks."
-        if course.width > 1:
-            note += f" A point is the mean of {course.width} neighboring clips."
+        if curve.width > 1:
+            note += f" A point is the mean of {curve.width} neighboring clips."
         sections.append(Section(head.capitalize(), picture + figures, note))
-    return page(title, sections, subtitle=f"{int(course.counts.sum())} clips")
+    return page(title, sections, subtitle=f"{int(curve.counts.sum())} clips")

@@ -1,1 +1,1 @@
-"""What models cost, measured side by side."""
+"""Costs of models, measured side by side."""

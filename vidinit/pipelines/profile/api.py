@@ -1,4 +1,4 @@
-"""What models cost and what their temporal kernels look at, side by side."""
+"""`vidinit.profile`: costs of models, and shares of their temporal kernels, side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...engine.run_folder import RunFolder
 from ...errors import UsageError, VidinitError
 from ...files import check_out
 from ...measure.kernels import kernel_table, summarize
-from ...measure.profile import Beside, Job, Measuring, measure, plan
+from ...measure.profile import ExtraMeasure, Job, MeasureSettings, measure, plan
 from ...measure.speed import PRECISIONS, pick_device
 from ...report.profile_page import profile_page
 from ...zoo.build import check_backbone, create_model
@@ -109,7 +109,7 @@ def profile(
     if count_only or kernels:
         rows = [_counted(job, opened.get(job.name)) for group in jobs for job in group]
     else:
-        how = Measuring(place, wanted.batch_sizes, precision, seconds, training)
+        how = MeasureSettings(place, wanted.batch_sizes, precision, seconds, training)
         beside = None if data is None else _with_data(data, workers, precision, seconds)
         rows = [row for group in jobs for row in measure(group, how, beside)]
         if all(row["latency_ms"] is None for row in rows):
@@ -189,7 +189,7 @@ def _check_together(
 ) -> None:
     """Raise UsageError for options that do not go together.
 
-    ``running`` are those that run models, and whether they are given.
+    ``running`` are those that run models, and True for those that are asked for.
     """
     if results is not None and (wanted.frames or wanted.size is not None):
         raise UsageError(
@@ -198,10 +198,10 @@ def _check_together(
         )
     if wanted.workers is not None and not running["data"]:
         raise UsageError("--workers: there is nothing to read", "add --data")
-    given = next((name for name, wish in running.items() if wish), None)
-    if (count_only or kernels) and given is not None:
+    runs = next((name for name, wish in running.items() if wish), None)
+    if (count_only or kernels) and runs is not None:
         what = "kernels" if kernels else "count-only"
-        raise UsageError(f"--{what} runs nothing, --{given} has to", "use one of them at a time")
+        raise UsageError(f"--{what} runs nothing, --{runs} has to", "use one of them at a time")
 
 
 def _scores(names: list[str], results: str | Path | None) -> dict[str, RunScore]:
@@ -219,7 +219,7 @@ def _scores(names: list[str], results: str | Path | None) -> dict[str, RunScore]
 
 
 def _ref(name: str, scores: dict[str, RunScore]) -> str:
-    """What is opened for a model: the one that has the score, where there is one."""
+    """The model to open for a name: the one that has the score, where there is one."""
     score = scores.get(name)
     return name if score is None or score.folder is None else str(score.folder)
 
@@ -241,7 +241,7 @@ def _counted(job: Job, model: VideoModel | None) -> dict[str, Any]:
     return {**job.as_row(), "kernels": kernels, "kernel_means": summarize(table)}
 
 
-def _with_data(data: Places, workers: int | None, precision: str, seconds: float) -> Beside:
+def _with_data(data: Places, workers: int | None, precision: str, seconds: float) -> ExtraMeasure:
     """Measures `input_share` on these videos, which are checked at once."""
     settings, places = DataConfig(workers=workers), as_places(data)
     if places is None:

@@ -1,4 +1,4 @@
-"""What share of the time a model waits for its clips, when it is given real ones."""
+"""The share of the time that a model waits for its clips, with real videos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...config import DataConfig
 from ...data.loading.loader import Loader, eval_loader
 from ...data.pixels.batch import normalize
 from ...data.rows import Rows
-from ...data.sources import unlabelled_rows
+from ...data.sources import unlabeled_rows
 from ...engine.live import BOUND
 from ...errors import DataError, UsageError
 from ...measure.speed import inference, wait_for
@@ -27,7 +27,7 @@ def clips_of(data: str | list[str], settings: DataConfig) -> Rows:
     Raises:
         DataError: none can.
     """
-    return check_rows(unlabelled_rows(data, kinds="any"), settings, data_name(data)).rows
+    return check_rows(unlabeled_rows(data, kinds="any"), settings, data_name(data)).rows
 
 
 def input_share(

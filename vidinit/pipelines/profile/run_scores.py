@@ -13,14 +13,14 @@ import yaml
 from ...checkpoint import model_folder, name_of
 from ...errors import DataError, UsageError
 from ...zoo.names import ALIASES
+from ..registry import COMMANDS
 
 _METRICS = ("map", "top1")  # the first one that a result has is its score
-_TRAINED = ("finetune", "cotrain")
 
 
 @dataclass(frozen=True)
 class RunScore:
-    """What one run said of one model.
+    """The score of one model in one run.
 
     Attributes:
         name: zoo name of the model.
@@ -73,11 +73,11 @@ def read_scores(root: Path) -> list[RunScore]:
 
 
 def _read(file: Path) -> RunScore | None:
-    """What a run says; None where it says nothing, or is no run, or its model is gone."""
+    """The score of a run; None where it has none, or is no run, or its model is gone."""
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
         config = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))
-        if config["command"] in _TRAINED:
+        if COMMANDS[config["command"]].trains:
             return _trained(result, file)
         return _evaluated(result, config, file) if config["command"] == "eval" else None
     except (UsageError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):

@@ -1,1 +1,1 @@
-"""What several pipelines have in common."""
+"""Parts that several pipelines use."""

@@ -1,4 +1,4 @@
-"""The forms in which the functions behind the commands take what they are given."""
+"""Arguments of the functions behind the commands: their forms, and the settings they become."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def as_text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def text_or_list(given: str | Path | Sequence[str] | None) -> str | list[str] | None:
+def text_or_list(value: str | Path | Sequence[str] | None) -> str | list[str] | None:
     """A file or a name as text, a list as it is."""
-    return as_text(given) if given is None or isinstance(given, (str, Path)) else list(given)
+    return as_text(value) if value is None or isinstance(value, (str, Path)) else list(value)
 
 
 def as_places(places: Places | None) -> str | list[str] | None:
@@ -31,15 +31,15 @@ def as_places(places: Places | None) -> str | list[str] | None:
 
 def one_or_several(words: str | Sequence[str] | None) -> str | list[str] | None:
     """A word of its own (``trunk``) as it is, anything else as a list of patterns."""
-    given = [words] if isinstance(words, str) else list(words or ())
-    return given[0] if given in (["trunk"], ["none"]) else given or None
+    value = [words] if isinstance(words, str) else list(words or ())
+    return value[0] if value in (["trunk"], ["none"]) else value or None
 
 
-def named_texts(given: Mapping[str, str | Path] | Sequence[str] | None) -> list[str]:
+def named_texts(value: Mapping[str, str | Path] | Sequence[str] | None) -> list[str]:
     """``NAME=PATH`` texts, of which a mapping makes some."""
-    if isinstance(given, Mapping):
-        return [f"{name}={path}" for name, path in given.items()]
-    return list(given or ())
+    if isinstance(value, Mapping):
+        return [f"{name}={path}" for name, path in value.items()]
+    return list(value or ())
 
 
 def training_flags(

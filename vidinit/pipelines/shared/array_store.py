@@ -5,6 +5,9 @@ A folder holds ``store.json`` (the form of the arrays and what their values depe
 ``written.bin`` (a byte for each key). A key is marked as written only after its values have
 reached the disk, so a kill at any moment, or a power cut, costs what was written last and leaves
 nothing wrong.
+
+Numpy's memory maps are for reading only. Where the disk is full, writing through one ends the
+process by SIGBUS: it is a fault of memory, not a call that returns an error which could be said.
 """
 
 from __future__ import annotations
@@ -96,8 +99,7 @@ class ArrayStore:
         # As JSON gives it back: tuples are lists then, and keys are texts.
         self.fingerprint = json.loads(json.dumps(dict(fingerprint)))
         self._size = math.prod(self.shape) * self.dtype.itemsize
-        self._pending: list[np.ndarray] = []  # keys whose values may not have reached the disk
-        self._fresh: set[int] = set()  # the same, to look them up
+        self._unmarked: set[int] = set()  # keys whose values may not have reached the disk
         self._flushed = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -121,14 +123,14 @@ class ArrayStore:
 
     def __len__(self) -> int:
         """How many keys are written."""
-        return int(np.count_nonzero(self._marks)) + sum(not self._marks[k] for k in self._fresh)
+        return int(np.count_nonzero(self._marks)) + sum(not self._marks[k] for k in self._unmarked)
 
     def written(self, keys: Any) -> np.ndarray:
-        """Which of some keys can be read, bool of the shape of ``keys``."""
+        """True for keys that can be read, bool of the shape of ``keys``."""
         keys = self._checked(keys)
         found: np.ndarray = np.asarray(self._marks[keys]) != 0
-        if self._fresh and not found.all():
-            own = [int(key) in self._fresh for key in keys.reshape(-1)]
+        if self._unmarked and not found.all():
+            own = [int(key) in self._unmarked for key in keys.reshape(-1)]
             found = found | np.array(own, dtype=bool).reshape(keys.shape)
         return found
 
@@ -166,10 +168,9 @@ class ArrayStore:
                 _write_at(self._file, int(key) * self._size, value.tobytes())
         except OSError as error:
             raise self._refused(error) from error
-        self._pending.append(keys.astype(np.int64, copy=True))
-        self._fresh.update(keys.tolist())
-        late = time.monotonic() - self._flushed > _FLUSH_SECONDS
-        if late or len(self._fresh) * self._size > _FLUSH_BYTES:
+        self._unmarked.update(keys.tolist())
+        overdue = time.monotonic() - self._flushed > _FLUSH_SECONDS
+        if overdue or len(self._unmarked) * self._size > _FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -179,17 +180,16 @@ class ArrayStore:
             VidinitError: the disk does not take them; they are not marked then.
         """
         self._flushed = time.monotonic()
-        if not self._pending:
+        if not self._unmarked:
             return
         try:
             os.fsync(self._file.fileno())
-            for key in np.unique(np.concatenate(self._pending)):
-                _write_at(self._mark_file, int(key), b"\x01")
+            for key in sorted(self._unmarked):
+                _write_at(self._mark_file, key, b"\x01")
             os.fsync(self._mark_file.fileno())
         except OSError as error:
             raise self._refused(error) from error
-        self._pending.clear()
-        self._fresh.clear()
+        self._unmarked.clear()
 
     def close(self) -> None:
         """Flush, and let go of the files."""
@@ -224,7 +224,7 @@ class ArrayStore:
         return self.folder / "store.json"
 
     def _is_new(self) -> bool:
-        """Whether the folder is empty, and may become the store."""
+        """True where the folder is empty and may become the store."""
         if self._form_file.is_file():
             return False
         if others := sorted(p.name for p in self.folder.iterdir() if p.name[0] != "."):
@@ -242,12 +242,12 @@ class ArrayStore:
         here = self._form()
         differing = [key for key in {**here, **there} if here.get(key) != there.get(key)]
         if differing:
-            told = ", ".join(
+            differences = ", ".join(
                 f"{k} is {_short(there.get(k))} there and {_short(here.get(k))} here"
                 for k in differing[:3]
             )
             raise UsageError(
-                f"{self.folder} was written for something else: {told}",
+                f"{self.folder} was written for something else: {differences}",
                 "name another folder, or delete that one",
             )
 
@@ -301,7 +301,7 @@ def _short(value: Any) -> str:
 
 
 def _write_at(file: Any, place: int, data: bytes) -> None:
-    """All bytes at a place; a disk that fills up may take some of them first."""
+    """Write all bytes at a place; a disk that fills up may take some of them first."""
     file.seek(place)
     left = memoryview(data)
     while left:
@@ -320,7 +320,7 @@ def _put_once(path: Path, data: bytes) -> None:
             os.link(temporary, path)
         except FileExistsError:
             return
-        except OSError:  # a file system without hard links
+        except OSError:  # a file system without hard links: here the last one wins
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""``data.batch_size=auto``: the largest batch that fits, and what one of any size would take."""
+"""``data.batch_size=auto``: the largest batch that fits, by estimate or by real steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...config import TrainConfig, TrainRunConfig
 from ...console import say
 from ...data.loading.datasets import ClipDataset
 from ...data.loading.loader import train_loader
-from ...data.loading.watchdog import Quarantine
+from ...data.loading.quarantine import Quarantine
 from ...engine import sharding
 from ...engine.collectives import from_main, gather_all
 from ...engine.fit import to_device
@@ -32,14 +32,143 @@ MOST_ON_CPU = 64
 _SPARE_CPU, _SPARE_GPU = 0.25, 0.05
 # A GPU is first asked for so much more than is free: an estimate may be too high.
 _BOLD = 1.4
-
 _SMALLER = "set train.checkpointing=true, or lower data.frames or data.size"
-
 OnDevice = Any  # as `Job.on_device`
 
 
+def choose_batch_size(
+    config: TrainRunConfig,
+    accelerator: Any,
+    task: Task,
+    dataset: ClipDataset,
+    on_device: OnDevice,
+    quarantine: Quarantine,
+    *,
+    resume: bool = False,
+) -> None:
+    """Put a number in the place of ``data.batch_size=auto``, the same one on all processes.
+
+    On a GPU it is the largest with which steps of the optimizer really fit; elsewhere the largest
+    that fits by the estimate, `MOST_ON_CPU` at most. It is no more than the data, and a multiple of
+    ``data.repeats`` by a power of two or 3/4 of one. A resumed run keeps its number.
+
+    Args:
+        config: changed in place; nothing happens where it holds a number.
+        accelerator: of the run.
+        task: what is trained; left as it was, but on the device.
+        dataset: the clips, of the primary source where there are several.
+        on_device: as in `engine.fit.Job`.
+        quarantine: of the data set.
+        resume: go on with what the run's config.yaml says.
+
+    Raises:
+        UsageError: training is sharded, and no process could tell.
+        VidinitError: not one clip fits.
+    """
+    data = config.data
+    if data.batch_size != "auto":
+        return
+    known = from_main(accelerator, lambda: _recorded(config.out)) if resume else None
+    if known is not None:
+        data.batch_size = known
+        return
+    if sharding.kind(accelerator) != "whole":
+        raise UsageError(
+            "data.batch_size=auto cannot tell what fits when the weights are sharded",
+            "set a number of clips",
+        )
+    repeats, world = data.repeats, accelerator.num_processes
+    most = max(1, len(dataset) // world) * repeats
+    if accelerator.device.type != "cuda":
+        most = min(most, max(MOST_ON_CPU, repeats))
+    if dataset.sampling.kind == "all":
+        most = repeats  # clips of different lengths fit in no batch
+    first = train_loader(
+        dataset,
+        batch_size=repeats,
+        workers=min(1, data.workers if data.workers is not None else 1),
+        seed=config.train.seed,
+        epoch=0,
+        rank=accelerator.process_index,
+        world=world,
+        deadline=data.deadline,
+        quarantine=quarantine,
+    )
+    sample = Sample(task, next(iter(first)), on_device, accelerator)
+    mine, why = _largest(sample, config.train, sizes(repeats, most))
+    data.batch_size = min(gather_all(accelerator, mine))
+    say(f"data.batch_size=auto: {data.batch_size} clips, {why}")
+
+
+def _recorded(out: str | None) -> int | None:
+    """The batch size of the run in a folder; None where it has not begun."""
+    file = Path(out or "") / "config.yaml"
+    if not file.is_file():
+        return None
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    size = config.get("data", {}).get("batch_size") if isinstance(config, dict) else None
+    return size if isinstance(size, int) else None
+
+
+def sizes(unit: int, most: int) -> list[int]:
+    """``unit`` times 1, 2, 3, 4, 6, 8, 12, 16, ..., up to ``most``; at least ``unit`` itself."""
+    found, power = [unit], 2
+    while unit * power <= most:
+        found += [n for n in (unit * power, unit * power * 3 // 2) if n <= most]
+        power *= 2
+    return found
+
+
+def _largest(sample: Sample, config: TrainConfig, choices: Sequence[int]) -> tuple[int, str]:
+    """The largest of the sizes that fits, and in words why it is that one."""
+    memory = sample.memory(config, choices[-1])
+    free = free_memory(sample.device)
+    on_gpu = sample.device.type == "cuda"
+    room = free * (_BOLD if on_gpu else 1 - _SPARE_CPU)
+    fitting = [n for n in choices if memory.total(n) - memory.weights <= room]
+    if fitting and on_gpu:
+        fitting = _tried(sample, config, memory, fitting)
+    if not fitting:
+        needed = memory.total(choices[0]) / MB
+        raise VidinitError(
+            f"a step on {choices[0]} clips does not fit: it takes about {needed:.0f} MB, "
+            f"and {free / MB:.0f} MB are free",
+            _SMALLER,
+        )
+    best = fitting[-1]
+    reason = f"about {memory.total(best) / MB:.0f} MB in a step, {free / MB:.0f} MB were free"
+    return best, f"{reason}{', tried' if on_gpu else ', by estimate'}"
+
+
+def _tried(
+    sample: Sample, config: TrainConfig, memory: TrainingMemory, choices: list[int]
+) -> list[int]:
+    """The sizes up to the largest with which real steps fit; none if not one does."""
+    # Accelerate's `find_executable_batch_size` halves until something fits. Here the estimate says
+    # where to begin, sizes lie closer and are multiples of data.repeats, and what is tried are two
+    # steps, which are undone, not the training itself.
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    for place in reversed(range(len(choices))):
+        torch.cuda.empty_cache()
+        try:
+            sample.steps_fit(choices[place], config, memory)
+        except Exception as error:
+            if not should_reduce_batch_size(error):
+                raise
+        else:
+            return choices[: place + 1]
+    return []
+
+
+def step_memory(job: Job, batch: Batch, config: TrainConfig, accelerator: Any) -> TrainingMemory:
+    """The memory of training, estimated on a batch as the loader gives it."""
+    sample = Sample(job.task, batch, job.on_device, accelerator)
+    return sample.memory(config, len(batch["skipped"]))
+
+
 class Sample:
-    """A batch of any size, made of a few real clips, and what a step on it takes.
+    """A batch of any size, made of a few real clips, and the memory of a step on it.
 
     Args:
         task: what is trained; it is moved to the device.
@@ -68,7 +197,7 @@ class Sample:
         return torch.stack(list(losses.values())).sum()
 
     def memory(self, config: TrainConfig, most: int) -> TrainingMemory:
-        """What training takes with up to so many clips; without the compiler, which saves some.
+        """The memory of training with up to so many clips; without the compiler, which saves some.
 
         Raises:
             VidinitError: not even a few clips fit on the GPU.
@@ -80,7 +209,7 @@ class Sample:
                 self.loss,
                 most=most,
                 least=_least(self.batch),
-                beside=self.task.beside(),
+                frozen=self.task.frozen_networks(),
             )
 
     def steps_fit(self, clips: int, config: TrainConfig, memory: TrainingMemory) -> None:
@@ -152,131 +281,3 @@ def _uncompiled(task: Task) -> Iterator[None]:
         yield
     finally:
         own.update(compiled)
-
-
-def step_memory(job: Job, batch: Batch, config: TrainConfig, accelerator: Any) -> TrainingMemory:
-    """What training takes, from a batch as the loader gives it."""
-    sample = Sample(job.task, batch, job.on_device, accelerator)
-    return sample.memory(config, len(batch["skipped"]))
-
-
-def choose_batch_size(
-    config: TrainRunConfig,
-    accelerator: Any,
-    task: Task,
-    dataset: ClipDataset,
-    on_device: OnDevice,
-    quarantine: Quarantine,
-    *,
-    resume: bool = False,
-) -> None:
-    """Put a number in the place of ``data.batch_size=auto``, the same one on all processes.
-
-    On a GPU it is the largest with which steps of the optimizer really fit; elsewhere the largest
-    that fits by the estimate, `MOST_ON_CPU` at most. It is no more than the data, and a multiple of
-    ``data.repeats`` by a power of two or 3/4 of one. A resumed run keeps its number.
-
-    Args:
-        config: changed in place; nothing happens where it holds a number.
-        accelerator: of the run.
-        task: what is trained; left as it was, but on the device.
-        dataset: the clips, of the primary source where there are several.
-        on_device: as in `engine.fit.Job`.
-        quarantine: of the data set.
-        resume: go on with what the run's config.yaml says.
-
-    Raises:
-        UsageError: training is sharded, and no process could tell.
-        VidinitError: not one clip fits.
-    """
-    data = config.data
-    if data.batch_size != "auto":
-        return
-    known = from_main(accelerator, lambda: _recorded(config.out)) if resume else None
-    if known is not None:
-        data.batch_size = known
-        return
-    if sharding.kind(accelerator) != "whole":
-        raise UsageError(
-            "data.batch_size=auto cannot tell what fits when the weights are sharded",
-            "set a number of clips",
-        )
-    repeats, world = data.repeats, accelerator.num_processes
-    most = max(1, len(dataset) // world) * repeats
-    if accelerator.device.type != "cuda":
-        most = min(most, max(MOST_ON_CPU, repeats))
-    if dataset.sampling.kind == "all":
-        most = repeats  # clips of different lengths fit in no batch
-    first = train_loader(
-        dataset,
-        batch_size=repeats,
-        workers=min(1, data.workers if data.workers is not None else 1),
-        seed=config.train.seed,
-        epoch=0,
-        rank=accelerator.process_index,
-        world=world,
-        deadline=data.deadline,
-        quarantine=quarantine,
-    )
-    sample = Sample(task, next(iter(first)), on_device, accelerator)
-    mine, why = _largest(sample, config.train, sizes(repeats, most))
-    data.batch_size = min(gather_all(accelerator, mine))
-    say(f"data.batch_size=auto: {data.batch_size} clips, {why}")
-
-
-def sizes(unit: int, most: int) -> list[int]:
-    """``unit`` times 1, 2, 3, 4, 6, 8, 12, 16, ..., up to ``most``; at least ``unit`` itself."""
-    found, power = [unit], 2
-    while unit * power <= most:
-        found += [n for n in (unit * power, unit * power * 3 // 2) if n <= most]
-        power *= 2
-    return found
-
-
-def _largest(sample: Sample, config: TrainConfig, choices: Sequence[int]) -> tuple[int, str]:
-    """The largest of the sizes that fits, and in words why it is that one."""
-    memory = sample.memory(config, choices[-1])
-    free = free_memory(sample.device)
-    on_gpu = sample.device.type == "cuda"
-    room = free * (_BOLD if on_gpu else 1 - _SPARE_CPU)
-    fitting = [n for n in choices if memory.total(n) - memory.weights <= room]
-    if fitting and on_gpu:
-        fitting = _tried(sample, config, memory, fitting)
-    if not fitting:
-        needed = memory.total(choices[0]) / MB
-        raise VidinitError(
-            f"a step on {choices[0]} clips does not fit: it takes about {needed:.0f} MB, "
-            f"and {free / MB:.0f} MB are free",
-            _SMALLER,
-        )
-    best = fitting[-1]
-    said = f"about {memory.total(best) / MB:.0f} MB in a step, {free / MB:.0f} MB were free"
-    return best, f"{said}{', tried' if on_gpu else ', by estimate'}"
-
-
-def _tried(
-    sample: Sample, config: TrainConfig, memory: TrainingMemory, choices: list[int]
-) -> list[int]:
-    """The sizes up to the largest with which real steps fit; none if not one does."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    for place in reversed(range(len(choices))):
-        torch.cuda.empty_cache()
-        try:
-            sample.steps_fit(choices[place], config, memory)
-        except Exception as error:
-            if not should_reduce_batch_size(error):
-                raise
-        else:
-            return choices[: place + 1]
-    return []
-
-
-def _recorded(out: str | None) -> int | None:
-    """The batch size of the run in a folder; None where it has not begun."""
-    file = Path(out or "") / "config.yaml"
-    if not file.is_file():
-        return None
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    size = config.get("data", {}).get("batch_size") if isinstance(config, dict) else None
-    return size if isinstance(size, int) else None

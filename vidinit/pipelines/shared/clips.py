@@ -1,9 +1,12 @@
-"""What all recipes do with data: from the configuration to readable rows, and to batches."""
+"""From the configured data to readable rows, and from these to training batches."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -13,10 +16,11 @@ from typing import Any
 from ...config import DataConfig, TrainRunConfig
 from ...console import ProgressBar, say
 from ...data.index import Health, check
+from ...data.index.cache import file_key, stamp_of
 from ...data.loading.datasets import ClipDataset
 from ...data.loading.loader import Loader, train_loader
+from ...data.loading.quarantine import Quarantine
 from ...data.loading.teacher_frames import TeacherFrames
-from ...data.loading.watchdog import Quarantine
 from ...data.pixels.transforms import Augment
 from ...data.rows import Rows
 from ...data.sources import flippable, mirrored
@@ -53,6 +57,19 @@ def scoring_options(data: DataConfig, accelerator: Any, quarantine: Quarantine) 
 def paths_of(rows: Rows, batch: dict[str, Any]) -> list[str]:
     """The files that a batch of these rows was made of."""
     return [rows.rows[index].path for index in batch["index"].tolist()]
+
+
+def digest_of_videos(rows: Rows) -> str:
+    """A digest of the files of rows: paths, parts, lengths, and times of their last changes."""
+    digest = hashlib.sha256()
+    for row in rows.rows:
+        stamp: Any = None
+        with suppress(OSError):
+            stamp = stamp_of(row.path)
+        frames = row.probe.num_frames if row.probe else 0
+        one = [file_key(row.path), row.start, row.end, frames, stamp]
+        digest.update(json.dumps(one).encode())
+    return f"{len(rows)} rows, {digest.hexdigest()[:12]}"
 
 
 def data_name(data: str | list[str] | None) -> str:
@@ -174,7 +191,7 @@ def split_of(data: str | list[str], held_out: Rows) -> dict[str, Any]:
 
 
 def flips(wanted: bool | str, rows: Rows, what: str) -> bool | Rows:
-    """Whether clips are mirrored; ``auto`` leaves left and right alone where they are classes.
+    """True where clips are mirrored; ``auto`` leaves left and right alone where they are classes.
 
     Returns:
         For ``swap`` the rows with the labels that their mirrored clips have.
@@ -248,7 +265,7 @@ def training_clips(
 
 
 def quarantine_of(rows: Rows, known: dict[str, str]) -> Quarantine:
-    """What is known to be unreadable among these rows, so that nobody tries it again."""
+    """The rows that are known to be unreadable, so that nobody tries them again."""
     quarantine = Quarantine()
     for index, row in enumerate(rows.rows):
         if row.path in known:
@@ -263,7 +280,7 @@ def clip_batches(
     quarantine: Quarantine,
     prepared: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
 ) -> dict[str, Any]:
-    """What an `engine.fit.Job` is told of the batches of one data set.
+    """The arguments of an `engine.fit.Job` that are of the batches of one data set.
 
     ``prepared`` may add to the batches before they are trained on.
     """
@@ -305,7 +322,7 @@ def clip_batches(
 
 
 def advice_of(data: DataConfig, processes: int) -> Callable[[float], str]:
-    """What to say when a run waits for its data."""
+    """The message for a run that waits for its data, by the share of the time."""
     return partial(
         input_advice,
         workers=workers_of(data, processes),

@@ -28,7 +28,7 @@ from .random_clips import noise_rows
 _CLASSES = 400  # of a model of the zoo, unless something says otherwise
 
 
-def stand_in(config: RunConfig, what: str = "data") -> CheckedSplit:
+def random_split(config: RunConfig, what: str = "data") -> CheckedSplit:
     """Random clips for data that is not there, with the classes of ``data.class_names``.
 
     Without such a file they have the model's classes, or as many as it has; a model of the zoo has
@@ -44,7 +44,7 @@ def stand_in(config: RunConfig, what: str = "data") -> CheckedSplit:
     return CheckedSplit(rows, None, Checked(rows, {}))
 
 
-def stand_in_videos() -> Checked:
+def random_videos() -> Checked:
     """Random clips without labels, for videos that are not there."""
     say("no videos: a dry run with random clips")
     return Checked(noise_rows(None), {})
@@ -159,18 +159,18 @@ def _too_large(memory: TrainingMemory | None, clips: int, why: str) -> VidinitEr
 
 @contextmanager
 def _shapes(job: Job) -> Iterator[dict[str, list[int]]]:
-    """Filled inside: the shape of the first clips the model gets, and of what each head returns."""
+    """Filled inside: the shapes of the first clips the model gets, and of the heads' outputs."""
     shapes: dict[str, list[int]] = {}
 
     def see(name: str) -> Any:
-        def hook(module: nn.Module, given: tuple[Any, ...], result: Any) -> None:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], result: Any) -> None:
             if isinstance(result, Tensor):
                 shapes.setdefault(name, list(result.shape))
 
         return hook
 
-    def see_clip(module: nn.Module, given: tuple[Any, ...]) -> None:
-        parts = job.parts(given[0])
+    def see_clip(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        parts = job.parts(inputs[0])
         for part in parts:
             name = "clip" if len(parts) == 1 else f"clip of {part['source']}"
             shapes.setdefault(name, list(part["clip"].shape))

@@ -89,26 +89,26 @@ def initialize(model: VideoModel, ref: str) -> None:
             from ...zoo.build import set_input_channels
 
             set_input_channels(model, 2)
-        given: dict[str, Any] = source.state_dict()
+        state: dict[str, Any] = source.state_dict()
         same_head = source.classes is not None and source.classes == model.classes
         lineage = list(source.lineage)
     else:
-        given, same_head = _checkpoint_weights(place), False
+        state, same_head = _checkpoint_weights(place), False
         lineage = [{"step": "checkpoint", "of": str(place)}]
     own = model.state_dict()
     fits = {
         name
         for name, tensor in own.items()
-        if name in given
-        and given[name].shape == tensor.shape
+        if name in state
+        and state[name].shape == tensor.shape
         and (same_head or not name.startswith(_HEAD))
     }
     if all(name.startswith(_HEAD) for name in fits):
         raise UsageError(
-            f"--init-from {ref}: none of its {len(given)} tensors fits {model.name}",
+            f"--init-from {ref}: none of its {len(state)} tensors fits {model.name}",
             "name a run of the same network",
         )
-    model.load_state_dict({name: given[name] for name in fits}, strict=False)
+    model.load_state_dict({name: state[name] for name in fits}, strict=False)
     model.lineage = lineage
     rest = [name for name in own if name not in fits]
     new = f"; as new: {', '.join(rest[:_SHOWN])}" if rest else ""

@@ -1,4 +1,4 @@
-"""What a model sees: RGB, or optical flow in its place."""
+"""The clips that a model sees: RGB or optical flow, their length, stride and size."""
 
 from __future__ import annotations
 
@@ -14,6 +14,23 @@ from ...errors import UsageError
 from ...zoo.base import VideoModel
 from ...zoo.build import set_input_channels
 from ...zoo.spec import ClipSpec
+
+
+def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
+    """The model's clip settings with what the configuration changes; recorded in the model.
+
+    Raises:
+        UsageError: the model cannot see RGB or flow as configured; see `modality.set_modality`.
+    """
+    set_modality(model, data)
+    changes = {
+        key: value
+        for key in ("frames", "stride", "sampling", "short", "size", "crop_pct")
+        if (value := getattr(data, key)) is not None
+    }
+    if changes:
+        model.spec = replace(model.spec, **changes)
+    return model.spec
 
 
 def set_modality(model: VideoModel, data: DataConfig) -> None:

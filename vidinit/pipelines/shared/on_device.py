@@ -1,13 +1,15 @@
-"""What happens to a batch once it is on the device: clips arrive there as the bytes they are."""
+"""Normalizing and mixing clips on the device, where they arrive as bytes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import torch.nn.functional as F
+from torch import Tensor
+
 from ...data.pixels.batch import mix, normalize
 from ...data.views import MIX, rng
-from .classify import targets
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class OnDevice:
         num_classes: of the labels that are mixed.
         label_smoothing: of hard labels, before they are mixed.
         seed: of the mixing, which is a function of (seed, epoch, step, rank).
-        rank, world: which of how many processes this is.
+        rank, world: number of this process, and of all.
     """
 
     mean: tuple[float, ...]
@@ -38,13 +40,31 @@ class OnDevice:
 
         Args:
             batch: with ``clip`` uint8 (B, T, S, S, 3), on the device.
-            epoch: which epoch.
-            step: which step of the epoch, from 0.
+            epoch: number of the epoch.
+            step: number of the step in the epoch, from 0.
         """
         clip = normalize(batch["clip"], self.mean, self.std)
         if not (self.mixup or self.cutmix):
             return {**batch, "clip": clip}
+        # Counted, not drawn, so a resumed run mixes as the whole one; each process its own way.
         generator = rng(self.seed, epoch, step * self.world + self.rank, stream=MIX)
-        target = targets(batch["label"], self.num_classes, self.label_smoothing)
+        target = soft_targets(batch["label"], self.num_classes, self.label_smoothing)
         clip, target = mix(clip, target, mixup=self.mixup, cutmix=self.cutmix, generator=generator)
         return {**batch, "clip": clip, "target": target}
+
+
+def soft_targets(label: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
+    """Hard labels as soft targets: smoothing / C off, 1 - smoothing + smoothing / C on.
+
+    This is what mixing takes: a mixture of such targets is smoothed as each of them is.
+
+    Args:
+        label: class ids, int64 (B,), or multi-hot, float (B, C).
+        num_classes: C.
+        smoothing: share of the target spread over all classes, 0 to 1.
+
+    Returns:
+        float32 (B, C).
+    """
+    hot = F.one_hot(label, num_classes).float() if label.dim() == 1 else label.float()
+    return hot * (1 - smoothing) + smoothing / num_classes

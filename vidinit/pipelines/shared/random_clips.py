@@ -10,10 +10,9 @@ import numpy as np
 from ...data.loading.datasets import ClipDataset
 from ...data.readers import Reader
 from ...data.rows import Row, Rows
-from ..cotrain.settings import SourceConfig
 
 NOISE = "random clips"
-"""What stands where a path stands."""
+"""Stands where the path of a file stands."""
 
 # More than any step takes; they are one row each of one table.
 _ROWS = 1 << 16
@@ -28,16 +27,8 @@ def noise_rows(classes: Sequence[str] | None) -> Rows:
 
 
 def is_noise(rows: Rows) -> bool:
-    """Whether rows are those of `noise_rows`."""
+    """True for rows of `noise_rows`."""
     return bool(rows.rows) and rows.rows[0].path == NOISE
-
-
-def noise_sources() -> list[SourceConfig]:
-    """A source of videos and one of images, for a co-training that was given none."""
-    return [
-        SourceConfig(name="videos", data=NOISE),
-        SourceConfig(name="images", data=NOISE, kind="image"),
-    ]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The settings of a run in its folder: config.yaml, and where each of them comes from."""
+"""Records in a run's folder: its settings, the places they come from, and its data's health."""
 
 from __future__ import annotations
 
@@ -10,15 +10,98 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from ...config import DEFAULT, RunConfig
 from ...config.layers import flat
-from ...data.loading.watchdog import Quarantine
-from ...engine.collectives import gather_all
+from ...data.loading.quarantine import Quarantine
+from ...engine.collectives import from_main, gather_all
 from ...engine.run_folder import ORIGINS, RunFolder
+from ...errors import UsageError
 
 SETTLED = "chosen by the run"
 """The place of a value that was left to the run, as the precision ``auto``."""
+_HEALTH = "data_health.json"
+
+# Settings that may differ when a run is resumed: they change neither the data nor the weights.
+_FREE = frozenset(
+    """out device data.workers data.deadline data.max_bad train.log_every train.keep
+    train.save_steps train.save_minutes train.checkpointing train.compile train.trackers
+    train.tap_cache""".split()  # noqa: SIM905
+)
+
+
+def open_run(
+    config: RunConfig,
+    command: str,
+    accelerator: Any,
+    *,
+    resume: bool,
+    overwrite: bool,
+    dry_run: bool = False,
+) -> RunFolder:
+    """Make or enter the run folder, the same one on all processes; a dry run has none."""
+    config.out = from_main(accelerator, lambda: config.out)
+    assert config.out is not None
+    if dry_run:
+        return RunFolder(Path(config.out), writes=False)
+    writes = accelerator.is_main_process
+    if resume and writes:
+        _check_same(RunFolder(Path(config.out)), config)
+    run = from_main(
+        accelerator, lambda: open_recorded(config, command, overwrite=overwrite, resume=resume)
+    )
+    run.writes = writes
+    blind = [k for k, sees in enumerate(gather_all(accelerator, run.root.is_dir())) if not sees]
+    if blind:
+        raise UsageError(
+            f"process {blind[0]} does not see {run.root}, which the first one made",
+            "put --out on a disk that all nodes share",
+        )
+    return run
+
+
+def _check_same(run: RunFolder, config: RunConfig) -> None:
+    """Refuse to resume a run with another configuration than it was started with."""
+    path = run.root / "config.yaml"
+    if not path.is_file():
+        return
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(before, dict) or before.get("command") != config.command:
+        raise UsageError(
+            f"{path} is not the configuration of a {config.command} run",
+            "name the folder of the run to resume",
+        )
+    before = _with_defaults(before, config)
+    changed = [
+        (key, was, now)
+        for section, value in config.model_dump(mode="json").items()
+        for key, was, now in _differences(section, before.get(section), value)
+        if key not in _FREE
+    ]
+    if changed:
+        key, was, now = changed[0]
+        raise UsageError(
+            f"{run.root} was started with {key}={was}, now it is {now}",
+            "resume with the same configuration, or start anew in another --out",
+        )
+
+
+def _with_defaults(before: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """A recorded configuration with the defaults of settings that came after it was written."""
+    values = {key: value for key, value in before.items() if key != "command"}
+    try:
+        whole = type(config).model_validate(values).model_dump(mode="json")
+    except ValidationError:  # what has changed its meaning is told as a difference
+        return before
+    return {"command": config.command, **whole}
+
+
+def _differences(section: str, was: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    """(key, before, now) of each setting of a section that is not what it was."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return [(f"{section}.{k}", was.get(k), v) for k, v in now.items() if was.get(k) != v]
+    return [] if was == now else [(section, was, now)]
 
 
 def open_recorded(
@@ -72,7 +155,7 @@ def _earlier(root: Path) -> dict[str, tuple[Any, str]]:
 
 
 def holds_something(folder: str | Path) -> bool:
-    """Whether a folder holds something."""
+    """True where a folder exists and is not empty."""
     return Path(folder).is_dir() and any(Path(folder).iterdir())
 
 
@@ -85,7 +168,7 @@ def replaced_folder(
     Args:
         folder: where.
         make: makes and opens it, once the earlier one is out of the way.
-        moves: whether this process is the one that moves and deletes.
+        moves: True in the one process that moves and deletes.
     """
     new = Path(folder)
     old = new.with_name(f".{new.name}.old")
@@ -104,16 +187,13 @@ def replaced_folder(
         shutil.rmtree(old, ignore_errors=True)
 
 
-NAME = "data_health.json"
-
-
 class HealthFile:
     """The health of a run's data, kept up to date in its folder.
 
     Args:
         run: the folder.
         checks: outcomes of the checks before the run, as `Health.as_dict` gives them.
-        quarantines: where the run notes files that hang or crash a decoder.
+        quarantines: get the files that hang or crash a decoder while the run reads them.
         resumed: keep the events of the run so far.
     """
 
@@ -134,23 +214,23 @@ class HealthFile:
         self.write()
 
     def write(self) -> None:
-        """Write what this process knows; only the main one's folder takes it."""
-        self.run.write_json(NAME, {**self.checks, "events": self.events + self._own()})
+        """Write the events of this process; only the main one's folder takes it."""
+        self.run.write_json(_HEALTH, {**self.checks, "events": self.events + self._own()})
 
     def gather(self, accelerator: Any, substituted: Sequence[str] = ()) -> None:
-        """Write what all processes know, and which files were replaced while training."""
+        """Write the events of all processes, and the files that were replaced while training."""
         parts = gather_all(accelerator, self._own())
         events = self.events + [event for part in parts for event in part]
         whole = {**self.checks, "events": events, "substituted": list(substituted)}
-        self.run.write_json(NAME, whole)
+        self.run.write_json(_HEALTH, whole)
 
     def _own(self) -> list[dict[str, Any]]:
         return [event for quarantine in self.quarantines for event in quarantine.events]
 
 
 def read_health(folder: Path) -> dict[str, Any] | None:
-    """What a run's folder says of its data; None where it says nothing."""
-    file = folder / NAME
+    """data_health.json of a run's folder; None where there is none."""
+    file = folder / _HEALTH
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 

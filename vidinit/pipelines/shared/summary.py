@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
+from ...config import TrainRunConfig
 from ...console import duration
 from ...engine.optimizer import peak_lr
+from ..registry import config_class
 
 # Of a dry run's result, and how they are called.
 _COUNTS = {"params": "parameters", "trained": "trained", "head": "in heads"}
@@ -51,7 +53,7 @@ def describe_batch(
 def input_advice(
     share: float, *, workers: int, processes: int, cores: int, decode_side: int | None
 ) -> str:
-    """What to do when training waits for its data.
+    """Advice for a training that waits for its data.
 
     Args:
         share: of the time that was spent waiting, 0 to 1.
@@ -80,16 +82,18 @@ def summary(result: Mapping[str, Any]) -> list[str]:
             nothing was left to train.
     """
     out = str(result["out"])
-    config = yaml.safe_load((Path(out) / "config.yaml").read_text(encoding="utf-8"))
+    recorded = yaml.safe_load((Path(out) / "config.yaml").read_text(encoding="utf-8"))
+    config = config_class(recorded.pop("command")).model_validate(recorded)
+    assert isinstance(config, TrainRunConfig)
     lines = [_done(result)]
     if result["best"] is not None:
         lines.append(f"best validation score {result['best']:.3f}")
     if result["skipped"]:
         lines.append(f"{result['skipped']} clips replaced, see {out}/data_health.json")
     lines.append(f"model: {out}/model   report: {out}/report.html")
-    if "tensorboard" in config["train"]["trackers"]:
+    if "tensorboard" in config.train.trackers:
         lines.append("curves: " + shlex.join(["tensorboard", "--logdir", f"{out}/events"]))
-    lines.append(f"next: {next_command(out, config)}")
+    lines.append(f"next: {config.next_command(out)}")
     return lines
 
 
@@ -104,7 +108,7 @@ def _done(result: Mapping[str, Any]) -> str:
 
 
 def dry_run_summary(result: Mapping[str, Any]) -> list[str]:
-    """What a dry run found, as lines.
+    """The result of a dry run, as lines.
 
     Args:
         result: see `pipelines.shared.dry_run.rehearse`.
@@ -140,31 +144,3 @@ def dry_run_summary(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"an epoch, but for waiting for data: {result['epoch_seconds']:.0f} s")
     lines.append("dry run: nothing was written")
     return lines
-
-
-def next_command(out: str, config: Mapping[str, Any]) -> str:
-    """What to type after a run: score a classifier on its data, or fine-tune what was distilled.
-
-    Args:
-        out: the run's folder.
-        config: its config.yaml.
-    """
-    if config["command"] == "distill":
-        return shlex.join(["vidinit", "finetune", out, "--data", "LABELED_VIDEOS"])
-    data = config["data"]
-    train, val, root, names = data["train"], data["val"], data["root"], data["class_names"]
-    if config["command"] == "cotrain":
-        first = config["sources"][0]
-        train, val, names = first["data"], first["val"], first["class_names"]
-        root = first["root"] or root
-    words = ["vidinit", "eval", out]
-    if names is not None:
-        words.append(f"data.class_names={names}")
-    if data["split"] != 1:
-        words.append(f"data.split={data['split']}")
-    option, places = ("--val", val) if val is not None else ("--data", train)
-    for place in [places] if isinstance(places, str) else places:
-        words += [option, place]
-    if root is not None:
-        words += ["--root", root]
-    return shlex.join(words)

@@ -1,23 +1,28 @@
-"""What all recipes do with data, models and run folders."""
+"""The course of a training, from its settings to its result: what all pipelines have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from ...checkpoint import load, model_folder, name_of, save_model
-from ...config import DataConfig, RunConfig, TrainConfig
+from ...config import TrainConfig, TrainRunConfig
 from ...console import say
+from ...data.loading.datasets import ClipDataset
+from ...data.loading.quarantine import Quarantine
+from ...data.rows import Rows
 from ...engine import checkpoint_folders
 from ...engine import resume as checkpoints
-from ...engine.collectives import from_main, gather_all
-from ...engine.job import FitResult
+from ...engine.accelerators import make_accelerator
+from ...engine.collectives import from_main
+from ...engine.fit import fit
+from ...engine.job import Batch, FitResult, Job
 from ...engine.run_folder import RunFolder
-from ...errors import UsageError
+from ...engine.task import Task
 from ...report.html import Section
 from ...report.model_parts import model_sections
 from ...report.run_report import write_report
@@ -26,17 +31,197 @@ from ...zoo.build import create_model
 from ...zoo.modify.drop_path import set_drop_path
 from ...zoo.modify.freezing import freeze
 from ...zoo.names import find_entry
-from ...zoo.spec import ClipSpec
+from .batch_size import OnDevice, choose_batch_size
+from .clips import CheckedSplit, check_split, data_name
+from .dry_run import random_split, rehearse
 from .init_from import initial_folder, initialize
-from .modality import set_modality
-from .run_records import HealthFile, open_recorded
+from .modality import set_spec
+from .run_records import HealthFile, open_run
 
-# What may differ when a run is resumed: it changes neither the data nor the weights.
-_FREE = frozenset(
-    """out device data.workers data.deadline data.max_bad train.log_every train.keep
-    train.save_steps train.save_minutes train.checkpointing train.compile train.trackers
-    train.tap_cache""".split()  # noqa: SIM905
-)
+Config = TypeVar("Config", bound=TrainRunConfig)
+
+
+class Training(Generic[Config]):
+    """One training in one of its processes.
+
+    A pipeline has a function ``execute(config, *, resume, overwrite, dry_run=False)``, which the
+    registry names. It returns the result of the run, and says in order what is its own::
+
+        if (done := finished_result(config.out, resume)) is not None:
+            return done
+        rows = with_messages(lambda: ...)              # errors in names and paths come first
+        training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
+        split = training.check_split(rows)             # its data
+        model = open_for_training(config, classes)
+        task = MyTask(model)                           # its task: from batches to named losses
+        clips = training_clips(split.train, model.spec, ...)
+        quarantine = quarantine_of(split.train, split.check.known)
+        on_device = OnDevice(model.spec.mean, model.spec.std)
+        training.choose_batch_size(task, clips, on_device, quarantine)
+        training.open_run([split.check.health], [quarantine])
+        job = Job(                                     # its batches, and what is made of them
+            title=config.command,
+            task=task,
+            on_device=on_device,
+            save_model=saver(model, training.run, {"step": config.command}),
+            **clip_batches(clips, config, training.accelerator, quarantine),
+        )
+        if dry_run:
+            return training.rehearse(job, clips=len(clips.rows))
+        return training.finish(job, training.fit(job), videos=len(clips.rows))
+
+    The order matters: the random numbers of new heads are drawn from the seed in the order of these
+    lines, so another order makes other runs.
+
+    Args:
+        config: of the run.
+        resume: go on in the same folder.
+        overwrite: replace an earlier run's folder.
+        dry_run: write nothing.
+        find_unused: True where a step may leave parameters without a gradient, of which processes
+            that train together have to be told.
+
+    Attributes:
+        accelerator: the processes and devices of the run.
+        run: the run folder, from `open_run` on.
+    """
+
+    run: RunFolder
+    _health: HealthFile
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        resume: bool,
+        overwrite: bool,
+        dry_run: bool = False,
+        find_unused: bool = False,
+    ) -> None:
+        self.config = config
+        self.resume, self.overwrite, self.dry_run = resume, overwrite, dry_run
+        self.accelerator = make_accelerator(
+            config,
+            seed=config.train.seed,
+            find_unused=find_unused or frozen_tower(config.model) is not None,
+        )
+
+    @property
+    def resumed(self) -> str | None:
+        """The folder of the run that goes on; None for a new run."""
+        return self.config.out if self.resume else None
+
+    def check_split(self, rows: tuple[Rows, Rows] | None) -> CheckedSplit:
+        """The training and validation rows that can be read; random clips for None."""
+        if rows is None:
+            return random_split(self.config)
+        data = self.config.data
+        return from_main(
+            self.accelerator,
+            lambda: check_split(*rows, data, data_name(data.train), self.resumed),
+        )
+
+    def choose_batch_size(
+        self,
+        task: Task,
+        clips: ClipDataset,
+        on_device: OnDevice,
+        quarantine: Quarantine,
+    ) -> None:
+        """Put a number in the place of ``data.batch_size=auto``; see `batch_size`."""
+        choose_batch_size(
+            self.config, self.accelerator, task, clips, on_device, quarantine, resume=self.resume
+        )
+
+    def open_run(
+        self, checks: Sequence[dict[str, Any]], quarantines: Sequence[Quarantine]
+    ) -> RunFolder:
+        """Make or enter the run folder, once all settings have their values.
+
+        Args:
+            checks: outcomes of the checks of the data, see `run_records.HealthFile`.
+            quarantines: get the files that hang or crash a decoder while the run reads them.
+        """
+        self.run = open_run(
+            self.config,
+            self.config.command,
+            self.accelerator,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            dry_run=self.dry_run,
+        )
+        self._health = HealthFile(self.run, checks, quarantines, resumed=self.resume)
+        return self.run
+
+    def rehearse(
+        self, job: Job, *, clips: int | None, kinds: Mapping[str, list[Batch]] | None = None
+    ) -> dict[str, Any]:
+        """The result of a dry run; see `dry_run.rehearse`."""
+        return rehearse(job, self.config, self.run, self.accelerator, clips=clips, kinds=kinds)
+
+    def fit(self, job: Job) -> FitResult:
+        """Train."""
+        return fit(job, self.config.train, self.run, self.accelerator, resume=self.resume)
+
+    def finish(
+        self,
+        job: Job,
+        result: FitResult,
+        *,
+        videos: int,
+        sections: Sequence[Section] = (),
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Write result.json and the report; return what the command prints with ``--json``.
+
+        Args:
+            job: that was trained.
+            result: of `fit`.
+            videos: trained on.
+            sections: further parts of the report.
+            more: further entries of the result.
+        """
+        run, progress = self.run, result.progress
+        self._health.gather(self.accelerator, progress.bad)
+        out = {
+            "out": str(run.root),
+            "steps": progress.step,
+            "best": progress.best,
+            "videos": videos,
+            "skipped": progress.skipped,
+            "epochs": progress.epoch,
+            **result.totals,
+            **more,
+        }
+        run.write_json("result.json", out)
+        if run.writes:
+            parts = [*sections, *model_sections(run.model, job.task.model)]
+            title = f"{self.config.command} {self.config.model}"
+            write_report(run, title=title, config=self.config, extra=parts)
+        self.accelerator.wait_for_everyone()
+        return out
+
+
+def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
+    """The result of a run that is already done, or None."""
+    if not resume or out is None:
+        return None
+    run = RunFolder(Path(out))
+    newest = checkpoint_folders.newest(run.checkpoints)
+    result = run.root / "result.json"
+    if newest is None or not checkpoints.read_progress(newest).finished or not result.is_file():
+        return None
+    say(f"{out} is finished: nothing to resume")
+    return dict(json.loads(result.read_text()))
+
+
+def open_for_training(config: TrainRunConfig, classes: list[str] | None = None) -> VideoModel:
+    """The configured model with a head for ``classes``, if given, as it is to be trained."""
+    count = None if classes is None else len(classes)
+    model = open_model(config.model, count, classes, init_from=config.init_from)
+    set_training(model, config.train)
+    set_spec(model, config.data)
+    return model
 
 
 def open_model(
@@ -76,7 +261,7 @@ def open_model(
 
 
 def _classes_of(model: VideoModel, count: int) -> str:
-    """What a head that gets another one was for."""
+    """The classes of a head that gets another one, for a message."""
     if model.lineage and model.lineage[-1]["step"] == "distill":
         return f"the {count} classes of its teacher"
     return f"{count} other classes"
@@ -92,7 +277,7 @@ def frozen_tower(ref: str) -> str | None:
 
 
 def set_training(model: VideoModel, train: TrainConfig) -> None:
-    """What the configuration says of the model itself while it is trained.
+    """Apply the settings of the training that are of the model itself.
 
     Raises:
         UsageError: when activations cannot be recomputed, or names to freeze are not there.
@@ -110,166 +295,24 @@ def set_training(model: VideoModel, train: TrainConfig) -> None:
             setattr(model, name, torch.compile(getattr(model, name)))
 
 
-def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
-    """The model's clip settings with what the configuration changes; recorded in the model.
-
-    Raises:
-        UsageError: the model does not see what it is to see; see `modality.set_modality`.
-    """
-    set_modality(model, data)
-    changes = {
-        key: value
-        for key in ("frames", "stride", "sampling", "short", "size", "crop_pct")
-        if (value := getattr(data, key)) is not None
-    }
-    if changes:
-        model.spec = replace(model.spec, **changes)
-    return model.spec
-
-
-def open_run(
-    config: RunConfig,
-    command: str,
-    accelerator: Any,
-    *,
-    resume: bool,
-    overwrite: bool,
-    dry_run: bool = False,
-) -> RunFolder:
-    """Make or enter the run folder, the same one on all processes; a dry run has none."""
-    config.out = from_main(accelerator, lambda: config.out)
-    assert config.out is not None
-    if dry_run:
-        return RunFolder(Path(config.out), writes=False)
-    writes = accelerator.is_main_process
-    if resume and writes:
-        _check_same(RunFolder(Path(config.out)), config)
-    run = from_main(
-        accelerator, lambda: open_recorded(config, command, overwrite=overwrite, resume=resume)
-    )
-    run.writes = writes
-    blind = [k for k, sees in enumerate(gather_all(accelerator, run.root.is_dir())) if not sees]
-    if blind:
-        raise UsageError(
-            f"process {blind[0]} does not see {run.root}, which the first one made",
-            "put --out on a disk that all nodes share",
-        )
-    return run
-
-
-def _check_same(run: RunFolder, config: RunConfig) -> None:
-    """A resumed run has the configuration it was started with."""
-    import yaml
-
-    path = run.root / "config.yaml"
-    if not path.is_file():
-        return
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(before, dict) or before.get("command") != config.command:
-        raise UsageError(
-            f"{path} is not the configuration of a {config.command} run",
-            "name the folder of the run to resume",
-        )
-    before = _with_defaults(before, config)
-    changed = [
-        (key, was, now)
-        for section, value in config.model_dump(mode="json").items()
-        for key, was, now in _differences(section, before.get(section), value)
-        if key not in _FREE
-    ]
-    if changed:
-        key, was, now = changed[0]
-        raise UsageError(
-            f"{run.root} was started with {key}={was}, now it is {now}",
-            "resume with the same configuration, or start anew in another --out",
-        )
-
-
-def _with_defaults(before: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """A recorded configuration with what settings are that were not there when it was written."""
-    from pydantic import ValidationError
-
-    given = {key: value for key, value in before.items() if key != "command"}
-    try:
-        whole = type(config).model_validate(given).model_dump(mode="json")
-    except ValidationError:  # what has changed its meaning is told as a difference
-        return before
-    return {"command": config.command, **whole}
-
-
-def _differences(section: str, was: Any, now: Any) -> list[tuple[str, Any, Any]]:
-    """(key, before, now) of each setting of a section that is not what it was."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        return [(f"{section}.{k}", was.get(k), v) for k, v in now.items() if was.get(k) != v]
-    return [] if was == now else [(section, was, now)]
-
-
-def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
-    """The result of a run that is already done, or None."""
-    if not resume or out is None:
-        return None
-    import json
-
-    run = RunFolder(Path(out))
-    newest = checkpoint_folders.newest(run.checkpoints)
-    result = run.root / "result.json"
-    if newest is None or not checkpoints.read_progress(newest).finished or not result.is_file():
-        return None
-    say(f"{out} is finished: nothing to resume")
-    return dict(json.loads(result.read_text()))
-
-
 def saver(
     model: VideoModel,
     run: RunFolder,
     step: dict[str, Any],
-    card: Callable[[], dict[str, Any]] = dict,
+    save_options: Callable[[], dict[str, Any]] = dict,
 ) -> Callable[[dict[str, float]], None]:
     """Writes the model folder of a run, with what this run did at the end of its lineage.
 
-    ``card`` gives what `save_model` gets beside the model, as it is when it is saved.
+    Args:
+        model: its lineage before this run goes on with ``step``.
+        run: the folder.
+        step: of the lineage; the metrics are added.
+        save_options: arguments of `save_model` beside the model, as they are when it is saved.
     """
     before = list(model.lineage)
 
     def save(metrics: dict[str, float]) -> None:
         model.lineage = [*before, {**step, **metrics}]
-        save_model(model, run.model, **card())
+        save_model(model, run.model, **save_options())
 
     return save
-
-
-def finish(
-    run: RunFolder,
-    result: FitResult,
-    videos: int,
-    config: RunConfig,
-    accelerator: Any,
-    health: HealthFile,
-    title: str,
-    model: VideoModel,
-    sections: Sequence[Section] = (),
-    **more: Any,
-) -> dict[str, Any]:
-    """Write result.json and the report; return what the command prints with ``--json``.
-
-    ``model`` is what was trained; ``sections`` are further parts of the report, ``more`` of the
-    result.
-    """
-    progress = result.progress
-    health.gather(accelerator, progress.bad)
-    out = {
-        "out": str(run.root),
-        "steps": progress.step,
-        "best": progress.best,
-        "videos": videos,
-        "skipped": progress.skipped,
-        "epochs": progress.epoch,
-        **result.totals,
-        **more,
-    }
-    run.write_json("result.json", out)
-    if run.writes:
-        parts = [*sections, *model_sections(run.model, model)]
-        write_report(run, title=title, config=config, extra=parts)
-    accelerator.wait_for_everyone()
-    return out

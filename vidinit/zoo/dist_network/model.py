@@ -19,14 +19,11 @@ from ...errors import UsageError
 from ..base import VideoModel
 from ..families.vit import resize_time
 from ..folding import FrameCount
-from ..images.networks import clip_spec_of
-from ..names import check_option
-from ..spec import ClipSpec, Origin
-from .side import HEAD_WIDTH, SideNetwork
-from .tower import PRECISIONS, Tower, arch_of, frame_mean, set_projection
+from ..spec import ClipSpec
+from .side import SideNetwork
+from .tower import Tower, arch_of, frame_mean
 
 LOGIT_SCALE = 100.0  # CLIP's, where its training left it
-TOWER_FRAMES = 8  # T of a new model
 
 
 class TextHead(nn.Module):
@@ -53,8 +50,8 @@ class TextHead(nn.Module):
             return scale * F.normalize(x, dim=-1) @ embeddings.to(x.dtype).mT
 
 
-class Pooling(NamedTuple):
-    """What the embedding is pooled from: Y (B*T, 1 + N, D), and mean last global tokens (B, C)."""
+class PoolInputs(NamedTuple):
+    """The inputs of pooling: Y (B*T, 1 + N, D), and the mean of the last global tokens, (B, C)."""
 
     y: Tensor
     tokens: Tensor
@@ -72,6 +69,8 @@ class DistModel(VideoModel):
         reference: where the tower can be had again, as model.yaml says it; None where it cannot,
             and a model folder has to hold it.
     """
+
+    only_rgb = "a frozen tower sees RGB only"
 
     def __init__(
         self, tower: Tower, side: SideNetwork, fine: FrameCount, coarse: FrameCount, classes: int
@@ -128,44 +127,44 @@ class DistModel(VideoModel):
 
     # ------------------------------------------------------------------------------ forward pass
 
-    def feature_maps(self, x: Tensor) -> Pooling:
+    def feature_maps(self, x: Tensor) -> PoolInputs:
         """Folded frames (B*gamma*T, 3, H, W), normalized, to what embeddings are pooled from."""
-        seen = self._seen(x)
+        frames = self._tower_frames(x)
         taps, self._taps = self._taps, None
-        return self._beside(x, self.tower(seen) if taps is None else taps)
+        return self._read_taps(x, self.tower(frames) if taps is None else taps)
 
-    def pooled(self, maps: Pooling) -> Tensor:
+    def pooled(self, maps: PoolInputs) -> Tensor:
         """Video embeddings (B, J)."""
         return self.side.pooled(*maps)
 
-    def spread(self, maps: Pooling, clips: int) -> Tensor:
+    def spread(self, maps: PoolInputs, clips: int) -> Tensor:
         """(B, T * (1 + N), J): global token and patches of each frame, in the joint space."""
         tokens: Tensor = self.side.joint(maps.y)
         return tokens.reshape(clips, -1, tokens.shape[-1])
 
     def tower_embedding(self, clip: Tensor) -> Tensor:
-        """The tower's own opinion: (B, 3, gamma*T, H, W) clips to (B, J).
+        """The tower's own embeddings: (B, 3, gamma*T, H, W) clips to (B, J).
 
         The mean of its embeddings of the frames it sees, each of length one: its product with text
         embeddings is the mean of the frames' cosines. It is therefore not of length one itself.
         """
-        return frame_mean(self.tower.embedding(self._seen(self._folded(clip))), len(clip))
+        return frame_mean(self.tower.embedding(self._tower_frames(self._folded(clip))), len(clip))
 
     def embed_both(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """`embed` and `tower_embedding` of clips in one pass through the tower."""
         x = self._folded(clip)
-        taps, embeddings = self.tower.both(self._seen(x))
-        return self.pooled(self._beside(x, taps)), frame_mean(embeddings, len(clip))
+        taps, embeddings = self.tower.both(self._tower_frames(x))
+        return self.pooled(self._read_taps(x, taps)), frame_mean(embeddings, len(clip))
 
     def tower_frames(self, clip: Tensor) -> Tensor:
         """The frames of clips (B, 3, gamma*T, H, W) that the tower sees, (B*T, 3, H, W)."""
-        return self._seen(self._folded(clip))
+        return self._tower_frames(self._folded(clip))
 
     def use_taps(self, taps: list[Tensor]) -> None:
         """Take these for the tower's outputs in the next forward pass, and in that one only."""
         self._taps = taps
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _tower_frames(self, x: Tensor) -> Tensor:
         want, gamma = self.clip_frames, self.side.gamma
         if self.frames.value != want:
             got = self.frames.value
@@ -173,13 +172,13 @@ class DistModel(VideoModel):
         self.coarse.value = want // gamma
         return x.unflatten(0, (-1, want))[:, ::gamma].flatten(0, 1)
 
-    def _beside(self, x: Tensor, taps: list[Tensor]) -> Pooling:
-        return Pooling(*self.side(taps, x))
+    def _read_taps(self, x: Tensor, taps: list[Tensor]) -> PoolInputs:
+        return PoolInputs(*self.side(taps, x))
 
     # ------------------------------------------------------------------------------------- clips
 
     def clip_lengths(self) -> set[int] | None:
-        """What the side network has positions for."""
+        """The one length that the side network has parameters for."""
         return {self.clip_frames}
 
     @property
@@ -188,7 +187,7 @@ class DistModel(VideoModel):
         return self.side.frames * self.side.gamma
 
     def fit_clip(self, spec: ClipSpec) -> None:
-        """Interpolate what there is for each frame or place.
+        """Interpolate what there is for each frame or position.
 
         Tokens and positions of frames linearly, the tower's positions as timm does it.
 
@@ -240,70 +239,3 @@ def check_frames(frames: int, gamma: int) -> None:
             f"{gamma}th frame",
             f"use a multiple of {gamma}",
         )
-
-
-def dist(
-    image_model: nn.Module,
-    *,
-    num_classes: int = 0,
-    gamma: int = 2,
-    pools: int = 2,
-    dim: int = 384,
-    temporal_dim: int = 96,
-    blocks: Sequence[int] | None = None,
-    projection: int | None = None,
-    tower_precision: str = "fp32",
-) -> DistModel:
-    """A side network for a timm vision transformer, which becomes the frozen tower.
-
-    Args:
-        image_model: with its projection into the joint space as classifier, or without any.
-        num_classes: of a linear head; 0 for none.
-        gamma: the tower sees every gamma-th frame.
-        pools: A, pooling layers: 2 for Something-Something, 4 for Kinetics.
-        dim: D, a multiple of 64.
-        temporal_dim: E.
-        blocks: which blocks of the tower are read, from 0; default: all.
-        projection: outputs of the tower's classifier, which is then its projection into a space of
-            image and text; 0 takes the classifier off. Default: those of CLIP's kind are kept.
-        tower_precision: of the tower's weights: fp32, bf16 or fp16.
-
-    Returns:
-        The model for clips of 8 * gamma frames, the side network at random, with `origins` filled.
-
-    Raises:
-        UsageError: a network that is no such tower, or numbers that do not go together.
-    """
-    check_option("tower_precision", tower_precision, list(PRECISIONS))
-    if dim % HEAD_WIDTH or dim < HEAD_WIDTH:
-        raise UsageError(f"dim={dim} is no multiple of {HEAD_WIDTH}, the width of an attention")
-    for name, value in (("gamma", gamma), ("pools", pools), ("temporal_dim", temporal_dim)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
-    spec = clip_spec_of(image_model, frames=TOWER_FRAMES * gamma, stride=1, size=None)
-    set_projection(image_model, projection)
-    sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
-    tower = Tower(image_model, blocks=blocks, precision=tower_precision)
-    keys = {key: sources.get(id(t)) for key, t in tower.state_dict(keep_vars=True).items()}
-    fine, coarse = FrameCount(), FrameCount()
-    side = SideNetwork(
-        tower.width,
-        tower.patch,
-        len(tower.blocks),
-        frames=TOWER_FRAMES,
-        gamma=gamma,
-        pools=pools,
-        joint=tower.joint,
-        dim=dim,
-        temporal_dim=temporal_dim,
-        fine=fine,
-        coarse=coarse,
-    )
-    model = DistModel(tower, side, fine, coarse, num_classes)
-    size = tower.image_size[0]
-    model.spec = replace(spec, size=size, sampling="uniform", crop_pct=1.0)
-    for key in model.state_dict():
-        source = keys.get(key.removeprefix("tower."))
-        known = key.startswith("tower.") and source is not None
-        model.origins[key] = Origin(source, "copy") if known else Origin(None, "random")
-    return model

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from ..images.networks import ImageSource
 
 HUB = "hub"
-BESIDE = ("tower.safetensors", "tower.pth", "tower.pt", "tower.bin")
+TOWER_FILES = ("tower.safetensors", "tower.pth", "tower.pt", "tower.bin")
 """Files in a model folder that are taken for its tower's weights, before the reference is."""
 
 PREFIX = "tower."  # of the tower's tensors in the model's state dict
 
 
 def reference_to(image: ImageSource, source: str, weights: str | Path | None) -> dict[str, str]:
-    """What model.yaml says of a tower.
+    """The entry of model.yaml for a tower: its name, where its weights are from, their sha256.
 
     Args:
         image: the network as it was loaded, its classifier included.
@@ -47,13 +47,13 @@ def reference_to(image: ImageSource, source: str, weights: str | Path | None) ->
     }
 
 
-def can_be_had_again(source: str, weights: str | Path | None, pretrained: bool) -> bool:
-    """Whether weights are where all find them again: files come and go, random ones are lost."""
+def is_refetchable(source: str, weights: str | Path | None, pretrained: bool) -> bool:
+    """True where anyone can fetch the weights again: files come and go, random ones are lost."""
     return pretrained and weights is None and not source.startswith("local-dir:")
 
 
 def with_reference(model: VideoModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What a model folder holds of a model's tensors, and the entry of model.yaml for the rest."""
+    """A model's tensors that its folder holds, and the entry of model.yaml for the rest."""
     state = model.state_dict()
     reference = model.reference if isinstance(model, DistModel) else None
     if reference is None:
@@ -84,8 +84,8 @@ def rebuild(folder: Path, card: dict[str, Any], num_classes: int) -> DistModel:
     return model
 
 
-def load_beside(model: VideoModel, own: dict[str, Tensor], origin: str) -> None:
-    """Fill all of a model that `rebuild` made but its tower.
+def load_side(model: VideoModel, own: dict[str, Tensor], origin: str) -> None:
+    """Load all tensors but the tower's into a model that `rebuild` made.
 
     Raises:
         UsageError: tensors that are missing, unexpected or of another shape.
@@ -98,18 +98,18 @@ def load_beside(model: VideoModel, own: dict[str, Tensor], origin: str) -> None:
 
 
 def _open(folder: Path, reference: dict[str, str]) -> tuple[ImageSource, bool]:
-    """The tower, and whether it lay in the folder."""
-    name, place = reference["name"], reference["weights"]
-    beside = next((folder / file for file in BESIDE if (folder / file).is_file()), None)
-    file = beside or (None if place == HUB else Path(place))
-    way = f"copy a file with the weights of {name} to {folder / BESIDE[0]}"
+    """The tower, and True where it lay in the folder."""
+    name, origin = reference["name"], reference["weights"]
+    in_folder = next((folder / file for file in TOWER_FILES if (folder / file).is_file()), None)
+    file = in_folder or (None if origin == HUB else Path(origin))
+    remedy = f"copy a file with the weights of {name} to {folder / TOWER_FILES[0]}"
     if file is not None and not file.is_file():
-        raise UsageError(f"the frozen tower of {folder} is gone: no such file {file}", way)
-    image = load_image_model(name, weights=file, ways=(way,))
+        raise UsageError(f"the frozen tower of {folder} is gone: no such file {file}", remedy)
+    image = load_image_model(name, weights=file, ways=(remedy,))
     if digest(image.model) != reference["sha256"]:
         raise UsageError(
             f"the frozen tower of {folder} is another one than it was made with: the weights of "
             f"{name} from {file or 'the hub'} have another sha256",
-            way,
+            remedy,
         )
-    return image, beside is not None
+    return image, in_folder is not None

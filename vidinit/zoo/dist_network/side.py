@@ -80,6 +80,7 @@ class ToSpace(nn.Module):
         """(B*gamma*T, N, E) to (B*T, 1 + N, D)."""
         gamma = self.weight.shape[2]
         frames = z.unflatten(0, (-1, gamma)).unbind(1)
+        # A kernel of gamma taps and stride gamma is one matrix product on frames side by side.
         weight = self.weight.squeeze(3).transpose(1, 2).flatten(1)  # (D, gamma*E)
         down = F.linear(torch.cat(frames, dim=-1), weight, self.bias)
         token = self.token.expand(batch, -1, -1).reshape(-1, 1, down.shape[-1])
@@ -87,7 +88,7 @@ class ToSpace(nn.Module):
 
 
 class MixBlock(nn.Module):
-    """Two branches on tokens: a plain one, and one that looks at the frames before and behind."""
+    """Two branches on tokens: an MLP by itself, and one with a kernel of three frames inside."""
 
     is_block = True
 
@@ -111,7 +112,7 @@ class MixBlock(nn.Module):
 
 
 class QueryPool(nn.Module):
-    """A query token that reads a set of tokens, then thinks: attention and an MLP, with residuals.
+    """A query token that reads a set of tokens: cross-attention and an MLP, with residuals.
 
     One norm serves the query and what it reads.
     """
@@ -231,7 +232,7 @@ class SideNetwork(nn.Module):
         return [p for name, p in self.named_parameters() if p.dim() == 3 and _per_frame(name)]
 
     def forward(self, taps: Sequence[Tensor], video: Tensor) -> tuple[Tensor, Tensor]:
-        """What the embedding is pooled from.
+        """Run both streams beside the tower's blocks; `pooled` makes the embedding of the result.
 
         Args:
             taps: outputs of the tower's blocks, (B*T, 1 + N, C) each, the global token first.
@@ -250,7 +251,7 @@ class SideNetwork(nn.Module):
             m = self.reduce[i](tap.to(z.dtype))
             m = m if r is None else m + r
             flat = z.permute(0, 2, 3, 1).flatten(1, 2)  # (B*gamma*T, N, E)
-            u = m + self.to_space[i](flat, batch)
+            u = m + self.to_space[i](flat, batch)  # (B*T, 1 + N, D)
             if i + 1 < len(taps):  # nobody reads Z behind the last block
                 sent = self.to_time[i](m[:, 1:]).unsqueeze(1)  # (B*T, 1, N, E)
                 flat = (flat.unflatten(0, (-1, self.gamma)) + sent).flatten(0, 1)
@@ -258,10 +259,10 @@ class SideNetwork(nn.Module):
             r = self.mix[i](u)
         assert r is not None
         tokens = taps[-1][:, 0].unflatten(0, (batch, -1)).mean(dim=1)
-        return r + u, tokens.to(u.dtype)
+        return r + u, tokens.to(u.dtype)  # U is added here, at the end, and never before
 
     def pooled(self, y: Tensor, tokens: Tensor) -> Tensor:
-        """What `forward` returned to video embeddings (B, J)."""
+        """The results of `forward`, Y (B*T, 1 + N, D) and (B, C), to video embeddings (B, J)."""
         frame = self.frame_token.expand(y.shape[0], -1, -1)
         clip = self.clip_token.expand(tokens.shape[0], -1, -1)
         for layer in self.pools:

@@ -46,7 +46,7 @@ class Tower(nn.Module):
         joint: J, of an embedding.
         native_size: (height, width) that its positions were made for.
         patch: side of a patch in pixels.
-        left_out: whether `state_dict` has a digest of the weights instead of them.
+        left_out: True where `state_dict` has a digest of the weights instead of them.
 
     Raises:
         UsageError: for networks that are no such transformer, with the reason.
@@ -185,7 +185,7 @@ def _forgive_left_out(tower: nn.Module, keys: Any) -> None:
 
 @contextlib.contextmanager
 def towers_left_out(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, state dicts of these modules have digests in place of frozen towers."""
+    """A context in which state dicts of modules have digests in place of frozen towers."""
     towers = [m for module in modules for m in module.modules() if isinstance(m, Tower)]
     for tower in towers:
         tower.left_out = True
@@ -207,7 +207,7 @@ def digest(vit: nn.Module) -> str:
 
 
 def kept_tokens(tap: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """What timm gives, (patches, prefix tokens) or patches alone, to (N, 1 + patches, C)."""
+    """Timm's (patches, prefix tokens), or patches alone, to (N, 1 + patches, C)."""
     if isinstance(tap, Tensor):
         return torch.cat([tap.mean(dim=1, keepdim=True), tap], dim=1)
     patches, prefix = tap
@@ -241,7 +241,7 @@ def _image_size(vit: Any) -> tuple[int, int]:
 
 
 def has_projection(vit: Any) -> bool:
-    """Whether a classifier is a projection into a joint space of image and text.
+    """True where a classifier is a projection into a joint space of image and text.
 
     By the name, and by the width: those of such spaces are multiples of 64, the numbers of classes
     of ImageNet and its supersets are not.

@@ -27,7 +27,7 @@ from ..folding import FrameCount, conv2d_padded, same_pads
 from ..modify.depth import numbered
 from ..names import INCEPTION_LAYERS, check_option
 from ..spec import KINETICS, SIGNED, Origin
-from ..temporal import TIME_PADDINGS, SelfGating, TemporalConv, VolumeConv, VolumePool
+from ..temporal import PADDINGS, SelfGating, TemporalConv, VolumeConv, VolumePool
 
 MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "mixed3b": (64, 96, 128, 16, 32, 32),
@@ -71,7 +71,7 @@ POOLS = ("s3d", "googlenet")
 
 @dataclass(frozen=True)
 class Settings:
-    """What all layers of a net share: its frame count, padding, norms, and gates."""
+    """The settings that all layers of a net share: frame count, padding, norms, and gates."""
 
     frames: FrameCount
     padding: str
@@ -355,7 +355,7 @@ def inception3d(
         UsageError: for an option's value that does not exist, or a combination that makes no sense.
     """
     check_option("kind", kind, KINDS)
-    check_option("padding", padding, TIME_PADDINGS)
+    check_option("padding", padding, PADDINGS)
     check_option("pools", pools, POOLS)
     if padding == "same" and pools != "s3d":
         raise UsageError(

@@ -126,7 +126,7 @@ class Shortcut(nn.Sequential):
 
 @dataclass(frozen=True)
 class Graph:
-    """What tells the networks built here apart.
+    """The differences between the networks built here.
 
     Attributes:
         depth: a key of `BLOCKS`.

@@ -74,8 +74,8 @@ def resnet3d(
     border = int(kind[-1]) if kind in MIXED_KINDS else 0
     in_time = [(g < border) if kind.startswith("mc") else (g >= border) for g in range(1, 6)]
     full: ConvMaker = factored if kind == "r2plus1d" else volume_conv
-    makers = [full if here else flat_conv for here in in_time[1:]]
-    steps = [2 if here and stage > 0 else 1 for stage, here in enumerate(in_time[1:])]
+    makers = [full if sees_time else flat_conv for sees_time in in_time[1:]]
+    steps = [2 if sees_time and stage > 0 else 1 for stage, sees_time in enumerate(in_time[1:])]
     make_stem: Callable[[FrameCount], nn.Sequential]
     if kind == "r2plus1d":
         mid = 128 if wide else 45
@@ -126,11 +126,11 @@ def image_origins(model: ResNet3d) -> dict[str, Origin]:
         stem = {"0": "conv1.0.0", "1": "conv1.0.1", "3": "conv1.0.3", "4": "conv1.1"}
     origins: dict[str, Origin] = {}
     for key, value in state.items():
-        place = key
+        public = key
         if key.startswith("stem."):
             _, layer, leaf = key.split(".")
-            place = f"{stem[layer]}.{leaf}"
-        match = _PLACE.fullmatch(place)
+            public = f"{stem[layer]}.{leaf}"
+        match = _UNIT.fullmatch(public)
         if match is None:
             continue  # the head
         block, layer, part, half, leaf = match.groups("")
@@ -145,7 +145,7 @@ def image_origins(model: ResNet3d) -> dict[str, Origin]:
     return origins
 
 
-_PLACE = re.compile(
+_UNIT = re.compile(
     r"(layer\d\.\d+\.)?"  # block
     r"(conv\d|downsample)\."
     r"([01])\."  # convolution or norm

@@ -33,7 +33,7 @@ BLOCKS_50_50 = BLOCKS[50][2]  # blocks of the third stage with temporal taps in 
 
 
 def slow_indices(frames: int, alpha: int, how: str) -> list[int]:
-    """Which frames the slow pathway sees: ceil(frames / alpha) of them, as many as a lateral gives.
+    """Indices of the slow pathway's frames: ceil(frames / alpha), as many as a lateral gives.
 
     Args:
         frames: T of the clip, which the fast pathway sees whole.
@@ -110,10 +110,10 @@ class Pathway(nn.Module):
         width: channels of the stem.
         stem_taps: temporal taps of the 7 x 7 stem.
         taps: temporal taps of each block's first convolution, stage by stage.
-        lateral: whether every stage sees a lateral's channels behind its own.
+        lateral: True where every stage sees a lateral's channels behind its own.
         frames: the pathway's frame count.
         sts, bn_eps: as for `Bottleneck`.
-        is_new: whether no image network has its weights (`VideoModel.temporal_parameters`).
+        is_new: True where no image network has its weights (`VideoModel.temporal_parameters`).
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Pathway(nn.Module):
         inputs = width
         for stage, stage_taps in enumerate(taps):
             inner = width * 2**stage
-            if lateral:
+            if lateral:  # the lateral's channels come in behind the pathway's own
                 inputs += inputs * FAST_WIDTH // SLOW_WIDTH * FUSION_RATIO
             blocks = []
             for index, block_taps in enumerate(stage_taps):
@@ -174,7 +174,7 @@ class Lateral(nn.Module):
         taps: t.
         alpha: the stride.
         frames: the fast pathway's frame count.
-        norm: whether batch norm and ReLU follow; without them the layer is linear.
+        norm: True where batch norm and ReLU follow; without them the layer is linear.
         bn_eps: of that norm.
     """
 
@@ -201,7 +201,7 @@ class SlowFast(VideoModel):
 
     Args:
         temporal_blocks: how many of the third stage's blocks have temporal taps; None for all.
-        lateral_norm: whether the laterals have norms and ReLUs.
+        lateral_norm: True where the laterals have norms and ReLUs.
         sts: STS form of the blocks' temporal convolutions.
 
     Raises:
@@ -225,6 +225,7 @@ class SlowFast(VideoModel):
         super().__init__(EXPANSION * (SLOW_WIDTH + FAST_WIDTH) * 8, num_classes, dropout=0.5)
         self.alpha = alpha
         self.slow_frames = slow_frames
+        # The fast pathway sees time in every stage, the slow one in the last two, as in the paper.
         taps = [[3] * blocks for blocks in BLOCKS[depth]]
         if temporal_blocks is not None:
             taps[2][temporal_blocks:] = [1] * len(taps[2][temporal_blocks:])
@@ -271,20 +272,21 @@ class SlowFast(VideoModel):
         layers = [["slow.conv1", "slow.bn1", "fast.conv1", "fast.bn1", "lateral.0"]]
         for number, stage in enumerate(self.slow.stages(), 1):
             for block, _ in stage.named_children():
-                layers.append([f"{way}.layer{number}.{block}" for way in ("slow", "fast")])
+                layers.append([f"{path}.layer{number}.{block}" for path in ("slow", "fast")])
             layers[-1].append(f"lateral.{number}")
         return numbered(self, layers)
 
     def feature_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B*T, 3, H, W) to the maps of both pathways, (B*T', 2048, H', W'), (B*T, 256, H', W')."""
         clips = x.unflatten(0, (-1, self.frames.value))
-        seen = slow_indices(self.frames.value, self.alpha, self.slow_frames)
-        self.slow.frames.value, self.slow.frames.still = len(seen), self.frames.still
-        slow = torch.stack([clips[:, i] for i in seen], dim=1).flatten(0, 1)
+        indices = slow_indices(self.frames.value, self.alpha, self.slow_frames)
+        self.slow.frames.value, self.slow.frames.still = len(indices), self.frames.still
+        slow = torch.stack([clips[:, i] for i in indices], dim=1).flatten(0, 1)
         slow = self.slow.stem(slow.contiguous(memory_format=torch.channels_last))
         fast = self.fast.stem(x)
         stages = zip(self.lateral, self.slow.stages(), self.fast.stages(), strict=True)
         for lateral, slow_stage, fast_stage in stages:
+            # The lateral reads the fast features before the stage, at the slow pathway's rate.
             slow = slow_stage(torch.cat([slow, lateral(fast)], dim=1))
             fast = fast_stage(fast)
         return slow, fast

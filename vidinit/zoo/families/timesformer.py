@@ -3,7 +3,7 @@
 Bertasius, Wang, Torresani, "Is Space-Time Attention All You Need for Video Understanding?", ICML
 2021, https://arxiv.org/abs/2102.05095; its block is CoVeR's too. Three kinds of attention:
 
-- ``divided``: in each block over the T patches of a place, then over the P + N tokens of a frame.
+- ``divided``: in each block over the T patches of a position, then over a frame's P + N tokens.
 - ``joint``: over all P + N*T tokens.
 - ``space``: frames by themselves; their tokens are averaged behind the last block.
 
@@ -24,26 +24,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import UsageError
 from ..base import VideoModel
 from ..modify.depth import by_timm
-from ..names import check_option
-from ..spec import ClipSpec, Origin
-from .vit import RESIZINGS, ViTInfo, describe_vit, resize_grid, resize_time
-from .vit_blocks import DividedBlock, FrameBlock, PlainBlock
+from ..spec import ClipSpec
+from .vit import describe_vit, resize_grid, resize_time
 
 ATTENTIONS = ("divided", "joint", "space")
 IMAGE_TIMES = ("first", "mean", "none")
-CUT = re.compile(r"(?P<end>top|bottom):(?P<count>\d+)")
 
 
 class TimeSformer(VideoModel):
-    """A vision transformer with attention over time; see `timesformer`.
+    """A vision transformer with attention over time; `plans.timesformer` makes one.
 
     Attributes:
         trunk: timm's network, its blocks exchanged.
         attention: one of `ATTENTIONS`.
-        resizing: one of `RESIZINGS`: how embeddings follow another `spec`.
+        resizing: one of `vit.RESIZINGS`: how embeddings follow another `spec`.
         image_time: one of `IMAGE_TIMES`.
         time_embed: (1, T, C), or None for ``space``.
     """
@@ -125,7 +121,7 @@ class TimeSformer(VideoModel):
             raise ValueError(f"expected {want}, got {frames}; set spec for others")
 
     def pooled(self, maps: Tensor) -> Tensor:
-        """What the image network makes of its tokens, (B, C), over all patches of the clip.
+        """The image network's pooling and norm on all tokens of the clip, to (B, C).
 
         Where it pools over prefix tokens, too, it does so frame by frame, and the mean is taken:
         only then a still clip is an image.
@@ -157,97 +153,3 @@ class TimeSformer(VideoModel):
         if "time_embed" in layers:
             layers["time_embed"] = 0
         return layers
-
-
-def timesformer(
-    image_model: nn.Module,
-    *,
-    num_classes: int,
-    attention: str = "divided",
-    cut: str = "all",
-    resizing: str = "smooth",
-    image_time: str = "first",
-) -> TimeSformer:
-    """Let a plain vision transformer attend over time.
-
-    Args:
-        image_model: a timm ViT whose classifier was removed (``num_classes=0``): DeiT, AugReg,
-            CLIP, DINOv2, SigLIP, EVA without rotary positions. It is changed in place and becomes
-            the trunk.
-        num_classes: size of the new head.
-        attention: ``divided``, ``joint`` or ``space``.
-        cut: which blocks attend over time where it is divided: ``all``, ``top:K`` (the last K) or
-            ``bottom:K``.
-        resizing: how embeddings are resized when `VideoModel.spec` changes: ``smooth`` (bicubic
-            over places, linear over time) or ``nearest`` (the official code's).
-        image_time: the time embedding of a clip of one frame, an image: the ``first`` frame's, the
-            ``mean`` of all, or ``none``.
-
-    Returns:
-        The model, with new temporal projections and a time embedding of zeros, and with `origins`
-        filled.
-
-    Raises:
-        UsageError: for networks without such tokens and blocks, with the reason.
-    """
-    check_option("attention", attention, ATTENTIONS)
-    check_option("resizing", resizing, RESIZINGS)
-    check_option("image_time", image_time, IMAGE_TIMES)
-    info = describe_vit(image_model)
-    _check_blocks(image_model, info)
-    seen = _cut_blocks(cut, attention, info)
-    before = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
-    model = TimeSformer(
-        image_model, num_classes, attention=attention, resizing=resizing, image_time=image_time
-    )
-    blocks: Any = image_model.blocks
-    for i, block in enumerate(blocks):
-        if attention != "divided":
-            blocks[i] = PlainBlock(block)
-        elif i in seen:
-            blocks[i] = DividedBlock(block, model.frames, info.prefix_tokens)
-        else:
-            blocks[i] = FrameBlock(block, model.frames, info.prefix_tokens)
-    for key, tensor in model.state_dict(keep_vars=True).items():
-        if not key.startswith("head."):
-            model.origins[key] = _origin(key, before.get(id(tensor)))
-    return model
-
-
-def _origin(key: str, source: str | None) -> Origin:
-    if source is not None:
-        return Origin(source, "copy")
-    if key == "time_embed" or ".temporal_fc." in key:
-        return Origin(None, "silent")
-    return Origin(key.removeprefix("trunk.").replace(".temporal_", "."), "space-to-time")
-
-
-def _check_blocks(vit: Any, info: ViTInfo) -> None:
-    """Raise UsageError unless the blocks are an attention and an MLP in turn, normed before."""
-    kinds = {type(block).__name__ for block in vit.blocks}
-    if kinds <= {"Block", "EvaBlock"} and getattr(vit.blocks[0], "gamma_1", None) is None:
-        return
-    raise UsageError(
-        f"{info.arch} cannot attend over time: it is made of timm's {', '.join(sorted(kinds))}, "
-        "and divided attention stands between the plain parts of a Block",
-        "use another ViT, vit_base_patch16_224 for example",
-    )
-
-
-def _cut_blocks(cut: str, attention: str, info: ViTInfo) -> range:
-    """Numbers of the blocks that attend over time."""
-    every = range(info.depth)
-    if cut == "all":
-        return every
-    match = CUT.fullmatch(cut)
-    if match is None or attention != "divided":
-        raise UsageError(
-            f"unknown cut '{cut}' of {attention} attention",
-            "use all, or with divided attention top:K or bottom:K",
-        )
-    count = int(match["count"])
-    if not 1 <= count <= info.depth:
-        raise UsageError(
-            f"cut {cut}: {info.arch} has {info.depth} blocks", f"use 1 to {info.depth}"
-        )
-    return every[-count:] if match["end"] == "top" else every[:count]

@@ -23,7 +23,7 @@ RESIZINGS = ("smooth", "nearest")
 
 @dataclass(frozen=True)
 class ViTInfo:
-    """What a plain vision transformer is made of.
+    """The parts of a plain vision transformer.
 
     Attributes:
         arch: timm name.
@@ -34,7 +34,7 @@ class ViTInfo:
         size: (height, width) of its images in pixels.
         grid: (rows, columns) of patches.
         prefix_tokens: P, tokens before those of the patches: the class token and the registers.
-        class_token: whether the first of them is a class token.
+        class_token: True where the first of them is a class token.
         registers: how many of them are registers.
         pool: timm's name of what makes tokens a descriptor: ``token``, ``avg``, ``map``, ...
     """
@@ -58,7 +58,7 @@ class ViTInfo:
 
 
 def is_vit(model: nn.Module) -> bool:
-    """Whether a network is timm's VisionTransformer, of whatever blocks, or its EVA."""
+    """True for timm's VisionTransformer, of whatever blocks, and its EVA."""
     timm_module()
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
@@ -67,7 +67,7 @@ def is_vit(model: nn.Module) -> bool:
 
 
 def describe_vit(model: nn.Module) -> ViTInfo:
-    """What a plain timm vision transformer is made of.
+    """Read the parts of a plain timm vision transformer.
 
     Args:
         model: with or without its classifier.
@@ -156,10 +156,10 @@ def fit_images(network: nn.Module, size: int) -> None:
     if own in (None, (size, size)):
         return
     if why_not_plain(network):
-        told = "x".join(map(str, own or ()))
+        side = "x".join(map(str, own or ()))
         raise UsageError(
-            f"{_arch(network)} takes images of {told} pixels and no others, {size} was asked for",
-            f"use {told.partition('x')[0]}, or a plain vision transformer or a CNN",
+            f"{_arch(network)} takes images of {side} pixels and no others, {size} was asked for",
+            f"use {side.partition('x')[0]}, or a plain vision transformer or a CNN",
         )
     resize_grid(network, size)
 

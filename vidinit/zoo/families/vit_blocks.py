@@ -82,12 +82,12 @@ class FrameBlock(PlainBlock):
 
 
 class DividedBlock(FrameBlock):
-    """Attention over time at each place, then within each frame, then the MLP.
+    """Attention over time at each position, then within each frame, then the MLP.
 
     "Divided space-time attention" of Bertasius et al., "Is Space-Time Attention All You Need for
     Video Understanding?", 2021. With z the patches:
 
-        z <- z + fc(attn(norm(z)))    over the T tokens of a place
+        z <- z + fc(attn(norm(z)))    over the T tokens of a position
 
     The attention, its norm and its layer scale start as copies of the spatial ones, fc as zeros, so
     that a new block does what the image network's did.
@@ -116,7 +116,7 @@ class DividedBlock(FrameBlock):
         return self.across_space(first, patches + self.across_time(patches))
 
     def across_time(self, patches: Tensor) -> Tensor:
-        """What attention over time adds to the patches, (B, N*T, C)."""
+        """The change that attention over time makes to the patches, (B, N*T, C) to the same."""
         rows = self.temporal_norm1(patches).unflatten(1, (-1, self.frames.value)).flatten(0, 1)
         alone = rows.shape[1] == 1 and self.has_shortcut
         rows = value_of(self.temporal_attn, rows) if alone else self.temporal_attn(rows)
@@ -130,9 +130,9 @@ class DividedBlock(FrameBlock):
         """Make the two linear layers behind the attention over time one: for inference."""
         first, last = self.temporal_attn.proj, self.temporal_fc
         assert isinstance(last, nn.Linear)
-        place = "cpu" if last.weight.device.type == "mps" else last.weight.device
+        device = "cpu" if last.weight.device.type == "mps" else last.weight.device
         weight, bias, inner = (
-            tensor.to(place, torch.float64) for tensor in (last.weight, last.bias, first.weight)
+            tensor.to(device, torch.float64) for tensor in (last.weight, last.bias, first.weight)
         )
         if not isinstance(self.temporal_ls1, nn.Identity):
             weight = weight * self.temporal_ls1.gamma.to(weight)
@@ -158,7 +158,7 @@ def value_of(attn: Any, rows: Tensor) -> Tensor:
 
 
 def _is_standard(attn: Any) -> bool:
-    """Whether an attention is timm's standard one, without norms or gates that would go unused."""
+    """True for timm's standard attention, without norms or gates that would go unused."""
     from timm.models.vision_transformer import Attention
 
     return (

@@ -87,8 +87,8 @@ class Block(nn.Module):
         inputs, outputs: channels.
         stride: in space.
         frames: the model's frame count.
-        squeeze: whether squeeze-and-excitation follows the depthwise kernel.
-        norm_shortcut: whether a shortcut that only strides has a norm (mmaction2) or not.
+        squeeze: True where squeeze-and-excitation follows the depthwise kernel.
+        norm_shortcut: True where a shortcut that only strides has a norm, too (mmaction2).
         sts, aligned: form of the depthwise kernel, see `VolumeConv`.
         bn_eps: of the norms.
     """
@@ -176,7 +176,7 @@ class X3D(VideoModel):
                         width,
                         2 if index == 0 else 1,
                         self.frames,
-                        squeeze=index % 2 == 0,
+                        squeeze=index % 2 == 0,  # every other block, the first one included
                         norm_shortcut=norm_shortcut,
                         sts=sts,
                         aligned=aligned,
@@ -207,7 +207,7 @@ class X3D(VideoModel):
         return F.relu(self.fc1(super().pooled(maps)), inplace=True)
 
     def spread(self, maps: Tensor, clips: int) -> Tensor:
-        """(B*T, 432, H, W) to (B, N, 2048): the descriptor that each place alone would give."""
+        """(B*T, 432, H, W) to (B, N, 2048): the descriptor that each position alone would give."""
         return F.relu(self.fc1(super().spread(maps, clips)), inplace=True)
 
 

@@ -1,4 +1,4 @@
-"""What comes from the Hugging Face hub, with one clear error where it cannot be reached.
+"""Files of the Hugging Face hub, with one clear error where it cannot be reached.
 
 ``hf-hub:USER/NAME`` is a repository, ``hf-hub:USER/NAME@REVISION`` one state of it, and
 ``hf-hub:USER/NAME/FILE`` a file in it. Where there is no network, files are taken from the local
@@ -34,7 +34,7 @@ _REF = re.compile(
 
 @dataclass(frozen=True)
 class HubRef:
-    """A place on the hub.
+    """A reference to a repository of the hub, or to a file in it.
 
     Attributes:
         repo: ``USER/NAME``.
@@ -48,7 +48,7 @@ class HubRef:
 
 
 def is_hub(ref: object) -> bool:
-    """Whether a model or source is a reference to the hub."""
+    """True for a model or source that refers to the hub."""
     return str(ref).startswith(PREFIXES)
 
 
@@ -70,10 +70,10 @@ def repo_name(name: str) -> str:
     Raises:
         UsageError: for another form.
     """
-    place = parse_ref(name if is_hub(name) else f"{PREFIXES[0]}{name}")
-    if place.file or place.revision:
+    hub_ref = parse_ref(name if is_hub(name) else f"{PREFIXES[0]}{name}")
+    if hub_ref.file or hub_ref.revision:
         raise UsageError(f"'{name}' is no repository", "write USER/NAME")
-    return place.repo
+    return hub_ref.repo
 
 
 def forget() -> None:
@@ -88,11 +88,11 @@ def hub_folder(ref: str) -> Path:
         UsageError: for a malformed reference, and a repository that is no model folder.
         VidinitError: when it cannot be fetched.
     """
-    place = parse_ref(ref)
-    found = None if place.file else _fetch(place.repo, MODEL_FILES[0], place.revision)
+    hub_ref = parse_ref(ref)
+    found = None if hub_ref.file else _fetch(hub_ref.repo, MODEL_FILES[0], hub_ref.revision)
     # The rest is of the same commit, whatever is pushed meanwhile.
     rest = found is not None and [
-        _fetch(place.repo, name, found.parent.name) for name in MODEL_FILES[1:]
+        _fetch(hub_ref.repo, name, found.parent.name) for name in MODEL_FILES[1:]
     ]
     if found is None or not rest or None in rest:
         raise UsageError(
@@ -109,17 +109,17 @@ def hub_checkpoint(ref: str) -> Path | None:
         UsageError: for a malformed reference, and a repository that holds no such file.
         VidinitError: when it cannot be fetched.
     """
-    place = parse_ref(ref)
-    if place.file is not None:
-        return _asked(ref, _fetch(place.repo, place.file, place.revision))
-    config = _fetch(place.repo, "config.json", place.revision)
+    hub_ref = parse_ref(ref)
+    if hub_ref.file is not None:
+        return _asked(ref, _fetch(hub_ref.repo, hub_ref.file, hub_ref.revision))
+    config = _fetch(hub_ref.repo, "config.json", hub_ref.revision)
     if config is not None and "architecture" in _read_json(config):
         return None
-    if _fetch(place.repo, MODEL_FILES[0], place.revision) is not None:
+    if _fetch(hub_ref.repo, MODEL_FILES[0], hub_ref.revision) is not None:
         raise UsageError(
             f"{ref} is a video model already", "give it as MODEL to finetune, eval or export"
         )
-    found = (_fetch(place.repo, name, place.revision) for name in CHECKPOINTS)
+    found = (_fetch(hub_ref.repo, name, hub_ref.revision) for name in CHECKPOINTS)
     return _asked(ref, next((file for file in found if file is not None), None))
 
 
@@ -151,13 +151,13 @@ def _fetch(repo: str, name: str, revision: str | None) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    place = f"{repo}@{revision}" if revision else repo
+    named = f"{repo}@{revision}" if revision else repo
     try:
         with quiet_hub():
             return Path(hf_hub_download(repo, name, revision=revision))
     except LocalEntryNotFoundError as error:  # not the hub's answer: nobody could be asked
         raise VidinitError(
-            f"could not get {name} of '{place}' from the hub: it is out of reach, and the file is "
+            f"could not get {name} of '{named}' from the hub: it is out of reach, and the file is "
             "not in the local cache",
             "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
         ) from error
@@ -165,18 +165,18 @@ def _fetch(repo: str, name: str, revision: str | None) -> Path | None:
         return None
     except Exception as error:  # hub clients raise many unrelated kinds
         raise VidinitError(
-            f"could not get '{place}' from the hub",
+            f"could not get '{named}' from the hub",
             f"check the name; a private one needs `hf auth login` ({reason_of(error)})",
         ) from error
 
 
 def reason_of(error: Exception) -> str:
-    """What a hub client says, in one line."""
+    """The message of a hub client's error, in one line."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def reachable(url: str) -> bool:
-    """Whether the server behind a URL takes connections; behind a proxy we do not know: yes."""
+    """True where the server of a URL takes connections, and behind a proxy, where none can tell."""
     if urllib.request.getproxies():
         return True
     parts = urlsplit(url)
@@ -189,7 +189,7 @@ def reachable(url: str) -> bool:
 
 @contextlib.contextmanager
 def quiet_hub() -> Iterator[None]:
-    """The hub client without its warnings, and told at once when there is no network.
+    """The hub client without its warnings, and set offline at once when there is no network.
 
     Left alone it retries for the better part of a minute, with a line for each attempt.
     """

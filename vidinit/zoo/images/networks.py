@@ -265,7 +265,7 @@ def packaged_state_dict(arch: str, model: nn.Module) -> dict[str, Tensor]:
     separable["_bn2"] = "bn2"
     inverted = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"}
     inverted |= {"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
-    places = [
+    blocks = [
         f"blocks.{stage}.{block}"
         for stage, blocks in enumerate(model.blocks)  # type: ignore[arg-type]
         for block in range(len(blocks))
@@ -276,7 +276,7 @@ def packaged_state_dict(arch: str, model: nn.Module) -> dict[str, Tensor]:
         parts = key.split(".")
         if parts[0] == "_blocks":
             table = inverted if parts[1] in expanded else separable
-            renamed[".".join([places[int(parts[1])], table[parts[2]], *parts[3:]])] = tensor
+            renamed[".".join([blocks[int(parts[1])], table[parts[2]], *parts[3:]])] = tensor
         else:
             renamed[".".join([outer[parts[0]], *parts[1:]])] = tensor
     return renamed

@@ -24,12 +24,12 @@ GOOGLENET = f"{PREFIX}googlenet"
 
 
 def is_torchvision(source: str) -> bool:
-    """Whether a source is written ``torchvision:NAME``."""
+    """True for a source written ``torchvision:NAME``."""
     return source.startswith(PREFIX)
 
 
 def is_video(source: str) -> bool:
-    """Whether ``torchvision:NAME`` is one of torchvision's video networks.
+    """True where ``torchvision:NAME`` is one of torchvision's video networks.
 
     Raises:
         UsageError: for a name torchvision does not know, with a suggestion.
@@ -61,7 +61,7 @@ def googlenet(num_classes: int) -> nn.Module:
 
 
 def is_googlenet(state: dict[str, Tensor]) -> bool:
-    """Whether the keys are those of torchvision's GoogLeNet."""
+    """True for the keys of torchvision's GoogLeNet."""
     return "inception3a.branch1.conv.weight" in state
 
 

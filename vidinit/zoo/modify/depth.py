@@ -1,4 +1,4 @@
-"""In which layer of a network each of its parameters stands.
+"""The number of the layer that each parameter of a network belongs to.
 
 Layer-wise learning rates and drop path go by it: 0 is the stem with the embeddings, L blocks are 1
 to L, and what comes after the last block, the head included, is L + 1.
@@ -80,9 +80,9 @@ def by_timm(model: VideoModel, trunk: nn.Module) -> dict[str, int]:
 
 
 def _without_final(rule: Any) -> Any:
-    """A list of timm's rules (pattern, place) less those that append to the very last block.
+    """A list of timm's rules (pattern, group) less those that append to the very last block.
 
-    Their place is `MATCH_PREV_GROUP` and their patterns hold no number; with a number they append
+    Their group is `MATCH_PREV_GROUP` and their patterns hold no number; with a number they append
     to the end of a stage.
     """
     from timm.models._manipulate import MATCH_PREV_GROUP
@@ -90,9 +90,9 @@ def _without_final(rule: Any) -> Any:
     if not isinstance(rule, (list, tuple)):
         return rule
     return [
-        (pattern, place)
-        for pattern, place in rule
-        if place != MATCH_PREV_GROUP or re.compile(pattern).groups
+        (pattern, group)
+        for pattern, group in rule
+        if group != MATCH_PREV_GROUP or re.compile(pattern).groups
     ]
 
 

@@ -1,4 +1,4 @@
-"""Models that are looked at, not trained, for a while."""
+"""Models in eval mode for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Inside, a model is in eval mode; afterwards in the mode in which it was."""
+    """A context in which a model is in eval mode; afterwards it is in the mode it had."""
     was_training = model.training
     model.eval()
     try:

@@ -91,7 +91,7 @@ def frozen_norms(module: nn.Module) -> list[nn.Module]:
 
 
 def hold_frozen_norms(module: nn.Module) -> None:
-    """Put `frozen_norms` into eval mode: they keep, and normalize with, their statistics.
+    """Put `frozen_norms` into eval mode, so that they keep and use their statistics.
 
     ``module.train()`` undoes it, so whoever overrides ``train`` calls this last.
     """

@@ -22,8 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..families.vit_blocks import DividedBlock
-from ..plans.apply import ShiftFirst
-from ..temporal import TemporalConv, VolumeConv
+from ..temporal import ShiftFirst, TemporalConv, VolumeConv
 
 if TYPE_CHECKING:
     from ..base import VideoModel
@@ -88,9 +87,10 @@ class _Trace(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.runs: Counter[str] = Counter()
-        self.made: dict[int, tuple[str, Tensor]] = {}  # by id, kept alive: ids are not used again
+        # By id, with the tensors: kept alive, so that no other tensor gets such an id.
+        self.outputs: dict[int, tuple[str, Tensor]] = {}
         self.readers: dict[int, set[str]] = {}
-        self.given: dict[str, int] = {}
+        self.norm_inputs: dict[str, int] = {}
         self.inside = ""  # the norm that runs now
 
     def after_conv(self, name: str) -> Any:
@@ -98,7 +98,7 @@ class _Trace(TorchDispatchMode):
 
         def hook(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
             self.runs[name] += 1
-            self.made[id(out)] = name, out
+            self.outputs[id(out)] = name, out
             self.readers[id(out)] = set()
 
         return hook
@@ -109,8 +109,8 @@ class _Trace(TorchDispatchMode):
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             self.runs[name] += 1
             self.inside = name
-            if id(args[0]) in self.made:
-                self.given[name] = id(args[0])
+            if id(args[0]) in self.outputs:
+                self.norm_inputs[name] = id(args[0])
 
         return hook
 
@@ -122,23 +122,23 @@ class _Trace(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         for value in tree_leaves((args, kwargs)):
-            if id(value) in self.made:
+            if id(value) in self.outputs:
                 self.readers[id(value)].add(self.inside)
         return func(*args, **(kwargs or {}))
 
     def pairs(self) -> list[tuple[str, str]]:
         """(convolution, norm), by name."""
         return [
-            (self.made[key][0], norm)
-            for norm, key in self.given.items()
+            (self.outputs[key][0], norm)
+            for norm, key in self.norm_inputs.items()
             if self.readers[key] == {norm}
             and self.runs[norm] == 1
-            and self.runs[self.made[key][0]] == 1
+            and self.runs[self.outputs[key][0]] == 1
         ]
 
 
 def _can_take_a_scale(module: nn.Module) -> bool:
-    """Whether a module is a convolution with the kernel it holds, and heeds a bias.
+    """True for a convolution that uses the kernel it holds as it is, and heeds a bias.
 
     Subclasses may do anything with their kernel (standardize it), so only known ones count; timm's
     are told by name, as in `conv_pads`. A shift before a convolution does not change that.
@@ -155,9 +155,9 @@ def _can_be_folded(module: nn.Module) -> bool:
 
 
 def _exact(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
-    place = "cpu" if tensor.device.type == "mps" else tensor.device
-    return tensor.detach().to(place, torch.float64)
+    """In float64, so that folding rounds once; on the CPU where the device has no such type."""
+    device = "cpu" if tensor.device.type == "mps" else tensor.device
+    return tensor.detach().to(device, torch.float64)
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> None:
@@ -179,7 +179,7 @@ def _fold(conv: nn.Module, norm: nn.Module) -> None:
 
 
 def _without_norm(norm: nn.Module) -> nn.Module:
-    """What is left of a folded norm: nothing, or the dropout and activation of timm's."""
+    """The rest of a folded norm: nothing, or the dropout and activation inside timm's."""
     inner = (getattr(norm, "drop", None), getattr(norm, "act", None))
     parts = [m for m in inner if isinstance(m, nn.Module) and not isinstance(m, nn.Identity)]
     return nn.Sequential(*parts) if parts else nn.Identity()

@@ -101,7 +101,7 @@ def _frame_counts(model: nn.Module) -> list[FrameCount]:
 
 
 class _Checkpointed:
-    """What a block has in place of its own ``forward``.
+    """The ``forward`` of a block that computes its activations again in the backward pass.
 
     An attribute of the block itself: a wrapping module would change the names of its parameters.
     A class, so that models can be copied and pickled.

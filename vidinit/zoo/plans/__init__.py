@@ -1,1 +1,1 @@
-"""Temporal plans: an image network is read, its layers are chosen, and changed."""
+"""Temporal plans, one a file: an image network is read, its layers are chosen, and changed."""

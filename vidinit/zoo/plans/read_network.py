@@ -36,8 +36,8 @@ CLASSIFIERS = re.compile(r"(head|pre_logits|classifier|fc)\b")  # VGG's first is
 
 
 @dataclass
-class Site:
-    """A convolution of an image network with what follows it.
+class ConvLayer:
+    """A convolution of an image network, and the norm and activation that follow it.
 
     Attributes:
         name: module name of the convolution.
@@ -47,9 +47,9 @@ class Site:
         act: the activation of the group, or None where another module ends it.
         stage: 0 for the stem, then from 1.
         side: height of its output for the blank image.
-        reads: which tensor it reads, to compare with other sites'.
+        reads: which tensor it reads, to compare with other layers'.
         whole_frames: False where it works on windows, heads or tokens that lie in the batch.
-        parallel: other convolutions that read the same tensor (plan tsm only).
+        parallel: other convolutions that read the same tensor (plan tsm fills it).
     """
 
     name: str
@@ -61,28 +61,33 @@ class Site:
     side: int = 0
     reads: tuple[int, int] = (0, 0)
     whole_frames: bool = True
-    parallel: list[Site] = field(default_factory=list)
+    parallel: list[ConvLayer] = field(default_factory=list)
 
     @property
     def is_spatial(self) -> bool:
-        """Whether its kernel sees neighbors and has a middle: odd, and above 1x1."""
+        """True where its kernel sees neighbors and has a middle: odd, and above 1x1."""
         return max(self.conv.kernel_size) > 1 and all(k % 2 for k in self.conv.kernel_size)
 
     @property
     def in_classifier(self) -> bool:
-        """Whether it is a layer of the head that happens to be a convolution."""
+        """True for a layer of the head that happens to be a convolution."""
         return CLASSIFIERS.match(self.name) is not None
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether every channel has a kernel of its own."""
+        """True where every channel has a kernel of its own."""
         conv = self.conv
         return conv.groups == conv.in_channels == conv.out_channels > 1
+
+    @property
+    def is_plain_pointwise(self) -> bool:
+        """True for a dense 1x1 kernel of stride 1."""
+        return self.conv.kernel_size == self.conv.stride == (1, 1) and self.conv.groups == 1
 
 
 @dataclass
 class Network:
-    """What a forward pass told about an image network.
+    """The convolutions of an image network, read off a forward pass.
 
     Attributes:
         name: of the architecture, for messages.
@@ -91,21 +96,24 @@ class Network:
     """
 
     name: str
-    convs: list[Site]
+    convs: list[ConvLayer]
     features: int
 
     @property
-    def sites(self) -> list[Site]:
-        """The k x k convolutions (k odd, above 1; 1x7 and 7x1 too), in the order they run."""
-        return [s for s in self.convs if s.is_spatial and not s.in_classifier]
+    def layers(self) -> list[ConvLayer]:
+        """The k x k convolutions, which can see time, in the order they run.
+
+        k is odd and above 1; 1x7 and 7x1 are such, too.
+        """
+        return [c for c in self.convs if c.is_spatial and not c.in_classifier]
 
 
 @dataclass
 class _Call:
     name: str
     module: nn.Module
-    given: Tensor
-    given_version: int
+    input: Tensor
+    input_version: int
     out: Tensor
     out_version: int
 
@@ -136,31 +144,31 @@ def read_network(trunk: nn.Module) -> Network:
         last = calls[start]
         for i in range(start + 1, len(calls)):
             call = calls[i]
-            if call.given is last.out and call.given_version == last.out_version:
+            if call.input is last.out and call.input_version == last.out_version:
                 if isinstance(call.module, nn.Identity):
                     continue
                 return i if times[call.name] == 1 else None
         return None
 
-    convs: dict[str, Site] = {}
+    convs: dict[str, ConvLayer] = {}
     for i, call in enumerate(calls):
         if not isinstance(call.module, nn.Conv2d) or call.name in convs:
             continue
-        site = Site(call.name, call.module, None, call.name, None)
-        site.side, site.reads = call.out.shape[2], (id(call.given), call.given_version)
-        site.whole_frames = call.given.shape[0] == 1
-        convs[call.name] = site
+        layer = ConvLayer(call.name, call.module, None, call.name, None)
+        layer.side, layer.reads = call.out.shape[2], (id(call.input), call.input_version)
+        layer.whole_frames = call.input.shape[0] == 1
+        convs[call.name] = layer
         j = follower(i)
         if j is None or not isinstance(calls[j].module, NORMS):
             continue
-        site.end, site.norm = calls[j].name, calls[j].module
-        inner = getattr(site.norm, "act", None)  # timm's BatchNormAct2d holds its activation
+        layer.end, layer.norm = calls[j].name, calls[j].module
+        inner = getattr(layer.norm, "act", None)  # timm's BatchNormAct2d holds its activation
         if isinstance(inner, nn.Module):
-            site.act = None if isinstance(inner, nn.Identity) else inner
+            layer.act = None if isinstance(inner, nn.Identity) else inner
             continue
         k = follower(j)
         if k is not None and _is_activation(calls[k].module):
-            site.end, site.act = calls[k].name, calls[k].module
+            layer.end, layer.act = calls[k].name, calls[k].module
     network = Network(name, list(convs.values()), result.shape[1])
     _number_stages(network)
     return network
@@ -210,19 +218,19 @@ def _is_activation(module: nn.Module) -> bool:
 
 
 def _number_stages(network: Network) -> None:
-    named = [_stage_by_name(site.name) for site in network.convs]
+    named = [_stage_by_name(layer.name) for layer in network.convs]
     if len({stage for stage in named if stage}) > 1:
         current = 0
-        for site, stage in zip(network.convs, named, strict=True):
-            current = site.stage = current if stage is None else stage
+        for layer, stage in zip(network.convs, named, strict=True):
+            current = layer.stage = current if stage is None else stage
         return
     level, levels, last = 0, {}, 0
-    for side in sorted({site.side for site in network.sites}, reverse=True):
+    for side in sorted({layer.side for layer in network.layers}, reverse=True):
         level += last >= 1.5 * side  # convolutions without padding shrink the map a little too
         levels[side] = level
         last = side
-    for site in network.convs:
-        site.stage = levels.get(site.side, level)
+    for layer in network.convs:
+        layer.stage = levels.get(layer.side, level)
 
 
 def _stage_by_name(name: str) -> int | None:

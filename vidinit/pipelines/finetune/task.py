@@ -13,54 +13,8 @@ from ...engine.task import Task
 from ...errors import UsageError
 from ...zoo.base import VideoModel
 from ...zoo.pair import NOUN, VERB, PairModel
-from .heads import new_head
-
-
-def freeze_trunk(model: VideoModel) -> None:
-    """Only the head keeps its gradients."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith("head."))
-
-
-def targets(label: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
-    """Hard labels as soft targets: smoothing / C off, 1 - smoothing + smoothing / C on.
-
-    This is what mixing takes: a mixture of such targets is smoothed as each of them is.
-
-    Args:
-        label: class ids, int64 (B,), or multi-hot, float (B, C).
-        num_classes: C.
-        smoothing: share of the target spread over all classes, 0 to 1.
-
-    Returns:
-        float32 (B, C).
-    """
-    hot = F.one_hot(label, num_classes).float() if label.dim() == 1 else label.float()
-    return hot * (1 - smoothing) + smoothing / num_classes
-
-
-def classification_loss(
-    logits: Tensor, batch: dict[str, Any], *, binary: bool, label_smoothing: float
-) -> Tensor:
-    """The loss of a batch with one head.
-
-    Args:
-        logits: (B, C).
-        batch: its ``target``, where clips were mixed, else its ``label``; see `ClassifyTask`.
-        binary: a binary cross-entropy of each class, not one over the classes.
-        label_smoothing: share of the target spread over all classes.
-
-    Returns:
-        A scalar, float32.
-    """
-    target = batch.get("target")
-    if binary:
-        if target is None:
-            target = targets(batch["label"], logits.shape[1], label_smoothing)
-        return F.binary_cross_entropy_with_logits(logits.float(), target)
-    if target is not None:
-        return F.cross_entropy(logits.float(), target)
-    return F.cross_entropy(logits.float(), batch["label"], label_smoothing=label_smoothing)
+from ..shared.heads import new_head
+from ..shared.on_device import soft_targets
 
 
 class ClassifyTask(Task):
@@ -114,7 +68,7 @@ class ClassifyTask(Task):
         super().train(mode)
         if self.frozen_trunk:
             self.model.eval()
-            self.model.dropout.train(mode)
+            self.model.dropout.train(mode)  # it stands before the head, which does learn
         return self
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -123,7 +77,8 @@ class ClassifyTask(Task):
         Args:
             batch: ``clip`` (B, 3, T, H, W), normalized, and ``label``: int64 (B,) of a ``single``
                 label, float (B, C) multi-hot of ``multi``, int64 (B, 2) of a ``pair``. Mixed clips
-                come with ``target``, float (B, C), see `targets`, which then stands for the label.
+                come with ``target``, float (B, C), see `shared.on_device.soft_targets`, which then
+                stands for the label.
         """
         logits = self.classifier()(batch["clip"])
         if self.kind == "pair":
@@ -146,7 +101,37 @@ class ClassifyTask(Task):
             return self.model
         return PairModel(self.model, self.heads[NOUN], self.nouns)  # type: ignore[arg-type]
 
-    def card(self) -> dict[str, Any]:
-        """What `checkpoint.save_model` has to be given beside the model."""
+    def save_options(self) -> dict[str, Any]:
+        """Arguments of `checkpoint.save_model` beside the model and the folder."""
         classifier = self.classifier()
-        return classifier.card() if isinstance(classifier, PairModel) else {}
+        return classifier.save_options() if isinstance(classifier, PairModel) else {}
+
+
+def freeze_trunk(model: VideoModel) -> None:
+    """Only the head keeps its gradients."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("head."))
+
+
+def classification_loss(
+    logits: Tensor, batch: dict[str, Any], *, binary: bool, label_smoothing: float
+) -> Tensor:
+    """The loss of a batch with one head.
+
+    Args:
+        logits: (B, C).
+        batch: its ``target``, where clips were mixed, else its ``label``; see `ClassifyTask`.
+        binary: a binary cross-entropy of each class, not one over the classes.
+        label_smoothing: share of the target spread over all classes.
+
+    Returns:
+        A scalar, float32.
+    """
+    target = batch.get("target")
+    if binary:
+        if target is None:
+            target = soft_targets(batch["label"], logits.shape[1], label_smoothing)
+        return F.binary_cross_entropy_with_logits(logits.float(), target)
+    if target is not None:
+        return F.cross_entropy(logits.float(), target)
+    return F.cross_entropy(logits.float(), batch["label"], label_smoothing=label_smoothing)

@@ -1,6 +1,7 @@
-"""Rows that hang or crash whoever reads them: noted once, asked about before every row.
+"""Rows that hang or crash the process that reads them: noted once, and never read again.
 
-What is done to the processes that read is in `workers`.
+`workers` notices such a row and replaces the process; here is the list of them, and the guard that
+every read goes through.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .. import index as file_index
 from ..readers import VideoReadError
 
 # Seconds that noting a file may take: asking a dead network drive for its size never ends.
-_FAREWELL = 5.0
+_NOTE_SECONDS = 5.0
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Quarantine:
             index: of the row.
             path: its file.
             reason: what it did to its reader, in a few words.
-            lasting: whether later runs leave the file out; not where chance may have chosen it.
+            lasting: later runs leave the file out, too; not where chance may have chosen it.
         """
         self.reasons[index] = reason
         when = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -50,13 +51,13 @@ class Quarantine:
         if lasting:
             note = threading.Thread(target=file_index.quarantine, args=(path, reason), daemon=True)
             note.start()
-            note.join(_FAREWELL)
+            note.join(_NOTE_SECONDS)
         if self.on_event is not None:
             self.on_event()
 
 
-class Guard:
-    """Stands before every row: a data set reads a row only inside of `reading`.
+class ReadGuard:
+    """Allows or refuses to read a row: a data set reads one only inside of `reading`.
 
     Args:
         reasons: why rows are not to be read, by their index.

@@ -1,16 +1,24 @@
-"""Probabilities of videos, and what they say of a model. Numpy only."""
+"""Probabilities of videos, their metrics, and how sure these are.
+
+Numpy only: saved predictions are read and scored again without importing torch.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..data.rows import LabelKind, Rows
+from ..data.views import BOOTSTRAP, rng
 from ..zoo.probabilities import best_actions, ranks
+
+# Of pairs top1 is that of the action: see `pair_label`.
+WATCH: dict[LabelKind, str] = {"single": "top1", "multi": "map", "pair": "top1"}
+"""The metric that decides which epoch of a training is best."""
 
 
 @dataclass
@@ -35,7 +43,7 @@ class Scores:
 
     @property
     def readable(self) -> np.ndarray:
-        """Which videos have scores: bool (videos,)."""
+        """True where a video has scores: bool (videos,)."""
         return ~np.isnan(self.probabilities).any(axis=1)
 
     def metrics(self) -> dict[str, float]:
@@ -54,21 +62,21 @@ class Scores:
         return single_label(scores, labels)
 
     def hits(self) -> dict[str, np.ndarray]:
-        """Which videos are right, by the metrics that are a share of them.
+        """Videos that are right, by the metrics that are a share of them.
 
         Returns:
             float64 (videos,) by name, 1 or 0, not a number for those that do not count: without
             scores, and of ``multi`` without a label.
         """
         keep = self.readable
-        found = _hits(self.kind, self.probabilities[keep], self._nouns(keep), self.labels[keep])
-        whole = {name: np.full(len(keep), np.nan) for name in found}
-        for name, hit in found.items():
-            whole[name][keep] = hit
+        hits = _hits(self.kind, self.probabilities[keep], self._nouns(keep), self.labels[keep])
+        padded = {name: np.full(len(keep), np.nan) for name in hits}
+        for name, hit in hits.items():
+            padded[name][keep] = hit
         if self.kind == "multi":
-            for hit in whole.values():
+            for hit in padded.values():
                 hit[~self.labels.any(axis=1)] = np.nan
-        return whole
+        return padded
 
     def _nouns(self, keep: np.ndarray) -> np.ndarray:
         return np.zeros((int(keep.sum()), 0)) if self.nouns is None else self.nouns[keep]
@@ -126,43 +134,8 @@ class Scores:
         return f"{classes[first]} {nouns[second[0]]}" if second else classes[first]
 
 
-def _hits(
-    kind: LabelKind, scores: np.ndarray, nouns: np.ndarray, labels: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Which of the videos are right, bool (videos,), by metric."""
-    if kind == "pair":
-        pairs = action_hits(scores, nouns, labels)
-        each = {f"_{name}": hit for name, hit in pairs.items()} | {"": pairs["action"]}
-    elif kind == "multi":
-        each = {"": np.take_along_axis(labels, ranks(scores)[:, :5], axis=1)}
-    else:
-        each = {"": ranks(scores)[:, :5] == labels[:, None]}
-    counted = [(k, name, hit[:, :k]) for name, hit in each.items() for k in (1, 5)]
-    return {f"top{k}{name}": np.asarray(best.any(axis=1)) for k, name, best in counted}
-
-
-def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:
-    """Counts (true class, predicted class) from an evaluation folder's predictions.csv."""
-    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["prediction"]:
-                matrix[classes.index(row["label"]), classes.index(row["prediction"])] += 1
-    return matrix
-
-
-def wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a fraction measured on ``count`` videos (Wilson's score interval)."""
-    if count == 0:
-        return 0.0, 1.0
-    spread = z * np.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    center = rate + z**2 / (2 * count)
-    scale = 1 + z**2 / count
-    return float((center - spread) / scale), float((center + spread) / scale)
-
-
 def labels_of(rows: Rows, num_classes: int) -> np.ndarray:
-    """The labels of rows as `Scores` has them, which say what they are."""
+    """The labels of rows in the form of `Scores.labels`."""
     if rows.kind == "single":
         return np.array([-1 if r.label is None else r.label for r in rows.rows], dtype=np.int64)
     if rows.kind == "pair":
@@ -172,10 +145,6 @@ def labels_of(rows: Rows, num_classes: int) -> np.ndarray:
     for video, row in enumerate(rows.rows):
         hot[video, list(row.label or ())] = True  # type: ignore[arg-type]
     return hot
-
-
-WATCH: dict[LabelKind, str] = {"single": "top1", "multi": "map", "pair": "top1"}
-"""The metric that decides which epoch of a training is best."""
 
 
 def single_label(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -211,8 +180,8 @@ def multi_label(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     if not len(occurring):
         return {"map": 0.0, "top1": 0.0, "top5": 0.0}
     precisions = [average_precision(scores[:, c], labels[:, c]) for c in occurring]
-    labelled = labels.any(axis=1)
-    hits = np.take_along_axis(labels[labelled], ranks(scores[labelled])[:, :5], axis=1)
+    labeled = labels.any(axis=1)
+    hits = np.take_along_axis(labels[labeled], ranks(scores[labeled])[:, :5], axis=1)
     return {
         "map": float(np.mean(precisions)),
         "top1": float(hits[:, 0].mean()),
@@ -266,7 +235,7 @@ def pair_label(verbs: np.ndarray, nouns: np.ndarray, labels: np.ndarray) -> dict
 
 
 def action_hits(verbs: np.ndarray, nouns: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Whether the k-th best ``action``, ``verb`` and ``noun`` is the right one.
+    """True where the k-th best ``action``, ``verb`` or ``noun`` is the right one.
 
     Args:
         verbs, nouns, labels: as for `pair_label`.
@@ -279,4 +248,158 @@ def action_hits(verbs: np.ndarray, nouns: np.ndarray, labels: np.ndarray) -> dic
         "action": (best == labels[:, None]).all(axis=2),
         "verb": ranks(verbs)[:, :5] == labels[:, :1],
         "noun": ranks(nouns)[:, :5] == labels[:, 1:],
+    }
+
+
+def _hits(
+    kind: LabelKind, scores: np.ndarray, nouns: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Videos that are right, bool (videos,), by metric."""
+    if kind == "pair":
+        pairs = action_hits(scores, nouns, labels)
+        each = {f"_{name}": hit for name, hit in pairs.items()} | {"": pairs["action"]}
+    elif kind == "multi":
+        each = {"": np.take_along_axis(labels, ranks(scores)[:, :5], axis=1)}
+    else:
+        each = {"": ranks(scores)[:, :5] == labels[:, None]}
+    counted = [(k, name, hit[:, :k]) for name, hit in each.items() for k in (1, 5)]
+    return {f"top{k}{name}": np.asarray(best.any(axis=1)) for k, name, best in counted}
+
+
+def confusion_of(folder: Path, classes: list[str]) -> np.ndarray:
+    """Counts (true class, predicted class) from an evaluation folder's predictions.csv."""
+    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["prediction"]:
+                matrix[classes.index(row["label"]), classes.index(row["prediction"])] += 1
+    return matrix
+
+
+def wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a fraction measured on ``count`` videos (Wilson's score interval)."""
+    if count == 0:
+        return 0.0, 1.0
+    spread = z * np.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
+    center = rate + z**2 / (2 * count)
+    scale = 1 + z**2 / count
+    return float((center - spread) / scale), float((center + spread) / scale)
+
+
+def intervals(scores: Scores, *, resamples: int, seed: int = 0) -> dict[str, list[float]]:
+    """95 % percentile intervals of the metrics of `Scores.metrics`, by the bootstrap.
+
+    They say how far the metrics would move with other videos (Efron, Ann. Statist. 1979).
+
+    Args:
+        scores: of videos; the readable ones are drawn from.
+        resamples: how often as many videos are drawn as there are, with replacement; 0 for none.
+        seed: of the draws.
+
+    Returns:
+        [low, high] by metric; nothing where there are no videos or no resamples.
+    """
+    metrics, videos = weighted_metrics(scores), int(scores.readable.sum())
+    return _percentiles([metrics(counts) for counts in resample_counts(videos, resamples, seed)])
+
+
+def gain_intervals(
+    here: Scores, there: Scores, *, resamples: int, seed: int = 0
+) -> tuple[dict[str, list[float]], np.ndarray]:
+    """95 % intervals of differences, ``here`` less ``there``; both see the same draws.
+
+    Args:
+        here, there: scores of the same videos, all of them readable.
+        resamples, seed: as for `intervals`.
+
+    Returns:
+        [low, high] by metric, and of ``multi`` labels the intervals of each class's average
+        precision, (classes, 2) in the order of ``here``; of other labels (0, 2).
+    """
+    metrics = weighted_metrics(here), weighted_metrics(there)
+    each = (class_precisions(here), class_precisions(there)) if here.kind == "multi" else None
+    differences, classes = [], []
+    for weights in resample_counts(len(here.labels), resamples, seed):
+        one, other = (function(weights) for function in metrics)
+        differences.append({name: one[name] - other[name] for name in one})
+        if each is not None:
+            classes.append(each[0](weights) - each[1](weights))
+    if not classes:
+        return _percentiles(differences), np.zeros((0, 2))
+    return _percentiles(differences), np.nanpercentile(np.array(classes), (2.5, 97.5), axis=0).T
+
+
+def resample_counts(videos: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each video is drawn, int64 (videos,), for one resample after the other.
+
+    Each resample has a generator of its own, so that a smaller number of them is the beginning of
+    a larger one, and two models that are compared see the same draws.
+    """
+    for number in range(resamples if videos else 0):
+        drawn = rng(seed, 0, number, stream=BOOTSTRAP).integers(0, videos, videos)
+        yield np.bincount(drawn, minlength=videos)
+
+
+WeightedMetrics = Callable[[np.ndarray], dict[str, float]]
+"""Metrics as a function of how often each readable video counts, int64 (videos,)."""
+
+
+def weighted_metrics(scores: Scores) -> WeightedMetrics:
+    """`Scores.metrics`, prepared once for the bootstrap to compute again and again."""
+    keep = scores.readable
+    hits = {name: hit[keep] for name, hit in scores.hits().items()}
+    labels = scores.labels[keep]
+    precisions = class_precisions(scores) if scores.kind == "multi" else None
+
+    def metrics(weights: np.ndarray) -> dict[str, float]:
+        values = {}
+        if precisions is not None:
+            each = precisions(weights)
+            values["map"] = float(np.nanmean(each)) if not np.isnan(each).all() else 0.0
+        for name, hit in hits.items():
+            counted = weights @ ~np.isnan(hit)
+            values[name] = float(weights @ np.nan_to_num(hit) / counted) if counted else 0.0
+        if scores.kind == "single":
+            _, classes = np.unique(labels, return_inverse=True)
+            drawn = np.bincount(classes, weights)
+            right = np.bincount(classes, weights * hits["top1"])
+            occurring = drawn > 0
+            values["mean_class_accuracy"] = float(np.mean(right[occurring] / drawn[occurring]))
+        return values
+
+    return metrics
+
+
+def class_precisions(scores: Scores) -> Callable[[np.ndarray], np.ndarray]:
+    """Average precisions as a function of how often each readable video counts.
+
+    Returns:
+        From weights to float64 (classes,) as `average_precision` defines them; not a number
+        for classes without a video.
+    """
+    keep = scores.readable
+    values, positive = scores.probabilities[keep], scores.labels[keep]
+    order = np.argsort(-values, axis=0, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=0)
+    true = np.take_along_axis(positive, order, axis=0)
+    # Videos of equal score are taken together: each is ranked where the last of them stands.
+    places = np.arange(len(values))[:, None]
+    ends = np.append(ordered[:-1] != ordered[1:], np.ones((1, values.shape[1]), bool), axis=0)
+    last = np.minimum.accumulate(np.where(ends, places, len(values))[::-1], axis=0)[::-1]
+
+    def precisions(weights: np.ndarray) -> np.ndarray:
+        counted = weights[order]
+        ranked, correct = np.cumsum(counted, axis=0), np.cumsum(counted * true, axis=0)
+        with np.errstate(invalid="ignore"):
+            share = np.nan_to_num(correct / ranked)
+            at = np.take_along_axis(share, last, axis=0)
+            return np.asarray((counted * true * at).sum(axis=0) / correct[-1])
+
+    return precisions
+
+
+def _percentiles(samples: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {
+        name: np.percentile([one[name] for one in samples], (2.5, 97.5)).tolist()
+        for name in (samples[0] if samples else ())
     }

@@ -11,7 +11,7 @@ from support import MODEL, moving_bar, write_video
 
 import vidinit
 from vidinit import checkpoint
-from vidinit.data.loading.watchdog import Quarantine
+from vidinit.data.loading.quarantine import Quarantine
 from vidinit.data.pixels.batch import normalize
 from vidinit.data.pixels.transforms import eval_crops
 from vidinit.data.readers import open_video
@@ -20,9 +20,9 @@ from vidinit.data.views import Sampling, eval_indices
 from vidinit.engine.accelerators import make_accelerator
 from vidinit.errors import DataError, UsageError
 from vidinit.pipelines.finetune.settings import FinetuneConfig
-from vidinit.pipelines.shared.classify import ClassifyTask
+from vidinit.pipelines.finetune.task import ClassifyTask
+from vidinit.scoring.metrics import Scores, pair_label, wilson
 from vidinit.scoring.score import score
-from vidinit.scoring.scores import Scores, pair_label, wilson
 from vidinit.zoo.base import VideoModel
 from vidinit.zoo.spec import ClipSpec
 from vidinit.zoo.views import predict_file, probabilities_of, views_of
@@ -273,7 +273,7 @@ def test_predictions_follow_the_kind_of_the_model(files, tmp_path):
     odds = {name: p / (1 - p) for name, p in each.items()}
     assert odds["left"] / (odds["left"] + odds["right"]) == pytest.approx(shared["left"])
     assert sum(each.values()) != pytest.approx(1, abs=1e-3)
-    folder = checkpoint.save_model(model, tmp_path / "pair", **pair_of(model).card())
+    folder = checkpoint.save_model(model, tmp_path / "pair", **pair_of(model).save_options())
     actions = vidinit.predict(folder, files[0], topk=10)[0].classes
     assert len(actions) == 6 and sum(p for _, p in actions) == pytest.approx(1)
     verbs = {v: sum(p for name, p in actions if name.split()[0] == v) for v in shared}

@@ -24,7 +24,7 @@ from data.misbehaving import (
 from data.ten_clips import all_same, opening, same, unreadable, views
 
 from vidinit.data.index import check
-from vidinit.data.loading.watchdog import Quarantine
+from vidinit.data.loading.quarantine import Quarantine
 from vidinit.data.rows import Row, Rows
 from vidinit.errors import DataError
 
@@ -124,7 +124,7 @@ def test_later_runs_leave_a_file_out_that_ended_its_process(
 ) -> None:
     noted = []
     monkeypatch.setattr(
-        "vidinit.data.loading.watchdog.file_index.quarantine", lambda *args: noted.append(args)
+        "vidinit.data.loading.quarantine.file_index.quarantine", lambda *args: noted.append(args)
     )
     path = rows.rows[9].path
     opening(monkeypatch, {path: act})
@@ -152,8 +152,8 @@ def test_a_check_knows_what_hung(
 def test_a_file_out_of_reach_does_not_hold_up_its_quarantine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vidinit.data.loading.watchdog.file_index.quarantine", lambda *_: sleep())
-    monkeypatch.setattr("vidinit.data.loading.watchdog._FAREWELL", 0.1)
+    monkeypatch.setattr("vidinit.data.loading.quarantine.file_index.quarantine", lambda *_: sleep())
+    monkeypatch.setattr("vidinit.data.loading.quarantine._NOTE_SECONDS", 0.1)
     quarantine = Quarantine()
     quarantine.add(3, "/net/gone.mp4", "no answer within 1 s")
     assert quarantine.reasons == {3: "no answer within 1 s"}

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from support import MODEL
 
 import vidinit
-from vidinit.pipelines.shared.classify import ClassifyTask, targets
+from vidinit.pipelines.finetune.task import ClassifyTask
+from vidinit.pipelines.shared.on_device import soft_targets
 from vidinit.zoo.pair import PairModel
 
 
@@ -111,7 +112,7 @@ def test_losses_are_their_formulas():
     logits = task.classifier()(clip)
     assert list(losses) == ["verb", "noun"]
     for i, (name, count) in enumerate((("verb", 3), ("noun", 2))):
-        soft = targets(LABELS["pair"][:, i], count, 0.2)
+        soft = soft_targets(LABELS["pair"][:, i], count, 0.2)
         want = -(soft * logits[name].log_softmax(1)).sum(1).mean()
         assert torch.allclose(losses[name], want)
 
@@ -120,18 +121,18 @@ def test_targets_are_smoothed_as_by_timm():
     """timm.data.mixup.one_hot: off = smoothing / classes, on = 1 - smoothing + off."""
     off, on = 0.025, 0.925
     want = torch.tensor([[off, on, off, off], [off, off, off, on]])
-    assert torch.allclose(targets(torch.tensor([1, 3]), 4, 0.1), want)
-    assert torch.allclose(targets(torch.tensor([[0, 1, 0, 0], [0, 0, 0, 1.0]]), 4, 0.1), want)
-    assert targets(torch.tensor([1]), 2).tolist() == [[0, 1]]
+    assert torch.allclose(soft_targets(torch.tensor([1, 3]), 4, 0.1), want)
+    assert torch.allclose(soft_targets(torch.tensor([[0, 1, 0, 0], [0, 0, 0, 1.0]]), 4, 0.1), want)
+    assert soft_targets(torch.tensor([1]), 2).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_a_soft_target_stands_for_the_label(kind):
     task, clip, label = decided(kind, label_smoothing=0.1), colors(), LABELS[kind]
     hard = task({"clip": clip, "label": label})["loss"]
-    same = task({"clip": clip, "label": label, "target": targets(label, 3, 0.1)})["loss"]
+    same = task({"clip": clip, "label": label, "target": soft_targets(label, 3, 0.1)})["loss"]
     assert torch.allclose(hard, same)
-    mixed = 0.7 * targets(label, 3) + 0.3 * targets(label, 3).flip(0)
+    mixed = 0.7 * soft_targets(label, 3) + 0.3 * soft_targets(label, 3).flip(0)
     logits = task.model(clip)
     if kind == "single":
         want = -(mixed * logits.log_softmax(1)).sum(1).mean()
@@ -151,8 +152,8 @@ def test_a_pair_has_a_head_more():
     assert isinstance(classifier, PairModel) and classifier.noun is task.heads["noun"]
     again = ClassifyTask(task.model, kind="pair", nouns=NOUNS, noun_head=classifier.noun)
     assert again.heads["noun"] is classifier.noun
-    assert task.card()["heads"] == {"noun": classifier.noun}
-    assert task_of("multi").card() == {}
+    assert task.save_options()["heads"] == {"noun": classifier.noun}
+    assert task_of("multi").save_options() == {}
 
 
 def test_nouns_belong_to_pairs():

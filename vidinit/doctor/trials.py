@@ -1,4 +1,4 @@
-"""What the doctor tries in processes of their own: imports, devices, a video, the hub.
+"""Steps that are tried in processes of their own: imports, devices, a video, the hub.
 
 A step returns what it found, or raises. A trial ends with its first step that fails: what comes
 behind needs it.
@@ -48,14 +48,14 @@ def main(trial: str) -> None:
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)  # packages may print what they like
         for step in TRIALS[trial]:
-            finding = _tried(step)
+            finding = _run_step(step)
             out.write(json.dumps(finding.as_dict()) + "\n")
             out.flush()
             if finding.status == "fail":
                 return
 
 
-def _tried(step: Step) -> Finding:
+def _run_step(step: Step) -> Finding:
     """The finding of a step; what it raises is one, too."""
     try:
         return step.run()
@@ -100,7 +100,7 @@ def torchvision_fits() -> Finding:
 
 
 def devices() -> Finding:
-    """What a run would compute on; each GPU takes a small product."""
+    """The devices that a run would compute on; each GPU takes a small product."""
     import torch
 
     if torch.cuda.is_available():
@@ -171,12 +171,12 @@ def decord_reads() -> Finding:
     if load() is None:
         if known is None:
             return Finding("decord", "none", "not installed; PyAV reads in its place")
-        return _does_without("decord", f"{known} is installed, but does not import")
+        return _not_needed("decord", f"{known} is installed, but does not import")
     try:
         with _video() as (path, _):
             _compare(DecordReader(path).decode(list(range(len(_LEVELS)))))
     except (VideoReadError, RuntimeError) as error:
-        return _does_without("decord", str(error))
+        return _not_needed("decord", str(error))
     return Finding("decord", "ok", f"{known} reads it too")
 
 
@@ -188,11 +188,11 @@ def torchcodec_reads() -> Finding:
         with _video() as (path, _):
             _compare(TorchCodecReader(path).get(range(len(_LEVELS))))
     except (VideoReadError, VidinitError, RuntimeError) as error:
-        return _does_without("torchcodec", str(error))
+        return _not_needed("torchcodec", str(error))
     return Finding("torchcodec", "ok", f"{installed('torchcodec')} reads it")
 
 
-def _does_without(reader: str, problem: str) -> Finding:
+def _not_needed(reader: str, problem: str) -> Finding:
     advice = next(
         step.advice for steps in TRIALS.values() for step in steps if step.check == reader
     )
@@ -241,7 +241,7 @@ def _compare(frames: Any) -> None:
 
 
 def hub_answers() -> Finding:
-    """Whether the Hugging Face hub answers, and what of it is here without it."""
+    """Ask the Hugging Face hub for an answer, and count the models that are here without it."""
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
