@@ -49,7 +49,7 @@ def command(
     name: str,
     *,
     panels: Mapping[str, str] | None = None,
-    arguments: Mapping[str, str | None] | None = None,
+    arguments: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
     kinds: Mapping[str, Any] | None = None,
     texts: Mapping[str, str] | None = None,
@@ -74,7 +74,6 @@ def command(
 
     def decorate(own: Callable[..., None]) -> Callable[..., None]:
         function = read_function(COMMANDS[name].function if name in COMMANDS else name)
-        function.texts.update(texts or {})
         panel_of = {
             option: panel
             for shown in (PANELS, panels or {})
@@ -87,7 +86,16 @@ def command(
             for keyword in function.keywords
         }
         parameters = [
-            _parameter(keyword, function, panel_of.get(keyword), shown, words, names, kinds or {})
+            _parameter(
+                keyword,
+                function,
+                kind=(kinds or {}).get(keyword),
+                text=(texts or {}).get(keyword),
+                panel=panel_of.get(keyword),
+                metavar=words.get(keyword),
+                options=_words(keyword, names),
+                shown=shown,
+            )
             for keyword in function.keywords
             if keyword not in hidden
         ]
@@ -184,6 +192,8 @@ def _text(keyword: str, function: Function, shown: Mapping[str, str]) -> str:
         function: whose docstring; ``as for `finetune` `` is looked up there.
         shown: what other keywords are called on the line.
     """
+    if keyword == "overrides":
+        return SETTINGS
     text = function.texts.get(keyword, "")
     as_for = re.match(r"as for `(\w+)`", text)
     if as_for is not None:
@@ -220,35 +230,47 @@ def _kind(keyword: str, names: set[str]) -> Any:
 def _parameter(
     keyword: str,
     function: Function,
+    *,
+    kind: Any,
+    text: str | None,
     panel: str | None,
+    metavar: str | None,
+    options: Sequence[str],
     shown: Mapping[str, str],
-    arguments: Mapping[str, str | None],
-    names: Mapping[str, str] | None,
-    kinds: Mapping[str, Any],
 ) -> inspect.Parameter:
-    """A keyword of the library's function as a parameter that Typer reads."""
-    kind = kinds.get(keyword) or _kind(keyword, function.kinds[keyword])
-    text = SETTINGS if keyword == "overrides" else _text(keyword, function, shown)
-    default = _default(function.defaults[keyword]) if keyword in function.defaults else ...
-    complete = COMPLETIONS.get(keyword)
+    """A keyword of the library's function as a parameter that Typer reads.
+
+    Args:
+        keyword: which.
+        function: whose.
+        kind: type of the parameter; default: from the annotation.
+        text: its help; default: from the docstring.
+        panel: heading of an option.
+        metavar: of a word of the line; None for an option.
+        options: words of an option, without dashes.
+        shown: what keywords are called on the line.
+    """
+    kind = kind or _kind(keyword, function.kinds[keyword])
+    text = text or _text(keyword, function, shown)
+    is_required = keyword not in function.defaults
+    default = None if is_required else _default(function.defaults[keyword])
     several = kind in (list[str], list[Path])
-    if keyword in arguments:
-        told: Any = typer.Argument(metavar=arguments[keyword], help=text, autocompletion=complete)
+    complete = COMPLETIONS.get(keyword)
+    if metavar is not None:
+        info: Any = typer.Argument(metavar=metavar, help=text, autocompletion=complete)
     else:
-        if several and "several" not in text and "repeat" not in text:
+        if several and "repeat" not in text:
             text = f"{text.rstrip('.')}; may be repeated."
-        words = [f"--{one}" for one in _words(keyword, names)]
-        if kind is bool and (default is None or default is True):
-            words = [f"{one}/--no-{one[2:]}" for one in words]
-        told = typer.Option(*words, help=text, rich_help_panel=panel, autocompletion=complete)
-    if several or default is None:
-        default = None if default is not ... else ...
-        kind = kind | None if default is None else kind
+        switch = kind is bool and default in (None, True)
+        words = [f"--{word}/--no-{word}" if switch else f"--{word}" for word in options]
+        info = typer.Option(*words, help=text, rich_help_panel=panel, autocompletion=complete)
+    if several:
+        default = None
     return inspect.Parameter(
         keyword,
         inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if default is ... else default,
-        annotation=Annotated[kind, told],
+        default=inspect.Parameter.empty if is_required else default,
+        annotation=Annotated[kind if is_required or default is not None else kind | None, info],
     )
 
 

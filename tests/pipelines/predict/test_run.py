@@ -168,8 +168,12 @@ def test_a_timeline_that_cannot_be_written_or_told(run, files, tmp_path, monkeyp
             run, files[0], timeline=True, out=tmp_path / "a", overrides=HERE, tell=leave
         )
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).suffix == ".jsonl":  # the run's folder itself is there before
+            raise OSError(28, "No space left on device")
+        replace(source, target)
 
     monkeypatch.setattr("vidinit.pipelines.predict.timelines.os.replace", full)
     with pytest.raises(VidinitError, match="No space left on device"):

@@ -196,6 +196,7 @@ def _evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool
     from ...files import check_out
     from ..cotrain.finished import sources_of
     from ..run import run
+    from ..shared.names import folder_names
     from ..shared.run_records import replaced_folder
 
     if config.data.train or config.data.val or config.head:
@@ -208,10 +209,10 @@ def _evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool
     check_out(out, overwrite=overwrite)
     results = {}
     with replaced_folder(out, lambda: RunFolder.open(out), moves=overwrite) as folder:
-        parts = folder.own("sources")
+        parts, folders = folder.own("sources"), folder_names(one.name for one in sources)
         for source in sources:
             own = config.model_copy(deep=True)
-            own.out, own.head = str(parts / source.name), source.name
+            own.out, own.head = str(parts / folders[source.name]), source.name
             own.data.train, own.data.val = source.data, source.val
             own.data.root, own.data.class_names = source.root or own.data.root, source.class_names
             if source.kind == "image":

@@ -44,8 +44,11 @@ Config = TypeVar("Config", bound=TrainRunConfig)
 class Training(Generic[Config]):
     """One training in one of its processes.
 
-    A pipeline has a function ``execute(config, *, resume, overwrite, dry_run=False)``, which the
-    registry names. It returns the result of the run, and says in order what is its own::
+    A pipeline has a function ``execute(config, *, resume, overwrite, dry_run=False)``, which its
+    line in the registry names and `pipelines.run.run` calls, after checks of names and paths, in
+    every process of the run. It returns the dict that ``--json`` prints: of a finished run that is
+    resumed the one that there is, of a dry run, which writes nothing, that of `rehearse`, else that
+    of `finish`. It names its own parts in this order::
 
         if (done := finished_result(config.out, resume)) is not None:
             return done
@@ -70,8 +73,12 @@ class Training(Generic[Config]):
             return training.rehearse(job, clips=len(clips.rows))
         return training.finish(job, training.fit(job), videos=len(clips.rows))
 
-    The order matters: the random numbers of new heads are drawn from the seed in the order of these
-    lines, so another order makes other runs.
+    A task that is validated gives the job ``evaluate``, from nothing to metrics, and the ``watch``
+    that decides which epoch is best; see `engine.job.Job` and `finetune.run` for all of it.
+
+    The order matters: new heads are drawn from the seed in the order of these lines, so another
+    order makes other runs. Errors in the data come before devices are touched, and the run folder
+    is made once every setting has its value.
 
     Args:
         config: of the run.
