@@ -33,8 +33,8 @@ from vidinit.data.pixels.transforms import Augment
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Picks, Sampling
 from vidinit.pipelines.distill.task import DistillTask
-from vidinit.pipelines.distill.teachers import Teacher
 from vidinit.pipelines.distill.teacher_cache import FrameCache
+from vidinit.pipelines.distill.teachers import Teacher
 from vidinit.pipelines.shared.array_store import ArrayStore
 from vidinit.pipelines.shared.on_device import OnDevice
 from vidinit.processes import keep_freed_memory

@@ -37,7 +37,12 @@ def test_convert_json_and_table(tmp_path):
     assert value["exact"] is True and value["max_difference"] < 1e-4
     keys = {"source", "target", "exact", "max_difference", "params", "gmacs"}
     assert keys | {"copied", "inflated", "initialized"} <= set(value)
-    assert {p.name for p in out.iterdir()} == {"model.safetensors", "model.yaml", "report.html"}
+    assert {p.name for p in out.iterdir()} == {
+        ".vidinit",
+        "model.safetensors",
+        "model.yaml",
+        "report.html",
+    }
     result = CliRunner().invoke(app, [*line, "--overwrite"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.stderr
     for part in ("blocks.3", "middle tap", "3x5x5", "still clip: exact", "multiply-adds"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +29,14 @@ from ..report.html import Section, details, page, table
 from ..report.model_parts import conversion_section, kernel_sections
 from ..text.towers import activation_note
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
-from ..zoo.build import assemble, create_model, options_of, set_input_channels
+from ..zoo.build import (
+    assemble,
+    create_model,
+    has_frozen_tower,
+    options_of,
+    plan_of,
+    set_input_channels,
+)
 from ..zoo.families.resnet3d import STEMS
 from ..zoo.families.timesformer import TimeSformer
 from ..zoo.families.vit import describe_vit, fixed_size, resize_grid
@@ -38,9 +45,6 @@ from ..zoo.images.networks import ImageSource, build_image_model, class_names, c
 from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
 from ..zoo.names import CLASSES, PLANS, Entry, check_option, find_target
 from ..zoo.temporal import TIME_PADDINGS
-
-if TYPE_CHECKING:
-    from ..conversion.report import ConversionReport
 
 
 def convert(
@@ -116,7 +120,7 @@ def convert(
     if not (is_file(source) or is_torchvision(source) or is_hub(source)):
         wanted = find_target(to, source.split(".")[0])
         _check_entry(*wanted)
-        if wanted[1].plan == "dist" and ":" not in source:
+        if has_frozen_tower(wanted[1]) and ":" not in source:
             check_tower(*wanted, source)
     folder = None if out is None else check_out(Path(out), overwrite=overwrite)
     if stem != "narrow":
@@ -136,7 +140,7 @@ def convert(
         opened.weights = named
     if isinstance(opened, VideoSource):
         report = _from_video(opened, to, allow_partial, options)
-    elif (found := find_target(to, opened.arch))[1].plan == "dist":
+    elif has_frozen_tower((found := find_target(to, opened.arch))[1]):
         report = tower_conversion(
             opened,
             *found,
@@ -281,10 +285,9 @@ def _image_options(image: ImageSource, entry: Entry) -> dict[str, Any]:
 def _reasons(model: VideoModel, entry: Entry, inflation: str, options: dict[str, Any]) -> list[str]:
     """Why a conversion is not exact, as far as its rules tell."""
     reasons = []
-    if entry.plan == "tsm":
-        reasons.append("the shift fills the first and last frame with zeros")
-    if isinstance(model, TimeSformer) and model.attention == "joint" and model.prefix:
-        reasons.append("each patch counts once per frame against the class token and registers")
+    plan = plan_of(entry)
+    if plan is not None and (reason := plan.why_inexact(model)):
+        reasons.append(reason)
     if inflation == "mean" and options.get("time_padding") != "replicate":
         way = "; --time-padding replicate makes it exact" if entry.builder is None else ""
         reasons.append(f"mean inflation with zero padding scales the first and last frames{way}")

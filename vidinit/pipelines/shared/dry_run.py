@@ -20,12 +20,11 @@ from ...engine.job import Batch, Job, Trial
 from ...engine.run_folder import RunFolder
 from ...errors import VidinitError
 from ...measure.memory import MB, TrainingMemory, free_memory
+from ...zoo.names import CLASSES
 from .batch_size import step_memory
 from .clips import Checked, CheckedSplit
 from .init_from import initial_folder
 from .random_clips import noise_rows
-
-_CLASSES = 400  # of a model of the zoo, unless something says otherwise
 
 
 def random_split(config: RunConfig, what: str = "data") -> CheckedSplit:
@@ -56,7 +55,7 @@ def _classes(config: RunConfig) -> list[str]:
     same = getattr(config, "init_from", None) == config.model
     folder = model_folder(str(initial_folder(config.model)) if same else config.model)
     if folder is None:
-        return [str(n) for n in range(_CLASSES)]
+        return [str(n) for n in range(CLASSES)]
     card = read_card(folder)
     return card.get("classes") or [str(n) for n in range(card["num_classes"])]
 

@@ -27,7 +27,7 @@ from ...report.html import Section
 from ...report.model_parts import model_sections
 from ...report.run_report import write_report
 from ...zoo.base import COMPILED, VideoModel
-from ...zoo.build import create_model
+from ...zoo.build import create_model, has_frozen_tower
 from ...zoo.modify.drop_path import set_drop_path
 from ...zoo.modify.freezing import freeze
 from ...zoo.names import find_entry
@@ -280,7 +280,7 @@ def frozen_tower(ref: str) -> str | None:
     Such a model has a layer that nothing reads, which processes that train together must be told.
     """
     entry = find_entry(name_of(ref))
-    return entry.backbone if entry.plan == "dist" else None
+    return entry.backbone if has_frozen_tower(entry) else None
 
 
 def set_training(model: VideoModel, train: TrainConfig) -> None:
