@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from vidinit import __version__
 from vidinit.errors import Interrupted, VidinitError
 from vidinit.pipelines.registry import COMMANDS
-from vidinit.processes import give_way, in_group, is_main_process, keep_freed_memory
+from vidinit.processes import in_group, is_main_process, keep_freed_memory, wait_for_first_error
 
 from .derived import plain_command
 
@@ -96,7 +96,7 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
             if kwargs.get("debug"):
                 traceback.print_exc()
             if not isinstance(error, Interrupted):  # which all processes are
-                give_way(to_main=True)
+                wait_for_first_error(to_main=True)
             show_error(str(error), alone=not isinstance(error, Interrupted))
             _leave(error.exit_code)
         except Exception as error:
@@ -106,7 +106,7 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
                 _leave(141)  # as a program does that is told so by a signal
             if kwargs.get("debug"):
                 traceback.print_exc()
-            give_way()  # the end of another process may be all that went wrong here
+            wait_for_first_error()  # the end of another process may be all that went wrong here
             first = (str(error).strip().splitlines() or [""])[0]
             show_error(
                 f"unexpected {type(error).__name__}: {first}; this is a fault of vidinit or of the "
@@ -175,7 +175,7 @@ def main(
 
 
 def register() -> None:
-    """Add the commands of the registry: those of this folder, and others as their line says."""
+    """Add the commands of the registry: those with a file here, others by `plain_command`."""
     from . import (
         convert,
         cotrain,

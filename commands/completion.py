@@ -26,7 +26,7 @@ def targets(incomplete: str) -> list[str]:
 
 def teachers(incomplete: str) -> list[str]:
     """Short names of teachers."""
-    from vidinit.zoo.images.teachers import TEACHERS
+    from vidinit.zoo.images.teacher_names import TEACHERS
 
     return _fitting(TEACHERS, incomplete)
 

@@ -8,7 +8,7 @@ import typer
 
 from . import options as opt
 from .derived import command
-from .options import INPUT
+from .options import COMPUTING, INPUT
 
 RULES = "Rules"
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @command(
     "convert",
     panels={
+        COMPUTING: "device",
         "Options": "to",
         INPUT: "layout pretrained allow_partial frames size seed",
         RULES: "inflate stem time_padding attention resizing num_classes in_channels whole",

@@ -42,7 +42,7 @@ COMPLETIONS: dict[str, Callable[..., list[str]]] = {
 }
 ARGUMENTS = {"model": "MODEL", "overrides": "[SECTION.KEY=VALUE]..."}
 """Keywords that are words of the line, and how they are shown."""
-SETTINGS = "Settings, e.g. train.epochs=20."
+SETTINGS = "Settings, e.g. data.workers=4; see docs/settings.md."
 
 
 def command(

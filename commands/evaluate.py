@@ -11,7 +11,7 @@ from vidinit.processes import is_main_process
 
 from . import options as opt
 from .derived import command
-from .options import INPUT
+from .options import COMPUTING, INPUT
 
 TEXT, MORE = "Zero-shot", "More than one figure"
 
@@ -28,6 +28,7 @@ SHOWN = (
 @command(
     "eval",
     panels={
+        COMPUTING: "config batch_size seed device precision processes",
         INPUT: "views multi_view average head all_sources",
         MORE: "curve temporal_test predictions against",
         TEXT: "zero_shot classes templates text_model text ensemble",

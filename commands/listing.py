@@ -42,7 +42,7 @@ def list_names(
     elif kind == "plans":
         rows = {k: v.help for k, v in names.PLANS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "teachers":
-        from vidinit.zoo.images.teachers import TEACHERS
+        from vidinit.zoo.images.teacher_names import TEACHERS
 
         rows = {k: t.described() for k, t in TEACHERS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "layouts":

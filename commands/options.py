@@ -8,7 +8,7 @@ import typer
 
 from vidinit.processes import is_main_process
 
-INPUT, TRAINING, OUTPUT = "Input", "Training", "Output"
+INPUT, TRAINING, COMPUTING, OUTPUT = "Input", "Training", "Computing", "Output"
 """Headings of options in help."""
 
 Json = Annotated[

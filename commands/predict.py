@@ -10,7 +10,7 @@ import typer
 
 from . import options as opt
 from .derived import command
-from .options import INPUT, OUTPUT
+from .options import COMPUTING, INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from vidinit.pipelines.predict.lines import Prediction
@@ -20,8 +20,19 @@ TIMELINE = "Timeline"
 
 @command(
     "predict",
-    panels={INPUT: "head", TIMELINE: "timeline every out", OUTPUT: "features"},
+    panels={
+        INPUT: "head",
+        TIMELINE: "timeline every out",
+        COMPUTING: "batch_size seed device precision",
+        OUTPUT: "features",
+    },
     arguments={"model": "MODEL", "paths": "PATH... [DATA.KEY=VALUE]..."},
+    texts={
+        "model": "Model folder, run folder or zoo name (random weights).",
+        "paths": "Video and image files, folders to be searched through, patterns as clips/*.mp4, "
+        "- for a list on stdin; settings as data.workers=4.",
+        "device": "auto, cpu, cuda or mps.",
+    },
     kinds={"model": str, "paths": list[str], "batch_size": str},
     hidden=("overrides", "tell"),
 )

@@ -110,7 +110,8 @@ def copy(
 def check(
     file: Annotated[Path, typer.Argument(help="YAML for --config.", show_default=False)],
     command: Annotated[
-        str | None, typer.Option(help="Which it is for; default: what it says, else finetune.")
+        str | None,
+        typer.Option(help="Command the file is for; default: the one it names, else finetune."),
     ] = None,
     debug: opt.Debug = False,
 ) -> None:

@@ -18,7 +18,7 @@ from vidinit.errors import UsageError
 def test_a_run_marks_what_it_writes_before_it_writes(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path / "run", config={"command": "finetune"})
     run.write_json("anything.json", {})
-    place = run.own("later")
+    place = run.claim("later")
     assert not place.exists(), "a kill between the mark and the writing leaves nothing unnamed"
     marked = json.loads((run.root / files.MARK).read_text())["wrote"]
     assert {"config.yaml", "anything.json", "later", "checkpoints"} <= set(marked)
@@ -40,7 +40,7 @@ def test_what_others_put_there_is_never_deleted(tmp_path: Path) -> None:
 def test_other_processes_mark_nothing(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, writes=False)
     run.write_json("a.json", {})
-    assert run.own("b") == tmp_path / "b" and not list(tmp_path.iterdir())
+    assert run.claim("b") == tmp_path / "b" and not list(tmp_path.iterdir())
 
 
 def test_folders_without_a_mark_are_known_by_what_0_1_wrote(tmp_path: Path) -> None:

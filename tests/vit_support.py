@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from vidinit.conversion.plan import transfer
+from vidinit.conversion.table import transfer
 from vidinit.zoo.families.timesformer import TimeSformer
 from vidinit.zoo.plans.timesformer import timesformer
 

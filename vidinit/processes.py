@@ -32,7 +32,7 @@ def launched_elsewhere() -> bool:
     return in_group() and OWN_GROUP not in os.environ
 
 
-def give_way(*, to_main: bool = False) -> None:
+def wait_for_first_error(*, to_main: bool = False) -> None:
     """Wait where another process of the group may have failed before and say why.
 
     When one ends, the launcher ends the others. A process that is still there after a while failed

@@ -29,7 +29,7 @@ from vidinit.data.readers import open_row
 from vidinit.data.rows import Row, Rows
 from vidinit.data.views import Sampling, eval_indices
 from vidinit.zoo.spec import ClipSpec
-from vidinit.zoo.views import logits_of, views_of
+from vidinit.zoo.view_outputs import logits_of, views_of
 
 CLIPS, MOST = 10, 2 / 3
 SPEC = ClipSpec(8, 8, 112, crop_pct=0.875)

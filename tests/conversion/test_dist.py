@@ -16,10 +16,10 @@ from torch import Tensor
 
 import vidinit
 from vidinit.checkpoint import load, load_pair, save_model
+from vidinit.conversion.frozen_tower import is_isolated, prove_tower
 from vidinit.conversion.layouts.dist import LISTS, OLDER
 from vidinit.conversion.layouts.read_write import Found, read_layout, recognize, write_layout
 from vidinit.conversion.proof import still_frames
-from vidinit.conversion.tower import is_isolated, prove_tower
 from vidinit.engine import resume
 from vidinit.engine.resume import Progress
 from vidinit.errors import UsageError, VidinitError

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo_support import still_proof
 
 from vidinit.conversion.factor import LIFT, Halves, factor, fit_and_lift, match_eps, split_and_lift
-from vidinit.conversion.plan import transfer
+from vidinit.conversion.table import transfer
 from vidinit.errors import UsageError
 from vidinit.zoo.base import VideoModel
 from vidinit.zoo.families.resnet3d import resnet3d, sts_r2plus1d

@@ -9,7 +9,7 @@ from support import shake_norms
 from torch import nn
 from zoo_support import still_proof
 
-from vidinit.conversion.plan import transfer
+from vidinit.conversion.table import transfer
 from vidinit.errors import UsageError
 from vidinit.zoo.build import assemble
 from vidinit.zoo.images.networks import ImageSource

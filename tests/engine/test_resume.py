@@ -126,7 +126,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         step()
         progress.step += 1
         progress.epoch += 1
-        progress.judge(value)
+        progress.note_metric(value)
         resume.save(accelerator, tmp_path, progress, keep=2)
     assert names(tmp_path) == ["best", "last", *(f"step_{k:08d}" for k in (2, 4, 5))]
     assert folders.pointed(tmp_path, "last") == tmp_path / "step_00000005"

@@ -14,8 +14,8 @@ from support import moving_bar, write_video
 from vidinit.data.rows import Row
 from vidinit.engine.run_folder import RunFolder
 from vidinit.pipelines.finetune.settings import FinetuneConfig
+from vidinit.report.clip_examples import clip_sections
 from vidinit.report.html import Section, table
-from vidinit.report.judged_clips import clip_sections
 from vidinit.report.model_parts import cost_sections, kernel_sections
 from vidinit.report.run_report import write_report
 from vidinit.report.scores import calibration_sections

@@ -25,7 +25,7 @@ from vidinit.scoring.metrics import Scores, pair_label, wilson
 from vidinit.scoring.score import score
 from vidinit.zoo.base import VideoModel
 from vidinit.zoo.spec import ClipSpec
-from vidinit.zoo.views import predict_file, probabilities_of, views_of
+from vidinit.zoo.view_outputs import predict_file, probabilities_of, views_of
 
 NOUNS = ("cup", "pan", "lid")
 

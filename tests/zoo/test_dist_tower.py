@@ -8,7 +8,7 @@ import torch
 from dist_models import SIDE, clip_like_vit, small_dist, small_vit
 from torch import nn
 
-from vidinit.conversion.tower import block_outputs
+from vidinit.conversion.frozen_tower import block_outputs
 from vidinit.errors import UsageError
 from vidinit.zoo.dist_network.tower import Tower, digest, has_projection, towers_left_out
 

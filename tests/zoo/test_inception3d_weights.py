@@ -12,7 +12,7 @@ from support import shake_norms
 from torch import nn
 from zoo_support import check_gradients, check_logits, take_weights
 
-from vidinit.conversion.plan import transfer
+from vidinit.conversion.table import transfer
 from vidinit.zoo.families.inception3d import Inception3D, Settings, Unit, inception3d
 from vidinit.zoo.folding import FrameCount, fold, unfold
 from vidinit.zoo.temporal import VolumeConv

@@ -10,7 +10,7 @@ from vidinit.errors import DataError, UsageError
 from vidinit.pipelines.shared.heads import new_head
 from vidinit.zoo.pair import PairModel, trunk_of
 from vidinit.zoo.probabilities import ranked
-from vidinit.zoo.views import predict_file
+from vidinit.zoo.view_outputs import predict_file
 
 
 @pytest.fixture(scope="module")

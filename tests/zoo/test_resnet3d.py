@@ -11,7 +11,7 @@ from torchvision.models.video import mc3_18, r2plus1d_18, r3d_18, resnet
 from zoo_support import check_gradients, check_logits, on_meta, shapes, still_proof, take_weights
 
 import vidinit
-from vidinit.conversion.plan import transfer
+from vidinit.conversion.table import transfer
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import count_parameters

@@ -18,7 +18,7 @@ from zoo_support import (
 )
 
 import vidinit
-from vidinit.conversion.plan import transfer
+from vidinit.conversion.table import transfer
 from vidinit.errors import UsageError
 from vidinit.measure.flops import count_macs
 from vidinit.zoo.base import VideoModel, count_parameters

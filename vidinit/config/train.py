@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from .probes import named_probes
+from .probe_text import named_probes
 from .section import Section
 
 

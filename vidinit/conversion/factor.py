@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..zoo.base import VideoModel
-from .plan import ComputedTensor
+from .table import ComputedTensor
 
 LIFT = 20.0  # standard deviations
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..zoo.base import VideoModel
-from .plan import Row
 from .proof import Proof
+from .table import Row
 
 
 @dataclass

@@ -17,14 +17,14 @@ from ..config.build import build
 from ..config.layers import called_from
 from ..console import say
 from ..engine.run_folder import RunFolder, default_out
-from ..files import mark
+from ..files import check_out, mark
 from ..pipelines.convert import convert
 from ..pipelines.distill.api import distill
 from ..pipelines.distill.settings import DistillConfig
 from ..pipelines.evaluate.api import evaluate
 from ..pipelines.finetune.api import finetune
 from ..pipelines.finetune.settings import FinetuneConfig
-from .clips import ClipSet, make_clips
+from .clips import ClipSet, choose_footage, make_clips
 from .footage import CLASSES
 from .result import DemoResult, Row
 
@@ -65,13 +65,16 @@ def _clips_in(
     """The clips, and the folder that they and all else are written into."""
     footage = "packaged" if videos is None else str(videos)
     folder = Path(out) if out is not None else default_out("demo", footage)
+    own = None if videos is None else Path(videos)
+    check_out(folder, overwrite=overwrite)
+    choose_footage(own)  # an error in it comes before the folder is made
     run = RunFolder.open(folder, overwrite=overwrite)
     for name in ("clips", "unlabelled"):
-        run.own(name)
+        run.claim(name)
     train, test, unlabelled = (160, 60, 32) if quick else (2400, 480, 800)
     clips = make_clips(
         folder,
-        None if videos is None else Path(videos),
+        own,
         train=train,
         test=test,
         unlabelled=unlabelled,
@@ -96,10 +99,10 @@ def run_demo(
 
     Args:
         videos: your own footage (at least two files) instead of the packaged videos.
-        quick: a minute-long run that shows the steps, not the point.
+        quick: a run of about a minute; its scores mean little.
         seed: of clips and trainings.
-        device, precision, processes: of the trainings and evaluations, as for `finetune`; the
-            recipe's batches of 8 are shared out among the processes.
+        device, precision: as for `finetune`.
+        processes: processes on this machine; the recipe's batches of 8 are shared out among them.
         out: folder for clips, models, runs and the report; default runs/demo-<footage>-<n>.
         overwrite: replace an earlier demo's folder.
 
@@ -111,8 +114,8 @@ def run_demo(
     began = time.perf_counter()
     clips, run = _clips_in(out, videos=videos, quick=quick, seed=seed, overwrite=overwrite)
     folder = run.root
-    converted = convert(BACKBONE, "s3d", out=run.own("converted"), frames=8, size=64, seed=seed)
-    convert(BACKBONE, "c2d", out=run.own("image"), frames=1, size=64, seed=seed)
+    converted = convert(BACKBONE, "s3d", out=run.claim("converted"), frames=8, size=64, seed=seed)
+    convert(BACKBONE, "c2d", out=run.claim("image"), frames=1, size=64, seed=seed)
     say(
         f"converted {BACKBONE} to {VIDEO_MODEL}: a still clip's logits differ by "
         f"{converted.max_difference:.1e} at most"
@@ -151,25 +154,35 @@ def run_demo(
 
     now = time.perf_counter
     train_and_score(
-        "image model, middle frame", run.own("image-model"), run.own("image"), IMAGE_PRESET, now()
+        "image model, middle frame",
+        run.claim("image-model"),
+        run.claim("image"),
+        IMAGE_PRESET,
+        now(),
     )
-    train_and_score("video model from scratch", run.own("from-scratch"), VIDEO_MODEL, PRESET, now())
     train_and_score(
-        "video model converted", run.own("from-converted"), run.own("converted"), PRESET, now()
+        "video model from scratch", run.claim("from-scratch"), VIDEO_MODEL, PRESET, now()
+    )
+    train_and_score(
+        "video model converted", run.claim("from-converted"), run.claim("converted"), PRESET, now()
     )
     started = now()
     distill(
-        run.own("converted"),
+        run.claim("converted"),
         videos=clips.unlabelled,
         teacher="imagenet-lite",
-        out=run.own("distilled"),
+        out=run.claim("distilled"),
         preset=PRESET,
         seed=seed,
         batch_size=share(DistillConfig, PRESET),
         **how,
     )
     train_and_score(
-        "video model distilled", run.own("from-distilled"), run.own("distilled"), PRESET, started
+        "video model distilled",
+        run.claim("from-distilled"),
+        run.claim("distilled"),
+        PRESET,
+        started,
     )
     result = DemoResult(
         rows=rows,

@@ -1,1 +1,1 @@
-"""The training loop, its state on disk, evaluation and prediction."""
+"""The training loop, its optimizer, its state on disk, and its terminal."""

@@ -224,7 +224,7 @@ class _Loop:
                 self.run.log(epoch=progress.epoch, step=progress.step, **metrics)
                 values = "  ".join(f"{k} {v:.3f}" for k, v in metrics.items())
                 say(f"{job.title}  epoch {progress.epoch}/{config.epochs}  {values}")
-                better = job.watch in metrics and progress.judge(metrics[job.watch])
+                better = job.watch in metrics and progress.note_metric(metrics[job.watch])
                 if config.patience is not None and progress.stale >= config.patience:
                     say(f"no better epoch in {progress.stale} evaluations: this was the last")
                     last = True

@@ -64,7 +64,7 @@ class Progress:
         self.own_skipped += skipped
         self.own_bad += [path for path in bad if path not in self.own_bad]
 
-    def judge(self, value: float) -> bool:
+    def note_metric(self, value: float) -> bool:
         """Note the watched metric of an evaluation; True where it is the best so far."""
         if self.best is not None and not value > self.best:
             self.stale += 1

@@ -76,11 +76,11 @@ class RunFolder:
         """
         if not self.writes:
             return
-        with written(self.own(name)) as part:
+        with written(self.claim(name)) as part:
             part.write_text(text, encoding="utf-8")
 
-    def own(self, name: str) -> Path:
-        """The place of a file or folder that is about to be written; the run's to overwrite."""
+    def claim(self, name: str) -> Path:
+        """The path of a file or folder about to be written; marked as ours to overwrite."""
         if self.writes and name not in self._marked:
             mark(self.root, name)
             self._marked.add(name)

@@ -57,7 +57,7 @@ def export(
         batch_check: batch sizes that a graph is run with; default 1 and 3.
         tolerance: largest difference of an output from the model's; of outputs above 1 their share.
         push_to_hub: ``USER/NAME``, to which the model folder goes with a card, and ``out`` with it.
-        public: let all see a repository that is made; one that is there stays as it is.
+        public: make a new repository public; an existing one keeps its visibility.
         overwrite: replace the file.
 
     Returns:

@@ -13,14 +13,14 @@ from torch import nn
 
 from ..checkpoint import CARD, WEIGHTS, save_model
 from ..conversion.factor import factor
+from ..conversion.frozen_tower import check_tower, tower_conversion
 from ..conversion.layouts.read_write import fits, implied, read_layout
-from ..conversion.plan import ComputedTensor, Row, stage_of, transfer
 from ..conversion.plan_options import checked_options
 from ..conversion.proof import prove
 from ..conversion.report import ConversionReport
 from ..conversion.rules import INFLATIONS
 from ..conversion.sources import VideoSource, check_layout, is_file, open_source, video_target
-from ..conversion.tower import check_tower, tower_conversion
+from ..conversion.table import ComputedTensor, Row, stage_of, transfer
 from ..errors import UsageError
 from ..files import check_out, mark, written
 from ..measure.flops import count_macs
@@ -77,13 +77,12 @@ def convert(
         source: an image model, by timm name (``resnet50``) or as ``torchvision:NAME``, or a file
             whose layout is recognized: an image network or a video checkpoint. It may lie on the
             hub: ``hf-hub:USER/NAME``, ``hf-hub:USER/NAME/FILE``.
-        to: a plan (``c2d``, ``i3d``, ``s3d``, ``sts``, ``tsm``, ``timesformer``, ``dist``), with
-            ``@top:K``, ``@bottom:K`` or ``@stages:1,2`` and ``-g`` for gates, put on the source's
-            own architecture; or a zoo name (``sts-r3d50``).
+        to: a plan (`vidinit list plans`), with ``@top:K``, ``@bottom:K`` or ``@stages:1,2`` and
+            ``-g`` for gates, put on the source's own architecture; or a zoo name (``sts-r3d50``).
         weights: local file with the weights of a named source; default: a package's, else the hub.
-        layout: of a file whose keys cannot tell (torchvision or vmz).
+        layout: layout of a checkpoint whose keys fit several (`vidinit list layouts`).
         out: model folder to write; None writes nothing.
-        inflate: ``center`` (exact) or ``mean`` (I3D's; exact with ``time_padding="replicate"``).
+        inflate: ``center`` (exact) or ``mean`` (I3D's; exact with ``time_padding`` replicate).
         stem: ``wide`` gives the R3D and R(2+1)D families a stem that image weights fit exactly.
         time_padding: ``replicate`` repeats the end frames of a clip instead of zeros.
         attention: ``divided`` (default), ``joint`` or ``space``; of ``timesformer`` only.
@@ -93,13 +92,13 @@ def convert(
         in_channels: channels of the input, 2 for optical flow: the mean over RGB, repeated.
         allow_partial: load what fits of a video checkpoint and list the rest.
         pretrained: start from trained image weights, or from random ones.
-        frames: of the clip that the model folder records and the proof uses.
+        frames: frames of the clip that the model folder records and the proof uses.
         size: side of its frames in pixels.
-        seed: of random weights.
+        seed: seed of random weights.
         device: where the proof is computed: auto, cpu, cuda or mps.
         overwrite: replace a folder that is there.
-        whole: put the frozen tower of a ``dist`` model into the folder, or name where it is from;
-            default: it is named where it is timm's, from the hub.
+        whole: store the frozen tower of a ``dist`` model in the folder, or only a reference to it;
+            default: a reference if it is timm's, from the hub.
         options: of the plan or family, ``sts=False`` for example.
 
     Raises:

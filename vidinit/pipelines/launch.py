@@ -19,7 +19,7 @@ from typing import Any
 
 from ..config import RunConfig
 from ..errors import DataError, Interrupted, UsageError, VidinitError
-from ..processes import OWN_GROUP, give_way, is_main_process, keep_freed_memory
+from ..processes import OWN_GROUP, is_main_process, keep_freed_memory, wait_for_first_error
 from .registry import config_class, execute
 
 # Until a process that was asked to stop is killed.
@@ -134,7 +134,7 @@ def work(arguments: list[str]) -> int:
         _write(Path(result), report)
         return 1
     except Exception:
-        give_way()  # the end of another process may be all that went wrong here
+        wait_for_first_error()  # the end of another process may be all that went wrong here
         raise
     if is_main_process():
         _write(Path(result), value)

@@ -12,8 +12,8 @@ import yaml
 
 from ..checkpoint import CARD, read_card
 from ..errors import UsageError
+from ..measure.costs import plan
 from ..measure.kernels import kernel_table, summarize
-from ..measure.profile import plan
 from .html import Section, details, table
 from .pictures import filters_picture
 from .profile_page import KERNELS, sheets
@@ -61,7 +61,7 @@ def cost_sections(rows: list[dict[str, Any]]) -> list[Section]:
     """A profile's tables, the stages to be opened.
 
     Args:
-        rows: as `pipelines.profile.api.profile` returns them, or `measure.profile.Job.as_row`.
+        rows: as `pipelines.profile.api.profile` returns them, or `measure.costs.ProfileJob.as_row`.
     """
     first, *others = sheets(rows)
     body = table(first.headers, first.rows)
@@ -121,7 +121,7 @@ def conversion_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     """The table of a conversion.
 
     Args:
-        rows: ``stage``, ``rule``, ``kind``, ``tensors`` and ``note``, as `conversion.plan.Row`.
+        rows: ``stage``, ``rule``, ``kind``, ``tensors`` and ``note``, as `conversion.table.Row`.
     """
     headers = ["stage", "tensors", "rule", "kind", "note"]
     cells = [[row["stage"], row["tensors"], row["rule"], row["kind"], row["note"]] for row in rows]

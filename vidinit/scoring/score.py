@@ -25,7 +25,7 @@ from ..zoo.modify.eval_mode import in_eval_mode
 from ..zoo.pair import trunk_of
 from ..zoo.probabilities import Average
 from ..zoo.spec import ClipSpec
-from ..zoo.views import NO_NUMBER, logits_of, probabilities_of, videos_at_once, views_of
+from ..zoo.view_outputs import NO_NUMBER, logits_of, probabilities_of, videos_at_once, views_of
 from .metrics import Scores, labels_of
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def logits_of_videos(
     """Logits of all views of every video.
 
     Args:
-        model: as `zoo.views.probabilities_of` takes it.
+        model: as `zoo.view_outputs.probabilities_of` takes it.
         rows, spec, accelerator: as for `map_videos`.
         tests: temporal tests, see `reorder_frames`; their clips come from the same decode.
         seed: of what they draw.
@@ -408,7 +408,7 @@ def outputs_of(
     """The outputs of a model for batches, one clip or file after the other, as soon as known.
 
     Args:
-        model: as `zoo.views.probabilities_of` takes it; in eval mode while this is iterated over.
+        model: as `view_outputs.probabilities_of` takes it; in eval mode while this is iterated over.
         batches: of an `EvalDataset` or a `TimelineDataset`.
         spec: how clips are normalized.
         accelerator: gives the precision.

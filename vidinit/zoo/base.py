@@ -209,7 +209,7 @@ class VideoModel(nn.Module):
         Raises:
             DataError: when the file cannot be read.
         """
-        from .views import predict_file
+        from .view_outputs import predict_file
 
         return predict_file(self, Path(path), topk)
 

@@ -2,7 +2,7 @@
 
 A name is ``<plan>-<backbone>``. The entries below are the named graphs of the papers; beyond them,
 ``<plan>-<timm name>`` (``s3d-tf_efficientnet_lite0``, ``i3d@top:2-resnet18``) puts a plan on any
-timm CNN.
+timm network that it takes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PlanFile:
 
     Attributes:
         module: its file in `vidinit.zoo.plans`, which `load_plan` imports.
-        help: a line for people.
+        help: its line in `vidinit list plans`.
         gated: True where a name may end in ``-g``, which sets the plan's option ``gating``.
     """
 

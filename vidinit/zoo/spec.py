@@ -86,7 +86,7 @@ class Origin:
 
     Attributes:
         source: key in the image network's state dict; None for tensors it has not.
-        rule: one of `vidinit.conversion.plan.RULES`.
+        rule: one of `vidinit.conversion.table.RULES`.
         note: why a kernel was left alone, shown in the table.
     """
 

@@ -19,7 +19,7 @@ import vidinit
 from vidinit.errors import DataError, UsageError, VidinitError
 from vidinit.pipelines.distill.settings import DistillSection, parse_teacher, parse_teachers
 from vidinit.pipelines.distill.teachers import load_source, make_teacher
-from vidinit.zoo.images.teachers import TEACHERS, NamedTeacher
+from vidinit.zoo.images.teacher_names import TEACHERS, NamedTeacher
 from vidinit.zoo.spec import ClipSpec
 
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from vidinit.data.rows import Row, Rows
 from vidinit.errors import DataError, UsageError
 from vidinit.text import save_embeddings
 from vidinit.zoo.base import VideoModel
-from vidinit.zoo.views import views_of
+from vidinit.zoo.view_outputs import views_of
 
 WORDS = ["goes right", "stands still", "goes left"]
 SMALL = ["data.frames=2", "data.stride=2", "data.workers=0", "data.batch_size=4"]

@@ -5,7 +5,7 @@ import torch
 
 import vidinit
 from vidinit.config import TrainConfig
-from vidinit.config.probes import named_probes
+from vidinit.config.probe_text import named_probes
 from vidinit.engine.optimizer import make_optimizer, parameter_groups
 from vidinit.errors import UsageError
 from vidinit.pipelines.finetune.probes import ProbeTask

@@ -141,7 +141,7 @@ def test_features_are_what_the_head_is_given(run, files, tmp_path):
 
 
 def _views(model, file, **options):
-    from vidinit.zoo.views import views_of
+    from vidinit.zoo.view_outputs import views_of
 
     return views_of(Rows((Row(file),)), model.spec, **options)
 
@@ -240,7 +240,7 @@ def test_images_numbers_for_names_and_random_weights(run, picture_set, capfd):
 
 def _score(model, frames) -> float:
     from vidinit.data.pixels.transforms import eval_crops
-    from vidinit.zoo.views import probabilities_of
+    from vidinit.zoo.view_outputs import probabilities_of
 
     spec = model.spec
     crops = eval_crops(

@@ -13,7 +13,7 @@ from support import MODEL
 import vidinit
 from vidinit.checkpoint import save_model
 from vidinit.errors import DataError, UsageError, VidinitError
-from vidinit.measure import profile as measuring
+from vidinit.measure import costs as measuring
 from vidinit.pipelines.profile import api as module
 from vidinit.pipelines.profile.api import profile
 from vidinit.zoo.build import create_model

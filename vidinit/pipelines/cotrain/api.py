@@ -39,9 +39,9 @@ def cotrain(
 
     Args:
         model: zoo name, model folder or run folder.
-        sources: video sets, ``NAME=DIR[,key=value...]`` texts or a mapping; the first is the
-            primary one.
-        images: image sets likewise; images are clips of one frame.
+        sources: a video set as ``NAME=DIR[,key=value...]``, or a mapping of several; the first is
+            the primary one.
+        images: an image set likewise; images are clips of one frame.
         merge_labels: video sources that have classes in common share a head; clips that one of them
             validates on, or another one trains on, are left out.
         val_fraction: share of each class held out where a source has no validation data.

@@ -229,7 +229,7 @@ def _evaluation(
         for source in sources:
             if source.val is None:
                 continue
-            clips, crops = views_of(source, config)
+            clips, crops = clips_and_crops(source, config)
             values = score(
                 task.classifier(source.name),
                 source.val,
@@ -247,7 +247,7 @@ def _evaluation(
     return evaluate
 
 
-def views_of(source: Source, config: CotrainConfig) -> tuple[int, int]:
+def clips_and_crops(source: Source, config: CotrainConfig) -> tuple[int, int]:
     """Clips and crops of a video, or of an image, of which there is one clip."""
     own = source.config
     clips = 1 if own.kind == "image" else own.clips or config.eval.clips

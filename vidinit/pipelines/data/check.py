@@ -42,7 +42,7 @@ def check_data(
         split: which official split of UCF101 and HMDB51.
         workers: processes at a time; default: one per core.
         deadline: seconds for one file, after which its process is killed and the file is bad.
-        max_bad: share of unreadable files that is too much, as 0.05 or "5%"; default: none is.
+        max_bad: share of unreadable files that is too much, as 0.05 or 5%; default: none is.
         again: probe files anew that were probed before, as after a hang that was the machine's
             fault.
 

@@ -59,7 +59,7 @@ def prepare_data(
         crf: x264's quality, from 1 (best) to 51.
         fps: frames per second, or ``keep``; frames are then the nearest in time.
         root: folder that the paths of a list are relative to; default: the list's own.
-        shard: ``i/n``: the i-th of n parts, for as many machines, i from 1 to n.
+        shard: ``i/n``: make the i-th of n parts, one for each machine; i from 1 to n.
         workers: files at a time; default: one per core.
         deadline: seconds for a file of up to 64 MiB, in proportion for larger ones, after which
             its process is killed and the file left out.

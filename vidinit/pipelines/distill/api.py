@@ -46,10 +46,11 @@ def distill(
         videos: folder searched through, or a list of files; labels are not used; several are
             joined.
         root, max_bad: as for `finetune`.
-        modality: what the student sees, as for `finetune`; teachers see RGB frames of the same
-            decode in any case.
+        modality: what the student sees: ``rgb``, or ``flow`` (optical flow); teachers see RGB
+            frames of the same decode in any case.
         teacher: one or several of ``NAME[=FILE][,key=value...]``: a short name (`vidinit list
-            teachers`) or a timm name, local weights, settings of `teachers.TeacherSettings`.
+            teachers`) or a timm name, local weights, and settings
+            as weight=0.5 (`settings.TeacherSettings`).
         picks: frames of a clip that teachers see: ``center``, ``random[:K]``, ``uniform:K``,
             ``all``, or a number of random ones; their outputs are averaged.
         keep: share of the clips that count for a teacher: those of which it is most certain.
@@ -57,8 +58,8 @@ def distill(
             (``distill.view=frame``).
         init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
             processes, resume, overwrite, dry_run: as for `finetune`.
-        report: a run that was distilled, to be looked at; nothing is trained. See
-            `distill_report.distill_report`, also for what is returned then.
+        report: a distilled run: draw its pictures (filters, features, gains) into a page; nothing
+            is trained (see `report.distill_report`).
         data: of ``report``: labeled videos.
         against: of ``report``: ``[NAME=]FOLDER`` of another start, or a zoo name.
 

@@ -38,7 +38,7 @@ from ...scoring.score import outputs_of
 from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
-from ...zoo.views import videos_at_once, views_of
+from ...zoo.view_outputs import videos_at_once, views_of
 from ..evaluate.run import held_out
 from ..evaluate.settings import EvaluateConfig
 from ..shared.arguments import Overrides, Places, as_places, as_text

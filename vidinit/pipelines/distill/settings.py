@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from ...config.base import TrainRunConfig
 from ...config.section import Section
 from ...errors import UsageError, suggest
-from ...zoo.images.teachers import TEACHERS, NamedTeacher
+from ...zoo.images.teacher_names import TEACHERS, NamedTeacher
 
 LossName = Literal["ce", "mse", "cosine", "smooth-l1"]
 LOSSES: dict[str, tuple[LossName, ...]] = {
@@ -95,15 +95,15 @@ class TeacherSettings(Section):
     weight: float = Field(1.0, gt=0)
     """Factor of its loss."""
     temperature: float | None = Field(None, gt=0)
-    """As `run.temperature`."""
+    """As `distill.temperature`."""
     view: Literal["clip", "frame"] | None = None
-    """As `run.view`."""
+    """As `distill.view`."""
     size: int | Literal["own", "crop"] | None = None
-    """As `run.size`."""
+    """As `distill.size`."""
     max_entropy: float | None = Field(None, ge=0)
-    """As `run.max_entropy`."""
+    """As `distill.max_entropy`."""
     keep: float | None = Field(None, gt=0, le=1)
-    """As `run.keep`."""
+    """As `distill.keep`."""
     pixels: Literal["imagenet", "half", "clip"] | None = None
     """Its pixel statistics, of weights that do not tell them."""
 

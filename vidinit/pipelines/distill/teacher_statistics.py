@@ -126,7 +126,7 @@ def read(run: RunFolder) -> dict[str, np.ndarray] | None:
 def write(run: RunFolder, found: dict[str, np.ndarray]) -> None:
     """Keep the estimates in the run folder: a resumed run has the same thresholds."""
     if run.writes:
-        with written(run.own(FILE)) as part, part.open("wb") as file:
+        with written(run.claim(FILE)) as part, part.open("wb") as file:
             np.savez(file, **found)  # type: ignore[arg-type]
 
 

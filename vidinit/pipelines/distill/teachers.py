@@ -16,7 +16,7 @@ from ...data.loading.teacher_frames import FrameView
 from ...data.pixels.batch import normalize
 from ...errors import UsageError
 from ...zoo.images.networks import ImageSource, class_names, clip_spec_of, load_image_model
-from ...zoo.images.teachers import TEACHERS
+from ...zoo.images.teacher_names import TEACHERS
 from ...zoo.spec import ClipSpec
 from .settings import LOSSES, DistillSection, TeacherSettings, check_loss
 from .targets import Objective

@@ -52,22 +52,22 @@ def evaluate(
 
     Args:
         model: model folder, run folder, or zoo name (random weights); with ``zero_shot`` also
-            timm's name of an image-text model's image tower, whose frames are averaged. none with
+            timm's name of an image-text model's image tower, whose frames are averaged. not with
             ``predictions``.
         data: folder per class (or its val/), or a list. Where a run split the data itself, only
             the videos it held out are scored.
         val: the data to score, as it is.
         root: as for `finetune`.
         views: ``10x3``: clips and crops; ``dense``: all clips of a video, one behind the other, of
-            which memory holds ``batch_size`` at a time and the logits of all; ``whole``: the video
+            which ``batch_size`` are decoded at a time; ``whole``: the video
             as one clip, where the model takes clips of any length and memory holds it.
         multi_view: 10 clips x 3 crops a video, unless ``clips`` or ``crops`` say otherwise.
-        clips: of a video; default 1.
-        crops: of a clip, 1 or 3; default 1. They may stand beside other ``views``.
+        clips: clips of a video; default 1.
+        crops: crops of a clip, 1 or 3; default 1. May be combined with ``views`` dense or whole.
         average: over the views: ``softmax`` (default) or ``logits``.
         curve: score by fewer views, too, from the same pass (`scoring.predictions.curve_of`).
-        temporal_test: score the same clips with their frames in another order, too: ``reverse``,
-            ``shuffle``, ``freeze``, one, a list, or apart by commas.
+        temporal_test: score the same clips with their frames in another order, too: one or
+            several of ``reverse``, ``shuffle``, ``freeze``, separated by commas.
         predictions: an evaluation's folder, or its predictions.npz: score its logits again, with
             another ``average``, a ``curve``, or ``against`` another one. No model runs.
         against: another evaluation's folder, or its predictions.npz: compare with it, video by
@@ -82,10 +82,11 @@ def evaluate(
         text_model: text tower (`text.towers.find_tower`); default: the one of the image tower.
         text: file of text embeddings in place of a text tower.
         ensemble: share of DiST's image tower in the logits, 0.5 in the paper's code; default 0.
+        batch_size: clips of a forward pass and process, about.
         seed: of the random weights of a zoo name, shuffled frames, and the bootstrap.
         precision: ``fp32`` (default, so that scores are the same on all devices), ``bf16`` or
             ``fp16``.
-        out, config, overrides, batch_size, device, processes, overwrite: as for `finetune`.
+        out, config, overrides, device, processes, overwrite: as for `finetune`.
 
     Returns:
         ``{top1, top5, mean_class_accuracy, top1_interval, top1_per_view, views, clips, crops,
@@ -209,7 +210,7 @@ def _evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool
     check_out(out, overwrite=overwrite)
     results = {}
     with replaced_folder(out, lambda: RunFolder.open(out), moves=overwrite) as folder:
-        parts, folders = folder.own("sources"), folder_names(one.name for one in sources)
+        parts, folders = folder.claim("sources"), folder_names(one.name for one in sources)
         for source in sources:
             own = config.model_copy(deep=True)
             own.out, own.head = str(parts / folders[source.name]), source.name

@@ -18,8 +18,9 @@ from ...engine.run_folder import RunFolder, default_out
 from ...errors import UsageError
 from ...files import check_out
 from ...report import plots
+from ...report.clip_examples import clip_sections
 from ...report.html import Section, table
-from ...report.judged_clips import clip_sections
+from ...report.result_parts import METRICS
 from ...report.run_report import write_report
 from ...report.scores import calibration_sections, label_sections
 from ...scoring.analysis import calibration_of, class_analysis, classes_without_videos
@@ -196,7 +197,7 @@ def write_results(
         VidinitError: the disk does not take them.
     """
     predictions, scores = evaluation.predictions, evaluation.scores
-    predictions.save(run.own(FILE))
+    predictions.save(run.claim(FILE))
     run.write("predictions.csv", _table(evaluation))
     details = analysis(evaluation, config)
     run.write_json(ANALYSIS, details)
@@ -256,8 +257,7 @@ def evaluation_sections(
 
 
 def _metrics(values: Mapping[str, Any]) -> list[str]:
-    names = ("map", "top1", "top5", "mean_class_accuracy", "top1_verb", "top1_noun")
-    return [name for name in names if name in values]
+    return [name for name in METRICS if name in values]
 
 
 def _curve(points: list[dict[str, Any]]) -> Section:

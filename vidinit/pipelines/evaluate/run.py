@@ -27,7 +27,7 @@ from ...scoring.score import ViewLogits, logits_of_videos
 from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
-from ...zoo.views import NO_NUMBER
+from ...zoo.view_outputs import NO_NUMBER
 from ..shared.clips import check_all_rows, data_name, quarantine_of, read_options, scoring_options
 from ..shared.modality import set_spec
 from ..shared.run_records import HealthFile, holds_something, open_run, replaced_folder

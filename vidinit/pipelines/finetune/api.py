@@ -54,10 +54,10 @@ def finetune(
         shots: train on this many clips of each class.
         modality: what the model sees: ``rgb``, or ``flow``, optical flow; default: what it was
             trained on. A model of RGB that is to see flow gets kernels for two channels.
-        max_bad: share of unreadable files above which nothing starts, as 0.05 or "5%".
+        max_bad: share of unreadable files above which nothing starts, as 0.05 or 5%.
         val_fraction: share of each class that the split holds out; default 0.2.
-        init_from: model, run or checkpoint folder whose weights ``model`` starts with, as far as
-            they fit; the run is a new one. Without ``model`` its network is that one's.
+        init_from: model, run or checkpoint folder whose weights the run starts from, as far as they
+            fit; it is a new run. If no model is named, that folder's network is used.
         freeze: ``trunk``: train the head alone; or patterns of names that are not trained.
         probe: one or several classifiers on the frozen trunk, trained and scored side by side:
             ``linear``, ``attentive``, with settings as ``attentive:lr=0.001,blocks=2``. The model

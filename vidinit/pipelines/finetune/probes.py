@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...checkpoint import read_card
 from ...config import TrainConfig
-from ...config.probes import ATTENTIVE, DIST, LINEAR, ProbeEntry, named_probes
+from ...config.probe_text import ATTENTIVE, DIST, LINEAR, ProbeEntry, named_probes
 from ...console import say
 from ...data.rows import LabelKind, Rows
 from ...engine.run_folder import RunFolder
@@ -165,7 +165,7 @@ PROBES: dict[str, type[LinearProbe | DistProbe]] = {
     ATTENTIVE: AttentiveProbe,
     DIST: DistProbe,
 }
-"""The probes by the word for them, see `config.probes`."""
+"""The probes by the word for them, see `config.probe_text`."""
 
 
 def _vision_transformer(model: VideoModel) -> nn.Module:
@@ -202,7 +202,7 @@ class ProbeTask(Task):
 
     Args:
         model: the trunk; all of it is frozen.
-        probes: settings by name, see `config.probes.named_probes`.
+        probes: settings by name, see `config.probe_text.named_probes`.
         num_classes: of each probe.
         kind: of the labels: ``single`` or ``multi``.
         label_smoothing, loss: as for `ClassifyTask`.

@@ -74,18 +74,18 @@ def predict(
         paths: video and image files, folders to be searched through, patterns as ``clips/*.mp4``,
             and ``-`` for a list of files and folders on stdin, one a line.
         topk: classes of a file.
-        clips: of a video; default 1.
-        crops: of a clip, 1 or 3; default 1.
+        clips: clips of a video; default 1.
+        crops: crops of a clip, 1 or 3; default 1.
         head: which head of a co-trained model, or ``verb`` or ``noun``.
         timeline: predict clips that slide over each video. ``timelines/<file>.jsonl`` in ``out``
             has a line for each clip, ``timelines/<file>.html`` a picture; the prediction of a file
             is the mean of its clips. Memory does not grow with the length of a video, but for some
             bytes a frame.
-        every: of a timeline: seconds from one clip to the next; default: its length, and of models
+        every: seconds in a timeline from one clip to the next; default: its length, and of models
             that sample whole videos 2.
-        features: an .npz file to write: ``paths``, ``features`` float32 (N, C), what the head is
-            given, averaged over the views, of the N files that can be read, and ``model``.
-        out: of a timeline: the folder; default runs/predict-<model>-<n>.
+        features: an .npz file to write, with the input of the head for each file that can be read,
+            averaged over its views: arrays 'features', float32 (N, C), 'paths' and 'model'.
+        out: folder for the timelines; default runs/predict-<model>-<n>.
         overwrite: replace ``features``, or an earlier folder.
         overrides: settings, see `vidinit.config.build.build`, that say how files are read and clips
             are cut (``data.*``) and averaged (``eval.average``); those of a clip stay in a model

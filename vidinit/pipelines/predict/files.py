@@ -27,7 +27,7 @@ from ...zoo.build import create_model
 from ...zoo.pair import PairModel, trunk_of
 from ...zoo.probabilities import ranked
 from ...zoo.spec import ClipSpec
-from ...zoo.views import unprobed_views, videos_at_once
+from ...zoo.view_outputs import unprobed_views, videos_at_once
 from ..evaluate.settings import EvaluateConfig
 from ..shared.clips import workers_of
 from ..shared.modality import set_spec
@@ -100,7 +100,7 @@ class Predictor:
     tell: Callable[[Prediction], None] | None
 
     def views(self) -> dict[str, Any]:
-        """Options of the views of videos, as `zoo.views.views_of` takes them."""
+        """Options of the views of videos, as `zoo.view_outputs.views_of` takes them."""
         data, views = self.config.data, self.config.eval
         return {
             "clips": views.clips,

@@ -25,7 +25,7 @@ from ...report import plots
 from ...report.html import Section, page, table
 from ...scoring.score import Output, outputs_of
 from ...zoo.probabilities import ranked
-from ...zoo.views import views_of
+from ...zoo.view_outputs import views_of
 from ..shared.clips import workers_of
 from .lines import Prediction
 
@@ -47,7 +47,7 @@ def timelines(predictor: Predictor, every: float | None, *, overwrite: bool) -> 
     rows, reasons = _probed(predictor)
     assert predictor.config.out is not None
     run = RunFolder.open(predictor.config.out, overwrite=overwrite)
-    folder = run.own(FOLDER)
+    folder = run.claim(FOLDER)
     folder.mkdir()
     say(f"timelines: {folder}")
     dataset = _clips(predictor, rows, every)

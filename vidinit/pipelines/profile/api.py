@@ -13,8 +13,8 @@ from ...console import say
 from ...engine.run_folder import RunFolder
 from ...errors import UsageError, VidinitError
 from ...files import check_out
+from ...measure.costs import ExtraMeasure, MeasureSettings, ProfileJob, measure, plan
 from ...measure.kernels import kernel_table, summarize
-from ...measure.profile import ExtraMeasure, Job, MeasureSettings, measure, plan
 from ...measure.speed import PRECISIONS, pick_device
 from ...report.profile_page import profile_page
 from ...zoo.build import check_backbone, create_model
@@ -53,7 +53,7 @@ def profile(
     Args:
         models: zoo names and ``<plan>-<timm name>`` (random weights, 400 classes), patterns of zoo
             names (``s3d@top:*``), model folders or run folders.
-        frames: of a clip, one number or several; default: each model's own.
+        frames: frames of a clip, one number or several; default: each model's own.
         size: side of the square frames in pixels; default: each model's own.
         batch_size: clips of one forward pass, one number or several.
         device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``mps``.
@@ -66,12 +66,12 @@ def profile(
         training: an estimate of what training takes of memory, for SGD and cross-entropy.
         kernels: what the temporal kernels look at (`measure.kernels`); nothing is run.
         data: videos, in any form, for a look at where the time goes when clips are read for the
-            model as `evaluate` reads them.
+            model as `vidinit eval` reads them.
         workers: processes that read them; default: as in training.
         results: folder of runs, whose evaluations say how good the models are. A zoo name then
             stands for the model of the run that scores highest, with the clip of that run.
         out: folder to write ``profile.json`` and ``profile.html`` into; None writes nothing.
-        overwrite: replace an earlier folder of ours.
+        overwrite: replace the folder of an earlier profile.
 
     Returns:
         One dict per model, clip length and batch size, in the given order: ``model`` (as given),
@@ -224,7 +224,7 @@ def _ref(name: str, scores: dict[str, RunScore]) -> str:
     return name if score is None or score.folder is None else str(score.folder)
 
 
-def _open(job: Job) -> VideoModel:
+def _open(job: ProfileJob) -> VideoModel:
     """The model whose kernels are looked at."""
     if model_folder(job.ref) is not None:
         return load(job.ref)
@@ -232,7 +232,7 @@ def _open(job: Job) -> VideoModel:
     return create_model(job.ref)
 
 
-def _counted(job: Job, model: VideoModel | None) -> dict[str, Any]:
+def _counted(job: ProfileJob, model: VideoModel | None) -> dict[str, Any]:
     """The row of a model that is not run, with the kernels of one that was opened."""
     if model is None:
         return job.as_row()

@@ -14,7 +14,7 @@ from ...engine.live import BOUND
 from ...errors import DataError, UsageError
 from ...measure.speed import inference, wait_for
 from ...zoo.base import VideoModel
-from ...zoo.views import views_of
+from ...zoo.view_outputs import views_of
 from ..shared.clips import advice_of, check_rows, data_name, quarantine_of, workers_of
 
 # Clips that are read at most. Videos are read again when all were; an epoch would not be.

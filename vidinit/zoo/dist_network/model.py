@@ -1,7 +1,7 @@
 """DiST: a frozen image transformer with a side network that learns motion, and its heads.
 
 Qing et al., ICCV 2023, https://arxiv.org/abs/2309.07911. The tower sees every gamma-th frame of a
-clip, without gradients; `dist_side` is what learns. The clip's descriptor is its embedding in the
+clip, without gradients; `side` is what learns. The clip's descriptor is its embedding in the
 tower's joint space of image and text, which a text head compares with embeddings of class names.
 """
 

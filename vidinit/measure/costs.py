@@ -27,7 +27,7 @@ ExtraMeasure = Callable[[VideoModel, int], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Job:
+class ProfileJob:
     """A model and a clip that were found to fit.
 
     Attributes:
@@ -103,7 +103,7 @@ def outline(ref: str) -> VideoModel:
 
 def plan(
     name: str, ref: str, frames: Sequence[int], size: int | None, *, stages: bool = False
-) -> list[Job]:
+) -> list[ProfileJob]:
     """A job for each clip length, by passes that compute nothing.
 
     Args:
@@ -126,7 +126,7 @@ def plan(
 
 def _plan(
     model: VideoModel, name: str, ref: str, spec: ClipSpec, own: ClipSpec, stages: bool
-) -> Job:
+) -> ProfileJob:
     shape = (1, model.in_channels, spec.frames, spec.size, spec.size)
     try:
         model.spec = spec
@@ -140,11 +140,13 @@ def _plan(
             f"{name} cannot take clips of {spec.frames} x {spec.size} x {spec.size} ({reason})",
             f"its own clip is {own.frames} x {own.size} x {own.size}",
         ) from error
-    return Job(name, ref, spec.frames, spec.size, count_parameters(model), macs, tuple(found))
+    return ProfileJob(
+        name, ref, spec.frames, spec.size, count_parameters(model), macs, tuple(found)
+    )
 
 
 def measure(
-    jobs: Sequence[Job], how: MeasureSettings, extra: ExtraMeasure | None = None
+    jobs: Sequence[ProfileJob], how: MeasureSettings, extra: ExtraMeasure | None = None
 ) -> list[dict[str, Any]]:
     """Run one model on clips of random numbers: a row for each clip length and batch size.
 
@@ -184,7 +186,7 @@ def measure(
 
 
 def _measured(
-    model: VideoModel, job: Job, batch_size: int, how: MeasureSettings, memory: PeakMemory
+    model: VideoModel, job: ProfileJob, batch_size: int, how: MeasureSettings, memory: PeakMemory
 ) -> dict[str, Any]:
     memory.start()
     shape = (batch_size, model.in_channels, job.frames, job.size, job.size)
@@ -202,7 +204,7 @@ def _measured(
     return row
 
 
-def _training(model: VideoModel, job: Job, how: MeasureSettings) -> TrainingMemory | None:
+def _training(model: VideoModel, job: ProfileJob, how: MeasureSettings) -> TrainingMemory | None:
     """Memory of a step of SGD with cross-entropy; None where not even a few clips fit."""
     kind, dtype = how.device.type, PRECISIONS[how.precision]
 

@@ -83,7 +83,7 @@ def probabilities_of(
     Args:
         model, views, spec: as for `logits_of`; a `VideoModel` of ``multi`` labels gives each class
             a probability of its own.
-        average: see `scores.averaged`.
+        average: see `probabilities.averaged`.
 
     Returns:
         float64 (B, K), the heads' classes one after the other, on the CPU.
@@ -94,7 +94,7 @@ def probabilities_of(
 
 
 def unprobed_views(rows: Rows, spec: ClipSpec, **options: Any) -> UnprobedDataset:
-    """`scoring.views_of` of files that nobody may have examined yet; the same options."""
+    """`views_of` for files that were not probed yet; the same options."""
     from ..data.loading.unprobed import UnprobedDataset
 
     return UnprobedDataset(**vars(views_of(rows, spec, **options)))

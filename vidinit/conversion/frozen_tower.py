@@ -24,9 +24,9 @@ from ..zoo.dist_network.reference import is_refetchable, reference_to
 from ..zoo.dist_network.tower import Tower, has_projection
 from ..zoo.images.networks import ImageSource, timm_module
 from ..zoo.names import Entry
-from .plan import RULES, Row, stage_of
 from .proof import Proof, still_frames
 from .report import ConversionReport
+from .table import RULES, Row, stage_of
 
 
 def tower_conversion(

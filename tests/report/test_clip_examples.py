@@ -11,9 +11,9 @@ from PIL import Image
 from support import moving_bar, write_video
 
 from vidinit.data.rows import Row
-from vidinit.report import judged_clips
+from vidinit.report import clip_examples
+from vidinit.report.clip_examples import clip_sections
 from vidinit.report.html import Section
-from vidinit.report.judged_clips import clip_sections
 from vidinit.scoring.metrics import Scores
 
 
@@ -64,7 +64,7 @@ def test_a_file_is_shown_once_and_a_few_are_enough(
     scores = Scores(np.tile([0.9, 0.1], (8, 1)), np.zeros(8, dtype=np.int64), [])
     (hits,) = clip_sections(rows, scores, ["a", "b"])
     assert len(captions(hits)) == 4
-    monkeypatch.setattr(judged_clips, "_EACH", 2)
+    monkeypatch.setattr(clip_examples, "_EACH", 2)
     (hits,) = clip_sections(rows, scores, ["a", "b"])
     assert [text.rpartition(">")[2] for text in captions(hits)] == ["0.mp4", "1.mp4"]
 
