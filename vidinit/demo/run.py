@@ -95,7 +95,7 @@ def run_demo(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> DemoResult:
-    """Run the demo: an image model becomes a video model that sees motion, on real footage.
+    """Does this model see motion? An image model becomes a video model, on real footage.
 
     Args:
         videos: your own footage (at least two files) instead of the packaged videos.

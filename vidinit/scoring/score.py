@@ -408,7 +408,7 @@ def outputs_of(
     """The outputs of a model for batches, one clip or file after the other, as soon as known.
 
     Args:
-        model: as `view_outputs.probabilities_of` takes it; in eval mode while this is iterated over.
+        model: as `probabilities_of` takes it; in eval mode while this is iterated over.
         batches: of an `EvalDataset` or a `TimelineDataset`.
         spec: how clips are normalized.
         accelerator: gives the precision.

@@ -39,7 +39,10 @@ def distill(
     data: Places | None = None,
     against: Places | None = None,
 ) -> dict[str, Any]:
-    """Teach a video model from frozen image models on unlabeled videos (DistInit, ICCV 2019).
+    """Teach a video model from image teachers on unlabeled videos (DistInit).
+
+    Girdhar et al., "DistInit: Learning Video Representations Without a Single Labeled Video", ICCV
+    2019. Teachers are frozen image models.
 
     Args:
         student: zoo name, model folder or run folder; default r2plus1d-18.

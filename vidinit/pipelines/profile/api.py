@@ -46,7 +46,9 @@ def profile(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> list[dict[str, Any]]:
-    """Measure models one after the other, on clips of random numbers.
+    """Parameters, multiply-adds, speed and memory of models, and shares of their kernels.
+
+    Models are measured one after the other, on clips of random numbers.
 
     All names and sizes are checked, without computing anything, before the first is measured.
 
