@@ -192,7 +192,7 @@ def register() -> None:
         profile,
     )
 
-    own: dict[str, Callable[..., None]] = {
+    with_files: dict[str, Callable[..., None]] = {
         "demo": demo.demo,
         "doctor": doctor.doctor,
         "convert": convert.convert,
@@ -207,7 +207,7 @@ def register() -> None:
     }
     for name, entry in COMMANDS.items():
         if name not in ("data", "preset"):
-            _add(app, own.get(name) or plain_command(name), name, entry.panel)
+            _add(app, with_files.get(name) or plain_command(name), name, entry.panel)
     _add_group(
         "data",
         "Check and prepare video data.",

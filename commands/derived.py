@@ -67,12 +67,12 @@ def command(
         arguments: keywords that are words of the line, in their order, and how they are shown;
             default: `ARGUMENTS`.
         names: keyword to the words of its option, where they differ.
-        kinds: keyword to the type of its option, where the function's own does not tell.
+        kinds: keyword to the type of its option, where the annotation does not tell.
         texts: keyword to its help, where the line has another default than the function.
         hidden: keywords that the line does not offer.
     """
 
-    def decorate(own: Callable[..., None]) -> Callable[..., None]:
+    def decorate(body: Callable[..., None]) -> Callable[..., None]:
         function = read_function(COMMANDS[name].function if name in COMMANDS else name)
         panel_of = {
             option: panel
@@ -111,13 +111,13 @@ def command(
             elif "overrides" in keywords:
                 keywords["overrides"] = keywords["overrides"] or ()
             options.pop("debug", None)
-            own(keywords, **options)
+            body(keywords, **options)
 
-        extra = list(inspect.signature(own, eval_str=True).parameters.values())[1:]
+        extra = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
         # Required words of the line come first, as Python wants them.
         ordered = sorted([*parameters, *extra], key=lambda one: one.default is not one.empty)
-        run.__name__, run.__module__ = own.__name__, own.__module__
-        examples = inspect.cleandoc(own.__doc__ or "").partition("Examples:")[2]
+        run.__name__, run.__module__ = body.__name__, body.__module__
+        examples = inspect.cleandoc(body.__doc__ or "").partition("Examples:")[2]
         run.__doc__ = f"{function.summary}\n\nExamples:{examples}"
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in ordered]
@@ -290,7 +290,7 @@ def _default(value: ast.expr) -> Any:
 def plain_command(name: str) -> Callable[..., None]:
     """The command of a function that this folder has no file for: its result is printed."""
 
-    def own(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
+    def body(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
         library = part(COMMANDS[name].function)
         result = library(**keywords)
         if COMMANDS[name].trains:
@@ -298,4 +298,4 @@ def plain_command(name: str) -> Callable[..., None]:
         else:
             opt.print_json(result)
 
-    return command(name)(own)
+    return command(name)(body)

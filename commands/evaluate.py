@@ -57,10 +57,10 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
         for name, own in result.get("sources", {"": result}).items():
             if name:
                 typer.echo(f"{name}:")
-            _tell(own)
+            _print_scores(own)
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _print_scores(result: dict[str, Any]) -> None:
     low, high = result["top1_interval"]
     typer.echo(
         f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "
@@ -82,7 +82,7 @@ def _tell(result: dict[str, Any]) -> None:
             f"p = {values['p_value']:.2g})"
         )
     if "against" in result:
-        _compare(result["against"])
+        _print_comparison(result["against"])
     typer.echo(f"report: {result['out']}/report.html")
 
 
@@ -92,7 +92,7 @@ def _views(result: dict[str, Any]) -> str:
     return f"{count} x {result['crops']} crops each"
 
 
-def _compare(other: dict[str, Any]) -> None:
+def _print_comparison(other: dict[str, Any]) -> None:
     counts = other["mcnemar"]
     for name, metric in other["metrics"].items():
         if name not in ("map", "top1", "mean_class_accuracy"):

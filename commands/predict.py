@@ -68,7 +68,7 @@ def predict(
 
     import vidinit
 
-    keywords["paths"], overrides = _split(keywords["paths"])
+    keywords["paths"], overrides = _paths_and_settings(keywords["paths"])
     found = vidinit.predict(**keywords, overrides=overrides, tell=tell)
     bad = [prediction for prediction in found if prediction.error is not None]
     if json:
@@ -79,7 +79,7 @@ def predict(
         )
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
+def _paths_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
     """Paths and settings; a word in the form of a setting is a path where there is such a file."""
     settings = [
         word for word in words if re.match(r"[a-z]+\.\w+=", word) and not os.path.lexists(word)

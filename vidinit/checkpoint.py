@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
 
-
 FORMAT = 1
 
 

@@ -8,12 +8,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .errors import UsageError, VidinitError
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager

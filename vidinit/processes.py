@@ -12,7 +12,6 @@ import time
 OWN_GROUP = "VIDINIT_PROCESSES"
 """The environment variable that processes set which ``--processes`` started."""
 
-
 # Seconds in which the launcher ends a process when another one of its group has failed.
 _GRACE = 2.0
 
@@ -47,7 +46,6 @@ def wait_for_first_error(*, to_main: bool = False) -> None:
 
 
 _TRIM, _MMAP = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-
 
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 

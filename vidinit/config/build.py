@@ -106,11 +106,13 @@ def _merged(cls: type[C], layers: list[Layer]) -> C:
     except ValidationError as error:
         found = _by_key(error, fields)
         problems += _wrong_values(found, source, fields)
-        lost = {key for key in fields if any(_holds(key, w) or _holds(w, key) for w in found)}
-        rest = {key: value for key, value in merged.items() if key not in lost}
+        invalid = {key for key in fields if any(_holds(key, w) or _holds(w, key) for w in found)}
+        rest = {key: value for key, value in merged.items() if key not in invalid}
         right = cls.model_validate(_nested({"model": "", **rest}))
-        raise UsageError("; ".join([*problems, *_together(right, source, lost)])) from error
-    problems += _together(config, source)
+        raise UsageError(
+            "; ".join([*problems, *_contradictions(right, source, invalid)])
+        ) from error
+    problems += _contradictions(config, source)
     if problems:
         raise UsageError("; ".join(problems))
     config.origins.update({k: source[k].where(k) if k in source else DEFAULT for k in fields})
@@ -132,13 +134,13 @@ def _misplaced(key: str, value: Any, layer: Layer, fields: Mapping[str, FieldInf
     return ""
 
 
-def _together(
-    config: RunConfig, source: Mapping[str, Layer], lost: Collection[str] = ()
+def _contradictions(
+    config: RunConfig, source: Mapping[str, Layer], invalid: Collection[str] = ()
 ) -> list[str]:
-    """One sentence for each contradiction, but for those that rest on a lost value."""
+    """One sentence for each contradiction, but for those that rest on a invalid value."""
     problems = []
     for keys, text in config.contradictions():
-        if not any(key in lost for key in keys):
+        if not any(key in invalid for key in keys):
             places = dict.fromkeys(source[key].where(key) for key in keys if key in source)
             problems.append(f"{text} (in {' and '.join(places)})")
     return problems

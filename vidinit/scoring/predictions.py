@@ -24,13 +24,10 @@ from .metrics import Scores, labels_of, single_label
 FILE = "predictions.npz"
 """Its name in the folder of an evaluation."""
 
-
 LAYOUTS = ("dense", "whole")
 """Layouts without a fixed grid: as many views as a video is long, and one view as long as it."""
 
-
 _FORMAT = "vidinit predictions 1"
-
 
 # Numbers that are averaged at a time, so that memory does not grow with the data set.
 _NUMBERS_AT_ONCE = 1 << 24

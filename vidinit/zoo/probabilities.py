@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from ..data.rows import LabelKind
-
-if TYPE_CHECKING:
-    pass
 
 Average = Literal["softmax", "logits"]
 """The quantities that can be averaged over the views of a video."""

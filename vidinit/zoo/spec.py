@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..data.flow.settings import STILL, Flow
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,9 @@ class ClipSpec:
 # The pixel statistics that published weights want.
 IMAGENET = ClipSpec()
 
-
 KINETICS = ClipSpec(mean=(0.43216, 0.394666, 0.37645), std=(0.22803, 0.22145, 0.216989))
 
-
 SIGNED = ClipSpec(mean=(0.5,) * 3, std=(0.5,) * 3)  # pixels in [-1, 1]
-
 
 GRAY = ClipSpec(mean=(0.45,) * 3, std=(0.225,) * 3)
 

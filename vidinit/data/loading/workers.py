@@ -55,7 +55,6 @@ _FOREIGN_SIGNALS = [
     getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGALRM")
 ]
 
-
 # The workers whose channels this process holds. A fork gets copies of all of them and must close
 # these, or the end of a worker is never seen: its channel would still be open somewhere.
 _OPEN_WORKERS: weakref.WeakSet[_Worker] = weakref.WeakSet()

@@ -1,6 +1,6 @@
 """Opens each file with a reader that is exact for it, found out once by a probe, or on the spot.
 
-PyAV counts a file's packets and is the judge. decord decodes only where its count agrees and no
+PyAV counts a file's packets and is the reference. decord decodes only where its count agrees and no
 edit list, open group of pictures or container without an index (MPEG-TS, MPEG-PS) is in the way:
 there its simpler index takes one frame for another. PyAV decodes the rest; with its seeking it is
 the faster one, too.
@@ -56,18 +56,18 @@ def open_video(path: str | Path, *, reader: str = "auto", short_side: int | None
         return _open_pictures(kind, path, short_side)
     # PyAV looks first: decord complains about bad files on stderr, beyond reach, can hang on
     # strange ones, and has to be told the size of its frames.
-    judge = PyAVReader(path, short_side=short_side)
-    exact = judge.packets.counted if reader == "torchcodec" else judge.packets.plain
+    reference = PyAVReader(path, short_side=short_side)
+    exact = reference.packets.counted if reader == "torchcodec" else reference.packets.plain
     if reader == "pyav" or not exact or not (reader == "torchcodec" or decord.load()):
-        return judge
+        return reference
     try:
         if reader == "torchcodec":
             video: Reader = TorchCodecReader(path, short_side=short_side)
         else:
-            video = DecordReader(path, size=None if short_side is None else judge.size)
+            video = DecordReader(path, size=None if short_side is None else reference.size)
     except VideoReadError:
-        return judge  # readers lack some codecs (decord AV1)
-    return video if video.num_frames == judge.num_frames else judge
+        return reference  # readers lack some codecs (decord AV1)
+    return video if video.num_frames == reference.num_frames else reference
 
 
 def open_row(row: Row, *, reader: str = "auto", short_side: int | None = None) -> Reader:
@@ -109,16 +109,16 @@ def probe(path: str | Path) -> Probe:
     """
     path = str(path)
     kind = _kind(path)
-    judge = PyAVReader(path) if kind == "video" else _open_pictures(kind, path, None)
-    last = judge.num_frames - 1
+    reference = PyAVReader(path) if kind == "video" else _open_pictures(kind, path, None)
+    last = reference.num_frames - 1
     indices = sorted({0, last // 2, last})
-    frames = judge.get(indices)
+    frames = reference.get(indices)
     rotation, reader = 0, kind
-    if isinstance(judge, PyAVReader):
-        rotation = judge.rotation
-        reader = "decord" if _decord_agrees(judge, indices, frames) else "pyav"
+    if isinstance(reference, PyAVReader):
+        rotation = reference.rotation
+        reader = "decord" if _decord_agrees(reference, indices, frames) else "pyav"
     height, width = frames.shape[1:3]
-    return Probe(judge.num_frames, judge.fps, height, width, rotation, reader)
+    return Probe(reference.num_frames, reference.fps, height, width, rotation, reader)
 
 
 def require_reader(reader: str) -> None:
@@ -190,13 +190,13 @@ def _segment(row: Row, video: Reader, num_frames: int) -> tuple[int, int]:
     return on_screen, on_screen + 1
 
 
-def _decord_agrees(judge: PyAVReader, indices: list[int], frames: np.ndarray) -> bool:
+def _decord_agrees(reference: PyAVReader, indices: list[int], frames: np.ndarray) -> bool:
     """True where decord finds as many frames as PyAV did, and these among them."""
-    if not (judge.packets.plain and decord.load()):
+    if not (reference.packets.plain and decord.load()):
         return False
     try:
-        video = DecordReader(judge.path)
-        if video.num_frames != judge.num_frames:
+        video = DecordReader(reference.path)
+        if video.num_frames != reference.num_frames:
             return False
         decoded = video.decode(indices)
     except VideoReadError:

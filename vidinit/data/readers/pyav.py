@@ -1,4 +1,4 @@
-"""Reading with PyAV: exact for every container, so it is the judge of other readers."""
+"""Reading with PyAV: exact for every container, so it is the reference for other readers."""
 
 from __future__ import annotations
 

@@ -245,7 +245,6 @@ _SIDES = re.compile(
     r"|(?<![A-Za-z])(?:LEFT|RIGHT)(?![A-Za-z])"
 )
 
-
 _OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT"}
 
 _OTHER |= {right: left for left, right in _OTHER.items()}

@@ -73,7 +73,7 @@ def read(path: str, options: SourceOptions) -> list[Part]:
     path = os.path.expanduser(path)
     if options.root is not None and not os.path.isdir(options.root):
         raise UsageError(f"{options.root} is no folder", "data.root is the folder of the videos")
-    tables = _asked(path, options, FORMATS["name"])
+    tables = _first_match(path, options, FORMATS["name"])
     if tables is None:
         forms = FORMATS["folder" if os.path.isdir(require_existing(path)) else "file"]
         tables = _tables(path, options, forms)
@@ -92,13 +92,15 @@ def _tables(path: str, options: SourceOptions, forms: Sequence[Format]) -> Itera
     Raises:
         DataError: none does, which happens to folders only.
     """
-    tables = _asked(path, options, forms)
+    tables = _first_match(path, options, forms)
     if tables is None:
         raise no_clips(path, options)
     return tables
 
 
-def _asked(path: str, options: SourceOptions, forms: Sequence[Format]) -> Iterable[Table] | None:
+def _first_match(
+    path: str, options: SourceOptions, forms: Sequence[Format]
+) -> Iterable[Table] | None:
     for form in forms:
         found = form(path, options)
         if found is not None:

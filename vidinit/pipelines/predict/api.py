@@ -37,7 +37,6 @@ _READS = {
 }
 """The settings that have a meaning here, by section, beside those that are flags."""
 
-
 _FLAGS = ("model", "head", "seed", "device", "precision")
 
 
@@ -216,7 +215,7 @@ def find_files(paths: Sequence[str | Path]) -> list[str]:
     Raises:
         DataError: there is none.
     """
-    files = [file for path in paths for file in _meant(str(path))]
+    files = [file for path in paths for file in _expand(str(path))]
     if not files:
         words = ", ".join("stdin" if str(path) == STDIN else str(path) for path in paths[:3])
         raise DataError(
@@ -226,7 +225,7 @@ def find_files(paths: Sequence[str | Path]) -> list[str]:
     return files
 
 
-def _meant(word: str) -> Iterator[str]:
+def _expand(word: str) -> Iterator[str]:
     if word == STDIN:
         for line in _lines():
             yield from _in(line)

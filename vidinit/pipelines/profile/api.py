@@ -98,20 +98,20 @@ def profile(
     """
     names = _expand(models)
     sizes = _several("batch_size", batch_size) or [1]
-    wanted = _Wanted(_several("frames", frames), size, sizes, workers)
-    _check(names, wanted, precision, seconds)
+    request = _Request(_several("frames", frames), size, sizes, workers)
+    _check(names, request, precision, seconds)
     running = {"training": training, "data": data is not None}
-    _check_together(wanted, running, count_only, kernels, results)
+    _check_combinations(request, running, count_only, kernels, results)
     if out is not None:
         check_out(Path(out), overwrite=overwrite)
     place = pick_device(device)
     scores = _scores(names, results)
-    jobs = [plan(name, _ref(name, scores), wanted.frames, size, stages=stages) for name in names]
+    jobs = [plan(name, _ref(name, scores), request.frames, size, stages=stages) for name in names]
     opened = {group[0].name: _open(group[0]) for group in jobs} if kernels else {}
     if count_only or kernels:
         rows = [_counted(job, opened.get(job.name)) for group in jobs for job in group]
     else:
-        how = MeasureSettings(place, wanted.batch_sizes, precision, seconds, training)
+        how = MeasureSettings(place, request.batch_sizes, precision, seconds, training)
         beside = None if data is None else _with_data(data, workers, precision, seconds)
         rows = [row for group in jobs for row in measure(group, how, beside)]
         if all(row["latency_ms"] is None for row in rows):
@@ -130,7 +130,7 @@ def profile(
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Request:
     """Numbers that are asked for; of frames and sizes none for each model's own."""
 
     frames: list[int]
@@ -164,13 +164,13 @@ def _expand(models: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _check(names: list[str], wanted: _Wanted, precision: str, seconds: float) -> None:
-    if wanted.size is not None and wanted.size < 1:
-        raise UsageError(f"size must be at least 1, not {wanted.size}")
+def _check(names: list[str], request: _Request, precision: str, seconds: float) -> None:
+    if request.size is not None and request.size < 1:
+        raise UsageError(f"size must be at least 1, not {request.size}")
     if not seconds > 0:
         raise UsageError(f"seconds must be above 0, not {seconds}")
-    if wanted.workers is not None and wanted.workers < 0:
-        raise UsageError(f"workers must be at least 0, not {wanted.workers}")
+    if request.workers is not None and request.workers < 0:
+        raise UsageError(f"workers must be at least 0, not {request.workers}")
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
         raise UsageError(f"unknown precision '{precision}'", f"precisions are {known}")
@@ -182,8 +182,8 @@ def _check(names: list[str], wanted: _Wanted, precision: str, seconds: float) ->
             check_backbone(name, entry.backbone)
 
 
-def _check_together(
-    wanted: _Wanted,
+def _check_combinations(
+    request: _Request,
     running: Mapping[str, bool],
     count_only: bool,
     kernels: bool,
@@ -193,14 +193,14 @@ def _check_together(
 
     ``running`` are those that run models, and True for those that are asked for.
     """
-    if results is not None and (wanted.frames or wanted.size is not None):
+    if results is not None and (request.frames or request.size is not None):
         raise UsageError(
             "--results: the scores are those of the runs' own clips",
             "leave out --frames and --size",
         )
-    if wanted.workers is not None and not running["data"]:
+    if request.workers is not None and not running["data"]:
         raise UsageError("--workers: there is nothing to read", "add --data")
-    runs = next((name for name, wish in running.items() if wish), None)
+    runs = next((name for name, on in running.items() if on), None)
     if (count_only or kernels) and runs is not None:
         what = "kernels" if kernels else "count-only"
         raise UsageError(f"--{what} runs nothing, --{runs} has to", "use one of them at a time")

@@ -8,7 +8,6 @@ from typing import Any
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
-
 Places = str | Path | Sequence[str | Path]
 
 

@@ -111,7 +111,7 @@ def hub_checkpoint(ref: str) -> Path | None:
     """
     hub_ref = parse_ref(ref)
     if hub_ref.file is not None:
-        return _asked(ref, _fetch(hub_ref.repo, hub_ref.file, hub_ref.revision))
+        return _require_file(ref, _fetch(hub_ref.repo, hub_ref.file, hub_ref.revision))
     config = _fetch(hub_ref.repo, "config.json", hub_ref.revision)
     if config is not None and "architecture" in _read_json(config):
         return None
@@ -120,10 +120,10 @@ def hub_checkpoint(ref: str) -> Path | None:
             f"{ref} is a video model already", "give it as MODEL to finetune, eval or export"
         )
     found = (_fetch(hub_ref.repo, name, hub_ref.revision) for name in CHECKPOINTS)
-    return _asked(ref, next((file for file in found if file is not None), None))
+    return _require_file(ref, next((file for file in found if file is not None), None))
 
 
-def _asked(ref: str, file: Path | None) -> Path:
+def _require_file(ref: str, file: Path | None) -> Path:
     if file is None:
         raise UsageError(
             f"{ref} has no such weights", "name the file: hf-hub:USER/NAME/checkpoint.pth"

@@ -29,7 +29,6 @@ PACKAGED: dict[str, tuple[str, str, str]] = {
     ),
 }
 
-
 CONVERT_WAYS = ("pass a local file with --weights FILE", "--no-pretrained for random weights")
 
 
