@@ -79,7 +79,10 @@ def digest(folder: Path) -> str:
     return sha.hexdigest()
 
 
-@pytest.mark.parametrize("run", ["interrupted", "both-interrupted"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("run", ["interrupted", pytest.param("both-interrupted", marks=SLOW)])
 def test_a_run_that_0_1_was_killed_in_goes_on(
     run: str, stored: Path, record_property: pytest.RecordProperty
 ) -> None:
@@ -98,15 +101,17 @@ def test_a_run_that_0_1_was_killed_in_goes_on(
     vidinit.load(run)
 
 
-SCORED = ("eval finished", "eval finished all", "eval finished views", "rescored", "against")
+QUICK = ("eval finished", "eval both head", "rescored")
+OTHERS = ("eval finished all", "eval finished views", "against", "eval both")
 
 
-@pytest.mark.parametrize("name", [*SCORED, "eval both", "eval both head"])
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=SLOW) for name in OTHERS)])
 def test_models_and_predictions_of_0_1_score_alike(name: str, stored: Path) -> None:
     wanted = EXPECTED[name]
     agree(json.loads(invoke(wanted["line"]).stdout), wanted["result"])
 
 
+@SLOW
 def test_a_folder_of_0_1_starts_a_training(stored: Path) -> None:
     for name in ("finetune source", "config"):
         wanted = EXPECTED[name]

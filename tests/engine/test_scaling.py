@@ -99,11 +99,11 @@ def test_two_nodes_are_one_with_two_processes(motion_set, alone, tmp_path):
 def test_who_may_not_be_the_first_to_fail_waits(rank, local, first, waits, monkeypatch):
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
-    processes.give_way(to_main=first)
+    processes.wait_for_first_error(to_main=first)
     assert not slept, "alone"
     for name, value in (("WORLD_SIZE", "16"), ("RANK", rank), ("LOCAL_RANK", local)):
         monkeypatch.setenv(name, value)
-    processes.give_way(to_main=first)
+    processes.wait_for_first_error(to_main=first)
     assert [seconds / processes._GRACE for seconds in slept] == [waits] * bool(waits)
 
 
