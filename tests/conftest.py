@@ -16,6 +16,11 @@ from support import MODEL, SMALL, moving_bar, write_video
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: tests that start processes of their own wait for them."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_allocator() -> Iterator[None]:
     """Commands run inside the test process leave its allocator alone: memory is measured in it."""

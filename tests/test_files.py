@@ -61,6 +61,7 @@ def test_folders_without_a_mark_are_known_by_what_0_1_wrote(tmp_path: Path) -> N
 def test_a_run_with_trackers_can_be_overwritten(motion_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     line = ["finetune", MODEL, *SMALL, "--data", str(motion_set), "--out", str(out)]
+    line += ["--epochs", "1", "eval.every=0"]
     first = CliRunner().invoke(app, line)
     assert first.exit_code == 0, first.output
     files.mark(out, "events", "wandb")  # as a tracker does when it starts

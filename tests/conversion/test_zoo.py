@@ -9,6 +9,8 @@ import timm
 import torch
 from support import run_cli, shake_norms
 from torch import nn
+from typer.testing import CliRunner
+from vidinit.commands import app
 
 import vidinit
 from vidinit.errors import UsageError, VidinitError
@@ -205,22 +207,22 @@ def test_bad_requests_are_one_line_each(files, tmp_path):
 
 
 def test_export_and_back(tmp_path):
-    done = run_cli(
+    def invoke(*words):
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    done = invoke(
         "convert", "torchvision:resnet18", "--to", "r3d-18", "--no-pretrained",
         "--out", tmp_path / "m", "--frames", "2", "--size", "32",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    done = run_cli(
-        "export", tmp_path / "m", "--layout", "torchvision", "--out", tmp_path / "w.safetensors"
-    )
-    assert done.returncode == 0 and "122 tensors" in done.stdout
+    assert done.exit_code == 0, done.stderr
+    line = ["export", tmp_path / "m", "--layout", "torchvision"]
+    done = invoke(*line, "--out", tmp_path / "w.safetensors")
+    assert done.exit_code == 0 and "122 tensors" in done.stdout
     report = vidinit.convert(str(tmp_path / "w.safetensors"), "r3d-18", frames=2, size=32)
     for key, value in vidinit.load(tmp_path / "m").state_dict().items():
         assert torch.equal(value, report.model.state_dict()[key]), key
-    again = run_cli(
-        "export", tmp_path / "m", "--layout", "torchvision", "--out", tmp_path / "w.safetensors"
-    )
-    assert again.returncode == 2 and "--overwrite" in again.stderr
+    again = invoke(*line, "--out", tmp_path / "w.safetensors")
+    assert again.exit_code == 2 and "--overwrite" in again.stderr
 
 
 def test_lists():

@@ -88,10 +88,15 @@ def test_times_fall_to_the_stage_that_takes_them():
         ("others", ("others.0", "others.1")),
         (REST, ()),
     ]
-    found = time_stages(model, torch.zeros(1, 3), stages, precision="fp32", seconds=0.2)
-    assert list(found) == ["first", "others", REST]
-    for name, least in (("first", 10), ("others", 5), (REST, 4)):
-        assert least <= found[name] < 4 * least, name
+    bounds = {"first": 10, "others": 5, REST: 4}
+    for _ in range(5):  # a machine that is busy with something else sleeps too long
+        found = time_stages(model, torch.zeros(1, 3), stages, precision="fp32", seconds=0.2)
+        assert list(found) == ["first", "others", REST]
+        assert all(least <= found[name] for name, least in bounds.items()), found
+        if all(found[name] < 4 * least for name, least in bounds.items()):
+            break
+    else:
+        pytest.fail(str(found))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 

@@ -21,9 +21,7 @@ def _fresh():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize(
-    "name", families("s3d-resnet10t", "sts-resnet14t", "tsm-resnet10t", "r2plus1d-18")
-)
+@pytest.mark.parametrize("name", families("sts-resnet14t"))
 def test_one_graph_per_clip_length(name):
     model = vidinit.create_model(name, num_classes=5).eval()
     shake_norms(model)

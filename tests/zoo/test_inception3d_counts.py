@@ -66,7 +66,12 @@ def test_multiply_adds_are_torchvisions_to_the_last():
     assert counts("i3d", 16)[1] * 2 == 55_575_957_504
 
 
-@pytest.mark.parametrize("k", range(12))
+QUICK = (0, 3, 7, 11)
+
+
+@pytest.mark.parametrize(
+    "k", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in range(12)]
+)
 def test_counts_of_every_cut(k):
     *rows, gated = CUT_COUNTS[k]
     for name, (params, gmacs) in zip(("i3d@top", "i3d@bottom", "s3d@top"), rows, strict=True):
