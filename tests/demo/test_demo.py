@@ -95,7 +95,7 @@ def test_written_clips_survive_compression(footage, tmp_path):
 
 
 def test_train_and_test_come_from_different_footage(tmp_path):
-    made = make_clips(tmp_path, None, train=20, test=10, unlabelled=3, seed=0)
+    made = make_clips(tmp_path, choose_footage(None), train=20, test=10, unlabelled=3, seed=0)
     assert not set(made.train_videos) & set(made.test_videos)
     for part, count in (("train", 2), ("val", 1)):
         folders = sorted((made.labelled / part).iterdir())

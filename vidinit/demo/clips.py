@@ -79,7 +79,7 @@ def choose_footage(videos: Path | None) -> tuple[list[Path], list[Path]]:
 
 def make_clips(
     root: Path,
-    videos: Path | None,
+    footage: tuple[list[Path], list[Path]],
     *,
     train: int,
     test: int,
@@ -90,11 +90,11 @@ def make_clips(
 
     Args:
         root: folder to write ``clips/`` and ``unlabelled/`` into.
-        videos: the user's footage, or None for the packaged videos.
+        footage: training and test files, as `choose_footage` gives them.
         train, test, unlabelled: how many clips of each part.
         seed: of everything random.
     """
-    train_videos, test_videos = choose_footage(videos)
+    train_videos, test_videos = footage
     say(f"rendering {train + test + unlabelled} clips")
     train_footage, test_footage = (
         [load_footage(path) for path in part] for part in (train_videos, test_videos)

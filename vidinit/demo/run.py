@@ -65,16 +65,16 @@ def _clips_in(
     """The clips, and the folder that they and all else are written into."""
     footage = "packaged" if videos is None else str(videos)
     folder = Path(out) if out is not None else default_out("demo", footage)
-    own = None if videos is None else Path(videos)
     check_out(folder, overwrite=overwrite)
-    choose_footage(own)  # an error in it comes before the folder is made
+    # An error in the footage comes before the folder is made.
+    files = choose_footage(None if videos is None else Path(videos))
     run = RunFolder.open(folder, overwrite=overwrite)
     for name in ("clips", "unlabelled"):
         run.claim(name)
     train, test, unlabelled = (160, 60, 32) if quick else (2400, 480, 800)
     clips = make_clips(
         folder,
-        own,
+        files,
         train=train,
         test=test,
         unlabelled=unlabelled,

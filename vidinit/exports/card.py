@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ..checkpoint import read_card
-from ..pipelines.registry import config_class, config_classes
+from ..pipelines.registry import config_classes
 
 _CLASSES = 60  # names in a card
 _METRICS = {
@@ -148,9 +148,8 @@ def _recipe(config: dict[str, Any], card: dict[str, Any]) -> str:
     if not config:
         return ""
     command = str(config.get("command"))
-    defaults: dict[str, Any] = {}
-    if command in config_classes():
-        defaults = config_class(command).defaults()
+    known = config_classes()
+    defaults = known[command].defaults() if command in known else {}
     changed = {}
     for section in _SECTIONS:
         own, usual = config.get(section) or {}, defaults.get(section) or {}
