@@ -198,16 +198,16 @@ def test_files_that_hang_and_crash_cost_one_deadline_once(
 ) -> None:
     files = copies(tiny, tmp_path / "set", "a", "hang", "b", "crash", "c")
     began = time.perf_counter()
-    health = check(rows_of(*files), deadline=0.8, workers=2)
+    health = check(rows_of(*files), deadline=4, workers=2)
     first = time.perf_counter() - began
     assert health.bad == (
-        (str(files[1]), "no answer within 0.8 s"),
+        (str(files[1]), "no answer within 4 s"),
         (str(files[3]), "the decoder crashed (SIGSEGV)"),
     )
-    assert len(health.good) == 3 and 0.8 < first < 5.0
+    assert len(health.good) == 3 and 4 < first < 8
     began = time.perf_counter()
-    assert check(rows_of(*files), deadline=0.8, workers=2) == health
-    assert time.perf_counter() - began < 0.5, "they are known"
+    assert check(rows_of(*files), deadline=4, workers=2) == health
+    assert time.perf_counter() - began < 4, "they are known"
 
 
 def test_a_fault_of_the_probe_is_no_bad_file(

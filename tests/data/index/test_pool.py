@@ -72,19 +72,20 @@ def test_two_that_hang_and_two_that_crash_cost_one_deadline() -> None:
     good = [["double", i] for i in range(12)]
     bad = [["hang"], ["crash", 11], ["hang"], ["crash", 6]]
     began = time.perf_counter()
-    outcomes = run(*good[:4], *bad, *good[4:], workers=4, deadline=0.6)
+    # A deadline that no crash and no start of a process comes near, on a busy machine either.
+    outcomes = run(*good[:4], *bad, *good[4:], workers=4, deadline=4)
     seconds = time.perf_counter() - began
     assert len(outcomes) == 16
     reasons = sorted(str(outcome.reason) for outcome in outcomes if outcome.killed)
     assert reasons == [
-        "no answer within 0.6 s",
-        "no answer within 0.6 s",
+        "no answer within 4 s",
+        "no answer within 4 s",
         "the decoder crashed (SIGABRT)",
         "the decoder crashed (SIGSEGV)",
     ]
     assert sorted(o.value for o in outcomes if not o.killed) == [2 * i for i in range(12)]
-    # One deadline (both hang side by side) and the starts of processes, not two deadlines more.
-    assert 0.6 < seconds < 6.0
+    # Both hang side by side: one after the other they would take two deadlines.
+    assert 4 < seconds < 8
     assert not workers_alive()
 
 
@@ -92,11 +93,11 @@ def test_a_single_worker_is_replaced_each_time() -> None:
     found = run(
         *(["unreadable"], ["hang"], ["double", 1], ["crash", 11], ["leave", 3], ["double", 2]),
         workers=1,
-        deadline=0.3,
+        deadline=2,
     )
     assert [outcome.reason for outcome in found] == [
         "it is broken",
-        "no answer within 0.3 s",
+        "no answer within 2 s",
         None,
         "the decoder crashed (SIGSEGV)",
         "the decoder ended its process (exit code 3)",
@@ -182,7 +183,7 @@ def test_a_worn_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_outlives_the_pool(tmp_path: Path) -> None:
     """Neither its workers, when it is left early, nor what a worker that is killed has started."""
     note = tmp_path / "pid"
-    (found,) = run(["child_and_hang", str(note)], deadline=0.5)
+    (found,) = run(["child_and_hang", str(note)], deadline=3)
     assert found.killed and not is_alive(int(note.read_text()))
     pool = run_in_pool(
         "pool_functions:does", [["double", 1], ["hang"], ["hang"]], workers=2, deadline=60
@@ -209,11 +210,11 @@ def test_workers_are_clean() -> None:
 def test_a_caller_that_takes_its_time_is_not_held_against_the_workers() -> None:
     outcomes = []
     pool = run_in_pool(
-        "pool_functions:does", [["double", i] for i in range(3)], workers=2, deadline=0.2
+        "pool_functions:does", [["double", i] for i in range(3)], workers=2, deadline=1
     )
     for outcome in pool:
         outcomes.append(outcome)
-        time.sleep(0.3)
+        time.sleep(1.5)
     assert [outcome.reason for outcome in outcomes] == [None] * 3
 
 
