@@ -25,6 +25,7 @@ def check(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = F
         vidinit data check videos/
         vidinit data check train.csv --root videos/ --json
         vidinit data check videos/ --max-bad 5% --workers 16
+        vidinit data check videos/ --full
     """
     import vidinit
     from vidinit.data.index import UnreadableError
@@ -67,51 +68,65 @@ def _print_prepared(result: dict[str, Any], *, as_json: bool) -> None:
         opt.print_json(result)
         return
     _print_failed("left out", result["failed"])
+    _print_kept(result["partial"])
     before, after = (result[key] / 1e6 for key in ("bytes_in", "bytes_out"))
-    typer.echo(
+    opt.put(
         f"{result['files']:,} files: {result['done']:,} done, {result['skipped']:,} done before, "
         f"{len(result['failed']):,} failed; {before:,.1f} MB became {after:,.1f} MB"
     )
     if "flow" in result:
         flow = result["flow"]
         _print_failed("without flow", flow["failed"])
-        typer.echo(
+        opt.put(
             f"optical flow: {flow['done']:,} done, {flow['skipped']:,} done before, "
             f"{len(flow['failed']):,} failed; {flow['bytes'] / 1e6:,.1f} MB"
         )
-    typer.echo(_printable(f"copies: {result['out']}"))
+    opt.put(f"copies: {result['out']}")
     if result["list"] is not None:
-        typer.echo(_printable(f"list: {result['list']}"))
+        opt.put(f"list: {result['list']}")
 
 
 def _print_failed(title: str, items: list[dict[str, str]]) -> None:
     for item in items[:_FIRST]:
-        typer.echo(_printable(f"{title}: {item['path']}: {item['reason']}"))
+        opt.put(f"{title}: {item['path']}: {item['reason']}")
     if len(items) > _FIRST:
-        typer.echo(f"and {len(items) - _FIRST} more; --json names all")
+        opt.put(f"and {len(items) - _FIRST} more; --json names all")
+
+
+def _print_kept(items: list[dict[str, Any]]) -> None:
+    """Files of which the beginning is kept."""
+    kept = []
+    for item in items:
+        of = f" of {item['of']:,}" if item["of"] else ""
+        reason = f"kept {item['kept']:,}{of} frames ({item['reason']})"
+        kept.append({"path": item["path"], "reason": reason})
+    _print_failed("damaged", kept)
 
 
 def _print(report: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         opt.print_json(report)
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from vidinit.console import result_console
 
     table = Table(show_header=False)
     for name, value in _lines(report):
         table.add_row(name, value)
-    console = Console(markup=False, highlight=False)
-    console.print(table)
+    result_console().print(table)
     _print_failed("cannot be read", report["bad"])
+    _print_kept(report["partial"])
     _print_failed("ends early", report["outside"])
     if report["bad"]:
-        typer.echo("This holds until a file changes; --again probes all of them anew.")
+        opt.put("This holds until a file changes; --again probes all of them anew.")
 
 
 def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the table."""
     lines = [("files", f"{report['files']:,}"), ("readable", f"{report['good']:,}")]
+    if report["partial"]:
+        lines.append(("  damaged", f"{len(report['partial']):,}, of which the beginning is kept"))
     lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reasons"].items()]
     lines += [("frames", f"{report['frames']:,}"), ("hours", f"{report['hours']:,.2f}")]
     for name, key in (("width x height", "sizes"), ("frames per second", "fps")):
@@ -140,7 +155,7 @@ def _class_lines(name: str, classes: dict[str, dict[str, int]]) -> list[tuple[st
     for title, counts in list(shown.items())[:_FIRST]:
         left_out = counts["rows"] - counts["good"]
         more = f", {left_out:,} left out" if left_out else ""
-        lines.append((_printable(f"  {title}"), f"{counts['good']:,}{more}"))
+        lines.append((f"  {title}", f"{counts['good']:,}{more}"))
     return lines
 
 
@@ -148,9 +163,3 @@ def _counts(counts: dict[str, int]) -> str:
     """The five most common values."""
     first = [f"{value}: {count:,}" for value, count in list(counts.items())[:5]]
     return ", ".join([*first, "..."] if len(counts) > 5 else first)
-
-
-def _printable(text: str) -> str:
-    """One line of text, whatever bytes a file name is made of."""
-    safe = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)

@@ -34,6 +34,20 @@ ROWS: tuple[tuple[str, tuple[str, str], tuple[str, str], float | None], ...] = (
     ("clips / bare decord, prepared", ("items", "prepared"), ("bare", "prepared"), 0.8),
     ("clips / bare decord, GOP 250", ("items", "original"), ("bare", "original"), None),
     ("reader / bare decord, prepared", ("opened", "prepared"), ("bare", "prepared"), None),
+    ("PyAV / decord, prepared", ("with_pyav", "prepared"), ("with_decord", "prepared"), None),
+    ("PyAV / decord, GOP 250", ("with_pyav", "original"), ("with_decord", "original"), None),
+    (
+        "views, PyAV / decord, prepared",
+        ("views_pyav", "prepared"),
+        ("views_decord", "prepared"),
+        None,
+    ),
+    (
+        "views, PyAV / decord, GOP 250",
+        ("views_pyav", "original"),
+        ("views_decord", "original"),
+        None,
+    ),
     ("10x3 views / ten reads, prepared", ("views", "prepared"), ("separate", "prepared"), 1.5),
     ("10x3 views / ten reads, GOP 250", ("views", "original"), ("separate", "original"), 3.0),
 )

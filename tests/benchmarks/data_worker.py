@@ -46,7 +46,7 @@ class Ways:
 
     def __init__(self, path: str, clips: int) -> None:
         self.path, self.clips = path, clips
-        self.row = Row(path, 0, probe=probe(path))
+        self.row = Row(path, 0, probe=probe(path, reader="decord"))
         self.rows = Rows((self.row,), ("one",))
         self.frames = self.row.probe.num_frames if self.row.probe else 0
         self.training = ClipDataset(self.rows, sampling=SAMPLING, augment=Augment(SIZE))
@@ -69,6 +69,18 @@ class Ways:
         """Our reader alone."""
         for indices in self.indices:
             open_row(self.row).get(indices)
+
+    def with_pyav(self) -> None:
+        """Our reader alone, PyAV (the default)."""
+        self._opened_with("pyav")
+
+    def with_decord(self) -> None:
+        """Our reader alone, decord (the default of 0.1)."""
+        self._opened_with("decord")
+
+    def _opened_with(self, reader: str) -> None:
+        for indices in self.indices:
+            open_row(self.row, reader=reader).get(indices)
 
     def bare(self) -> None:
         """decord alone."""
@@ -96,7 +108,7 @@ class Ways:
                         frames.append(frame.to_ndarray(format="rgb24"))
             PEOPLE(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
 
-    def views(self) -> None:
+    def views(self, reader: str = "auto") -> None:
         """All views of the video, from one decode."""
         EvalDataset(
             self.rows,
@@ -106,7 +118,16 @@ class Ways:
             interpolation="bicubic",
             clips=VIEWS,
             crops=3,
+            reader=reader,
         )[0]
+
+    def views_pyav(self) -> None:
+        """The same with PyAV."""
+        self.views("pyav")
+
+    def views_decord(self) -> None:
+        """The same with decord."""
+        self.views("decord")
 
     def separate(self) -> None:
         """The same views, each clip read for itself."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data.readers import making
 from support import moving_bar, write_video
 from typer.testing import CliRunner
 from vidinit.commands import app
@@ -165,6 +166,22 @@ def test_multi_labels_pairs_and_segments(videos: Path, tmp_path: Path) -> None:
     assert report["bad"] == [] and report["good"] == 1
     (late,) = report["outside"]
     assert late["path"] == str(videos / "a" / "0.mp4") and "begins at 7 s" in late["reason"]
+
+
+def test_damage_is_found_by_a_full_check_and_kept_or_not(tmp_path: Path) -> None:
+    path = making.damaged_between(tmp_path)
+    assert "damaged" not in run(path).stdout.replace(str(path), "")
+    result = run(path, "--full")
+    line = re.search(r"^damaged: .*: kept (\d+) of 40 frames \((frame .*)\)$", result.stdout, re.M)
+    assert line is not None and "1, of which the beginning is kept" in result.stdout
+    (told,) = json.loads(run(path, "--json").stdout)["partial"]
+    assert told == {"path": str(path), "kept": int(line[1]), "of": 40, "reason": line[2]}
+    report = json.loads(run(path, "--partial", "drop", "--json", code=3).stdout)
+    assert report["bad"] == [{"path": str(path), "reason": line[2]}]
+    run(path, "--partial", "keeep", code=2)
+    # What is copied is the same.
+    made = vidinit.prepare_data(path, tmp_path / "copies", workers=1)
+    assert made["partial"] == [told] and made["done"] == 1
 
 
 def test_again_probes_anew(own: Path) -> None:

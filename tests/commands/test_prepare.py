@@ -52,6 +52,7 @@ def test_json_counts_files_and_bytes(source: Path) -> None:
         "done": 1,
         "skipped": 0,
         "failed": [],
+        "partial": [],
         "bytes_in": (source / "b" / "2.mp4").stat().st_size,
         "bytes_out": Path("copies/b/2.mp4").stat().st_size,
         "out": "copies",

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from data.readers import making
 from support import MODEL, moving_bar, write_video
 
 import vidinit
+from vidinit.data.readers import decord
 from vidinit.errors import DataError, UsageError
 from vidinit.pipelines.shared.heads import new_head
 from vidinit.zoo.pair import PairModel, trunk_of
@@ -38,6 +42,39 @@ def test_classes_are_ranked():
     assert best["nouns"] == [("y", 0.7), ("z", 0.2), ("x", 0.1)]
     assert [name for name, _ in best["classes"]] == ["a y", "b y", "a z"]
     assert [value for _, value in best["classes"]] == pytest.approx([0.42, 0.28, 0.12])
+
+
+def test_of_a_damaged_file_the_beginning_is_taken_and_said(model, tmp_path, capfd):
+    file = making.cut(
+        making.encode(tmp_path / "a.avi", paint=making.noisy), tmp_path / "cut.avi", 60
+    )
+    assert len(model.predict(file)) == 3
+    assert re.search(r"note: .*cut\.avi: kept \d+ of 40 frames \(it is cut", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_bad_files_do_not_end_the_process(model, tmp_path, codec):
+    """Headers and packets of AVI files with random bytes: classes, or an error that says why."""
+    sound = making.encode(tmp_path / "a.avi", codec).read_bytes()
+    outcomes = set()
+    for seed in range(25):
+        random = np.random.default_rng(seed)
+        data = bytearray(sound)
+        for at in random.integers(0, len(data) if seed % 2 else 400, 6):
+            data[at : at + 4] = random.bytes(4)
+        (tmp_path / "b.avi").write_bytes(data)
+        try:
+            outcomes.add(len(model.predict(tmp_path / "b.avi")))
+        except DataError as error:
+            assert "cannot read" in error.message
+            outcomes.add(0)
+    assert outcomes == {0, 3}
+
+
+def test_decord_which_ends_processes_is_not_asked(model, tmp_path, monkeypatch):
+    file = making.encode(tmp_path / "a.mp4")
+    monkeypatch.setattr(decord, "load", lambda: pytest.fail("decord is loaded"))
+    assert len(model.predict(file)) == 3
 
 
 def test_one_file_in_this_process(model, tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -24,12 +25,18 @@ class Probe:
     """Facts about a readable file, found by decoding it once.
 
     Attributes:
-        num_frames: frames that decode.
+        num_frames: frames that decode, from the first one on.
         fps: average frames per second; 0.0 where there is no time (images, frame folders).
         height, width: pixels after rotation.
         rotation: degrees clockwise that the container asks for: 0, 90, 180 or 270.
-        reader: what is exact for it: ``decord`` (other decoders are too), ``pyav`` (only that is),
+        reader: what reads it: ``pyav``, ``decord`` (where that was asked for and is exact),
             ``image`` or ``frames`` (pictures); ``auto`` where nobody has found out.
+        access: how PyAV finds a frame of it, see `readers.pyav`; empty where nobody has found out.
+        total: how many frames there should be, as far as is known, where ``fault`` says why some
+            are not there; else 0.
+        fault: why the frames behind ``num_frames`` cannot be read; empty where all can.
+        full: all of its frames were decoded, not some.
+        compared: somebody has looked whether decord is exact for it.
     """
 
     num_frames: int
@@ -38,6 +45,19 @@ class Probe:
     width: int
     rotation: int = 0
     reader: str = "auto"
+    access: str = ""
+    total: int = 0
+    fault: str = ""
+    full: bool = False
+    compared: bool = False
+
+    @property
+    def kept(self) -> str:
+        """In words how much of a damaged file is there; empty for a sound one."""
+        if not self.fault:
+            return ""
+        of = f" of {self.total}" if self.total else ""
+        return f"kept {self.num_frames}{of} frames ({self.fault})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +72,8 @@ class Row:
         start, end: the part of the video that is meant, in seconds from its first frame; None for
             its beginning and its end.
         probe: what the index knows of the file, once ``index.check`` has looked; None before.
+        in_frames: ``start`` and ``end`` are numbers of frames instead, from 0, without the frame
+            ``end`` itself.
     """
 
     path: str
@@ -59,6 +81,7 @@ class Row:
     start: float | None = None
     end: float | None = None
     probe: Probe | None = None
+    in_frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,40 @@ class Rows:
     def of(self, rows: Sequence[Row]) -> Rows:
         """Other rows with labels of the same meaning."""
         return replace(self, rows=tuple(rows))
+
+
+ClipKey = tuple[str, float, float | None]
+"""A file by the one name that all ways to write it have, and the seconds of it that are meant."""
+
+
+def clip_keys(rows: Iterable[Row]) -> list[ClipKey]:
+    """What rows of the same clip have in common, however their paths are written; one a row.
+
+    Links are followed, so that the same file in two folders of links is one. A segment that ends
+    behind a file whose length is known ends with it.
+    """
+    folders: dict[str, str] = {}
+
+    def real(path: str) -> str:
+        # Of an archive's member the archive is the file, and the rest says which part of it.
+        file, member = path.partition("::")[::2]
+        folder, name = os.path.split(file)
+        if name in ("", os.curdir, os.pardir):
+            return f"{os.path.realpath(file)}::{member}"
+        if folder not in folders:  # once for all files in it: links are looked for in each part
+            folders[folder] = os.path.realpath(folder)
+        place = os.path.join(folders[folder], name)
+        return f"{os.path.realpath(place) if os.path.islink(place) else place}::{member}"
+
+    return [(real(row.path), row.start or 0.0, _end(row)) for row in rows]
+
+
+def _end(row: Row) -> float | None:
+    """The end of a row's segment; None for that of its file."""
+    if row.end is None or row.probe is None or (row.probe.fps <= 0 and not row.in_frames):
+        return row.end
+    length = row.probe.num_frames / (1 if row.in_frames else row.probe.fps)
+    return None if row.end >= length else row.end
 
 
 def align(

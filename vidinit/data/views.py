@@ -15,7 +15,7 @@ from ..errors import UsageError
 
 # Uses of randomness that must not share a stream.
 CLIP, ORDER, SUBSTITUTE, SPLIT, MIX = range(5)
-SCHEDULE, SHOTS, SHUFFLE, BOOTSTRAP = 101, 102, 103, 104
+SCHEDULE, SHOTS, SHUFFLE, BOOTSTRAP, BALANCE = 101, 102, 103, 104, 105
 
 
 def rng(seed: int, epoch: int, index: int, *, stream: int = CLIP) -> np.random.Generator:
@@ -225,6 +225,13 @@ def _shown(indices: np.ndarray, num_frames: int, sampling: Sampling) -> np.ndarr
 def _centers(num_frames: int, segments: int) -> np.ndarray:
     """The frame in which the center of each segment lies: floor((k + 1/2) n / T)."""
     return (2 * np.arange(segments, dtype=np.int64) + 1) * num_frames // (2 * segments)
+
+
+def clip_span(sampling: Sampling) -> int:
+    """How many frames of a video a clip is cut from, at least."""
+    if sampling.kind == "dense":
+        return (sampling.frames - 1) * sampling.stride + 1
+    return sampling.frames if sampling.kind == "uniform" else 1
 
 
 def _check_length(num_frames: int) -> None:

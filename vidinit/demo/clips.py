@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..console import say
+from ..console import say, with_messages
 from ..data.sources import unlabeled_rows
 from ..errors import DataError, UsageError
 from ..extras import install_extra
@@ -67,7 +67,8 @@ def choose_footage(videos: Path | None) -> tuple[list[Path], list[Path]]:
             )
         test = [found.pop(TEST_VIDEO)]
         return list(found.values()), test
-    files = [Path(row.path) for row in unlabeled_rows(videos).rows]
+    rows = with_messages(lambda: unlabeled_rows(videos))
+    files = [Path(row.path) for row in rows.rows]
     if len(files) < 2:
         raise DataError(
             f"{videos} holds one video; the demo trains on some footage and tests on other",

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.index import Partial
 from ..data.loading.loader import Loader, eval_loader
+from ..data.loading.quarantine import Quarantine
 from ..data.loading.unprobed import DenseDataset
 from ..data.rows import Rows
 from ..data.views import SHUFFLE, rng
@@ -29,7 +31,6 @@ from ..zoo.view_outputs import NO_NUMBER, logits_of, probabilities_of, videos_at
 from .metrics import Scores, labels_of
 
 if TYPE_CHECKING:
-    from ..data.loading.quarantine import Quarantine
     from ..zoo.base import VideoModel
     from ..zoo.pair import PairModel
 
@@ -152,6 +153,7 @@ def map_videos(
     deadline: float = 60.0,
     reader: str = "auto",
     decode_side: int | None = None,
+    partial: Partial = "keep",
     quarantine: Quarantine | None = None,
 ) -> list[tuple[int, T | str]]:
     """Apply a function to the views of every video.
@@ -169,6 +171,7 @@ def map_videos(
         deadline: seconds after which a decoder that gives no answer is killed.
         reader: what decodes, as `data.readers.open_video` takes it.
         decode_side: short side of the frames out of the decoder, in pixels.
+        partial: what becomes of files that turn out to be damaged, see `EvalDataset`.
         quarantine: files that are not to be tried, and where those are noted that hang or crash.
 
     Returns:
@@ -181,7 +184,9 @@ def map_videos(
         crops=crops,
         reader=reader,
         decode_side=decode_side,
+        partial=partial,
     )
+    quarantine = quarantine or Quarantine()
     videos = videos_at_once(spec, batch_size, clips * crops)
     loader = eval_loader(
         dataset,
@@ -205,7 +210,10 @@ def map_videos(
             with accelerator.autocast(), _any_length(spec, views.shape[2]):
                 results = function(views.to(accelerator.device), indices)
             # The padding's results come last, and `zip` ends before them.
-            for index, error, result in zip(indices, batch["error"], results, strict=False):
+            for index, error, kept, result in zip(
+                indices, batch["error"], batch["kept"], results, strict=False
+            ):
+                quarantine.keep(index, rows.rows[index], kept)
                 own.append((index, result if error is None else error))
     return [item for part in gather_all(accelerator, own) for item in part]
 
@@ -304,10 +312,13 @@ def _map_dense(
     deadline: float = 60.0,
     reader: str = "auto",
     decode_side: int | None = None,
+    partial: Partial = "keep",
     quarantine: Quarantine | None = None,
 ) -> list[tuple[int, ViewLogits | str]]:
     """`map_videos` of all clips of videos, a batch of clips at a time."""
-    views = views_of(rows, spec, crops=crops, reader=reader, decode_side=decode_side)
+    views = views_of(
+        rows, spec, crops=crops, reader=reader, decode_side=decode_side, partial=partial
+    )
     dataset = DenseDataset(views, every)
     videos = range(accelerator.process_index, len(rows), accelerator.num_processes)
     keys = dataset.keys(videos, max(1, batch_size // crops))
@@ -387,6 +398,7 @@ class Output:
         error: why there are none, or None.
         embedding: mean over the views of what the head is given, float32 (C,), where asked for.
         span: where a clip begins and ends in its video, in seconds; None of a whole file.
+        kept: in words how much of a damaged file this is of; empty for a sound one.
     """
 
     index: int
@@ -394,6 +406,7 @@ class Output:
     error: str | None
     embedding: np.ndarray | None = None
     span: tuple[float, float] | None = None
+    kept: str = ""
 
 
 def outputs_of(
@@ -448,7 +461,8 @@ def _outputs_of_batch(
             yield Output(rows[place], None, NO_NUMBER, span=span)
         else:
             vector = None if vectors is None else vectors[number]
-            yield Output(rows[place], values[number], None, vector, span)
+            kept = batch["kept"][place] if "kept" in batch else ""
+            yield Output(rows[place], values[number], None, vector, span, kept)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..console import say
+from ..data.index import Partial
 from ..data.loading.datasets import EvalDataset
 from ..data.pixels.batch import normalize
 from ..data.rows import LabelKind, Rows
@@ -33,6 +35,7 @@ def views_of(
     crops: Literal[1, 3] = 1,
     reader: str = "auto",
     decode_side: int | None = None,
+    partial: Partial = "keep",
 ) -> EvalDataset:
     """The views of videos for a model with this specification."""
     return EvalDataset(
@@ -46,6 +49,7 @@ def views_of(
         flow=spec.flow,
         reader=reader,
         decode_side=decode_side,
+        partial=partial,
     )
 
 
@@ -104,7 +108,9 @@ def predict_file(model: VideoModel | PairModel, path: Path, topk: int = 5) -> Ra
     """The most probable classes of one file: one center clip and crop, by the model's spec.
 
     Of a model of verbs and nouns the most probable actions, as ``verb noun``. The file is read in
-    this process, which a damaged one may hold up or end; `vidinit.predict` reads in others.
+    this process, by PyAV, which gives back an error for what other decoders abort over; of a file
+    that is damaged the frames before that count, which is said. There is no deadline here:
+    `vidinit.predict` reads in processes that can be killed.
 
     Raises:
         UsageError: the file does not exist, or ``topk`` is below 1.
@@ -120,6 +126,8 @@ def predict_file(model: VideoModel | PairModel, path: Path, topk: int = 5) -> Ra
     item = unprobed_views(Rows((Row(str(path)),)), spec)[0]
     if item["error"] is not None:
         raise DataError(f"cannot read {path} ({item['error']})")
+    if item["kept"]:
+        say(f"note: {path}: {item['kept']}")
     views = item["views"].to(next(model.parameters()).device)
     with in_eval_mode(model):
         values = probabilities_of(model, views.unsqueeze(0), spec)[0].numpy()

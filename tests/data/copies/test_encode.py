@@ -27,6 +27,8 @@ FORMS: dict[str, tuple[str, str, tuple[int, int], tuple[int, int]]] = {
     "hevc.mp4": ("libx265", "yuv420p10le", (96, 48), (96, 48)),
     "av1.mp4": ("libsvtav1", "yuv420p", (160, 90), (114, 64)),
     "vp9.webm": ("libvpx-vp9", "yuv420p", (100, 178), (64, 114)),
+    "b.avi": ("libx264", "yuv420p", (96, 48), (96, 48)),
+    "old.wmv": ("wmv2", "yuv420p", (96, 48), (96, 48)),
     "old.avi": ("mpeg4", "yuv420p", (96, 48), (96, 48)),
     "loop.gif": ("gif", "rgb8", (96, 48), (96, 48)),
 }
@@ -52,7 +54,7 @@ def test_a_copy_has_the_same_frames(tmp_path: Path, name: str) -> None:
     source = making.encode(tmp_path / name, codec, pixels, size, **OPTIONS.get(codec, {}))
     assert encode(str(source), tmp_path / "copy.mp4", Encoding(short_side=64)) == 40
     assert read(tmp_path / "copy.mp4") == (making.FRAMES, copied_size)
-    assert probe(tmp_path / "copy.mp4").reader == "decord"
+    assert probe(tmp_path / "copy.mp4", reader="decord").reader == "decord"
 
 
 def test_a_copy_is_made_for_simple_readers(tmp_path: Path) -> None:
@@ -189,8 +191,9 @@ def test_frames_are_not_repeated_without_end() -> None:
     assert float(rate) == pytest.approx(89 / (times[-1] - times[0]), rel=1e-3)
 
 
-def item(source: Path, target: Path, partial: Path) -> dict[str, Any]:
+def item(source: Path, target: Path, partial: Path, *, keep: bool = False) -> dict[str, Any]:
     return {
+        "keep": keep,
         "source": str(source),
         "target": str(target),
         "partial": str(partial),
@@ -226,6 +229,22 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(VideoReadError, match=reason):
             encode_item(item(source, target, partial))
         assert not list(partial.parent.iterdir()) and not list(target.parent.iterdir())
+
+
+@pytest.mark.parametrize("name", ["zeros.mp4", "cut.mp4"])
+def test_the_beginning_of_a_damaged_file_is_copied(tmp_path: Path, name: str) -> None:
+    damaged(tmp_path)
+    source, target = tmp_path / name, tmp_path / "copy.mp4"
+    made = encode_item(item(source, target, tmp_path / "1.mp4", keep=True))
+    found = probe(source, full=True)  # what a check says of it
+    assert 5 < found.num_frames < 40
+    assert made == {
+        "bytes": target.stat().st_size,
+        "kept": found.num_frames,
+        "of": 40,
+        "reason": found.fault,
+    }
+    assert read(target)[0] == making.FRAMES[: found.num_frames]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")

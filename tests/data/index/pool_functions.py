@@ -91,9 +91,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def probe(path: str) -> list[Any]:
+def probe(item: list[Any]) -> list[Any]:
     """The real probe, but for files with certain names."""
     from vidinit.data.index import probe_file
 
-    {"hang": hang, "crash": crash, "fault": fault}.get(Path(path).stem, lambda: None)()
-    return probe_file(path)
+    does = {"hang": hang, "crash": crash, "fault": fault}
+    if item[2] == "decord":
+        does["decord_crash"] = crash
+    does.get(Path(item[0]).stem, lambda: None)()
+    return probe_file(item)

@@ -203,10 +203,56 @@ def test_a_cache_that_stays_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recall("/a.mp4", Stamp(1, 1)) == PROBE
 
 
+def written(**columns: object) -> None:
+    """Other values in the columns of all rows."""
+    with sqlite3.connect(cache_file()) as database:
+        for name, value in columns.items():
+            database.execute(f"UPDATE probes SET {name} = ?", [value])
+    database.close()
+
+
+DAMAGED = [
+    *("[1, 2", "[1]", "7", '{"a": 1}', "", "null", "[]", "[" * 20_000, b"[120, 30, 240, 320]", 7),
+    *('["120", 29.97, 240, 320]', "[120, null, 240, 320]", "[120, 29.97, 240.5, 320]"),
+    *("[true, 29.97, 240, 320]", "[120, 29.97, [240], 320]", "[120, 29.97, 240, 320, 90, 5]"),
+    *("[0, 29.97, 240, 320]", "[120, -1, 240, 320]", "[120, NaN, 240, 320]"),
+    *("[120, Infinity, 240, 320]", "[120, 29.97, 0, 320]", "[120, 29.97, 240, 320, 45]"),
+    *('[120, 29.97, 240, 320, 90, "evil"]', '[120, 30, 240, 320, 90, "pyav", 1]'),
+    '[120, 30, 240, 320, 90, "pyav", "", 0, "", 0]',
+    '[120, 30, 240, 320, 90, "pyav", "", 0, "", false, false, false, "more"]',
+]
+
+
 def test_a_damaged_entry_is_unknown() -> None:
     remember("/a.mp4", Stamp(1, 1), PROBE)
-    for text in ("[1, 2", "[1]", "7", '{"a": 1}'):
-        with sqlite3.connect(cache_file()) as database:
-            database.execute("UPDATE probes SET probe = ?", [text])
-        database.close()
-        assert recall("/a.mp4", Stamp(1, 1)) is None
+    for text in DAMAGED:
+        written(probe=text)
+        assert recall("/a.mp4", Stamp(1, 1)) is None, text
+    for reason in (b"bytes", "", None):  # numbers are text there
+        written(probe=None, reason=reason)
+        assert recall("/a.mp4", Stamp(1, 1)) is None, reason
+    for stamp in (None, b"1 1", "1", "1 1 1"):
+        written(reason="it is no video", stamp=stamp)
+        assert recall("/a.mp4", Stamp(1, 1)) is None, stamp
+    written(stamp="1 1")
+    assert recall("/a.mp4", Stamp(1, 1)) == "it is no video"
+
+
+def test_an_entry_with_fewer_values_has_the_rest_by_default() -> None:
+    remember("/a.mp4", Stamp(1, 1), PROBE)
+    written(probe="[120, 30, 240, 320]")
+    assert recall("/a.mp4", Stamp(1, 1)) == Probe(120, 30, 240, 320)
+
+
+def test_a_cache_that_may_be_read_only_is_read(home: Path) -> None:
+    """Everything may be written by root, so the database itself refuses."""
+    remember("/a.mp4", Stamp(1, 1), PROBE)
+    with sqlite3.connect(cache_file()) as database:
+        database.execute(
+            "CREATE TRIGGER fixed BEFORE INSERT ON probes "
+            "BEGIN SELECT RAISE(ABORT, 'attempt to write a readonly database'); END"
+        )
+    database.close()
+    with pytest.warns(UserWarning, match="is not kept.*readonly"):
+        remember("/b.mp4", Stamp(1, 1), PROBE)
+    assert recall("/a.mp4", Stamp(1, 1)) == PROBE

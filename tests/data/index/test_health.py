@@ -35,6 +35,7 @@ def test_figures_count_files_not_rows() -> None:
         "rotated": 1,
         "readers": {"decord": 1, "pyav": 1, "image": 1},
         "outside": [],
+        "partial": [],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data.readers import making
 
 from vidinit.data import index
-from vidinit.data.index import UnreadableError, check, probe_file, quarantine
+from vidinit.data.index import (
+    UnreadableError,
+    cache,
+    check,
+    known_probes,
+    probe_file,
+    quarantine,
+)
+from vidinit.data.readers import decord
 from vidinit.data.rows import Probe, Row, Rows
 from vidinit.errors import DataError
 
@@ -35,10 +45,10 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     given: list[str] = []
     real = index.run_in_pool
 
-    def counting(function: str, items: Iterator[str], **options: Any) -> Any:
-        def count() -> Iterator[str]:
+    def counting(function: str, items: Iterator[list[Any]], **options: Any) -> Any:
+        def count() -> Iterator[list[Any]]:
             for item in items:
-                given.append(item)
+                given.append(item[0])
                 yield item
 
         return real(function, count(), **options)
@@ -82,7 +92,7 @@ def test_check_keeps_what_decodes(
     steps: list[tuple[int, int]] = []
     health = check(rows, progress=lambda done, total: steps.append((done, total)))
     kept = [(row.path, row.label, row.start, row.probe) for row in health.good.rows]
-    five, nine = (Probe(*probe_file(str(path))) for path in good)
+    five, nine = (Probe(*probe_file([str(path), False, "auto"])) for path in good)
     assert (five.num_frames, five.fps, five.height, five.width) == (5, 25.0, 48, 96)
     assert kept == [
         (str(good[0]), 1, 1, five),
@@ -102,7 +112,7 @@ def test_check_keeps_what_decodes(
 def test_check_fails_when_nothing_is_readable(bad_files: dict[str, Path]) -> None:
     rows = rows_of(*(bad_files[name] for name in KINDS))
     with pytest.raises(DataError, match=r"none of 8 files can be read: .*empty\.mp4: the file is"):
-        check(rows, max_bad=1.0)
+        check(rows, max_bad=1.0, partial="drop")
 
 
 def test_check_limits_the_share_of_bad_files(tiny: Path, bad_files: dict[str, Path]) -> None:
@@ -219,6 +229,71 @@ def test_a_fault_of_the_probe_is_no_bad_file(
     assert "pool_functions.py" in str(caught.value), "its traceback is there"
     monkeypatch.undo()
     assert len(check(rows_of(*files)).good) == 2, "it was not kept as bad"
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    return making.damaged_between(tmp_path)
+
+
+def test_a_full_check_says_where_a_file_is_damaged(damaged: Path, probed: list[str]) -> None:
+    rows = rows_of(damaged)
+    assert not check(rows).as_dict()["partial"]
+    found = check(rows, full=True)
+    (row,) = found.good.rows
+    assert row.probe is not None and not found.bad
+    kept = row.probe.num_frames
+    assert 20 <= kept < 28
+    (told,) = found.as_dict()["partial"]
+    assert told == {"path": str(damaged), "kept": kept, "of": 40, "reason": row.probe.fault}
+    assert re.match(f"frame {kept} does not decode", row.probe.fault)
+    assert list(found.notes()) == [f"{damaged}: {row.probe.kept}"]
+    assert (found.as_dict()["frames"], len(probed)) == (kept, 2)
+    # All of it was decoded, so that a later check knows, too.
+    assert check(rows) == check(rows, full=True) == found
+    dropped = check(rows_of(damaged, damaged.with_name("sound.mp4")), partial="drop", max_bad=1)
+    assert dropped.bad == ((str(damaged), row.probe.fault),)
+    assert known_probes(rows, "drop")[1] == {0: row.probe.fault}
+    assert len(probed) == 3
+
+
+def test_a_cut_file_is_found_without_asking(tmp_path: Path) -> None:
+    whole = making.encode(tmp_path / "a.mp4", paint=making.noisy, muxer={"movflags": "faststart"})
+    found = check(rows_of(making.cut(whole, tmp_path / "cut.mp4", 80)))
+    (told,) = found.as_dict()["partial"]
+    assert told["of"] == 40 and 20 < told["kept"] < 40
+    assert re.fullmatch(r"it is cut off: \d+ of 40 frames", told["reason"])
+
+
+@pytest.mark.skipif(decord.load() is None, reason="decord is not installed")
+def test_decord_is_compared_where_it_is_asked_for(
+    tiny: Path, tmp_path: Path, probed: list[str]
+) -> None:
+    rows = rows_of(tiny, making.encode(tmp_path / "a.avi"))
+    assert check(rows).as_dict()["readers"] == {"pyav": 2}
+    found = check(rows, reader="decord")
+    assert found.as_dict()["readers"] == {"decord": 1, "pyav": 1}
+    assert list(found.notes("decord")) == ["PyAV reads 1 of 2 files, for which decord is not exact"]
+    assert len(probed) == 4
+    assert check(rows, reader="decord") == found
+    assert check(rows).as_dict()["readers"] == {"pyav": 2}, "which is what auto reads with"
+    assert len(probed) == 4
+
+
+def test_what_crashes_decord_is_left_to_pyav(tiny: Path, tmp_path: Path, injected: None) -> None:
+    files = copies(tiny, tmp_path / "set", "a", "decord_crash")
+    found = check(rows_of(*files), reader="decord")
+    assert not found.bad
+    assert [row.probe.num_frames for row in found.good.rows if row.probe] == [5, 5]
+    assert found.good.rows[1].probe.reader == "pyav"  # type: ignore[union-attr]
+
+
+def test_what_an_older_version_found_is_not_trusted(tiny: Path, probed: list[str]) -> None:
+    assert cache.cache_file().name == "probes-2.sqlite"
+    check(rows_of(tiny))
+    os.rename(cache.cache_file(), cache.cache_file().with_name("probes-1.sqlite"))
+    check(rows_of(tiny))
+    assert len(probed) == 2
 
 
 def test_quarantine_holds_until_the_file_changes(

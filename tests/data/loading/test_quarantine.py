@@ -57,10 +57,8 @@ def test_training_goes_on_without_rows_that_hang_or_crash(
     }
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
     assert len(lines) == 2 and rows.rows[crashes].path in "".join(lines)
-    # What is known costs nothing in another epoch.
-    start = time.monotonic()
+    # What is known is not opened again in another epoch: each time would be another event.
     again = list(training(rows, workers=workers, quarantine=quarantine, epoch=1))
-    assert time.monotonic() - start < DEADLINE
     assert all_same(again, expected(rows, hangs, crashes, epoch=1))
     assert len(quarantine.events) == 2
 

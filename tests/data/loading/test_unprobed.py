@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from data.readers import making
 
-from vidinit.data.loading.datasets import EvalDataset
+from vidinit.data.loading.datasets import ClipDataset, EvalDataset
 from vidinit.data.loading.loader import Loader
 from vidinit.data.loading.quarantine import Quarantine, ReadGuard
 from vidinit.data.loading.unprobed import (
@@ -15,9 +16,11 @@ from vidinit.data.loading.unprobed import (
     UnprobedDataset,
     with_probe,
 )
+from vidinit.data.pixels.transforms import Augment
 from vidinit.data.readers import VideoReadError
 from vidinit.data.rows import Row, Rows
-from vidinit.data.views import Sampling
+from vidinit.data.views import Sampling, eval_indices
+from vidinit.errors import DataError
 
 DENSE = Sampling(4, 2)  # a window of 7 frames
 CUT = {"size": 32, "crop_pct": 1.0, "interpolation": "bilinear"}
@@ -117,6 +120,49 @@ def test_a_clip_that_cannot_be_read_leaves_the_others(video, monkeypatch):
 def test_all_frames_of_a_window(video):
     item = timeline(video, Sampling(4, 2, kind="all"), 0.4).load((0, 0, 2), ReadGuard({}))
     assert item["views"].shape == (2, 1, 5, 32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    return str(making.damaged_between(tmp_path_factory.mktemp("damaged")))
+
+
+def test_damage_that_is_met_on_the_way_ends_the_video(damaged, codes):
+    options = {**CUT, "size": 48, "clips": 3, "crops": 3}
+    item = UnprobedDataset(Rows((Row(damaged),)), sampling=DENSE, **options)[0]
+    found = with_probe(Row(damaged), full=True)
+    count = found.probe.num_frames
+    assert 20 <= count < 28 and item["error"] is None and item["kept"] == found.probe.kept
+    known = EvalDataset(Rows((found,)), sampling=DENSE, **options)[0]
+    assert torch.equal(item["views"], known["views"]) and known["kept"] == item["kept"]
+    shown = torch.cat([item["views"][0::3], item["views"][2::3]], dim=3).numpy()
+    assert [codes(clip) for clip in shown] == eval_indices(count, DENSE, 3).tolist()
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_damaged_file_may_be_left_out(damaged, full):
+    rows = Rows((with_probe(Row(damaged)) if full else Row(damaged),))
+    options = {**CUT, "sampling": DENSE, "clips": 3, "partial": "drop"}
+    item = UnprobedDataset(rows, **options)[0]
+    assert item["kept"] == "" and item["views"].max() == 0
+    assert item["error"].startswith("frame ") and "does not decode" in item["error"]
+
+
+def test_a_beginning_shorter_than_a_clip_is_not_shown(damaged):
+    row = with_probe(Row(damaged), full=True)
+    count = row.probe.num_frames
+    for frames, reason in ((count, ""), (count + 1, f"a clip needs {count + 1}")):
+        views = EvalDataset(Rows((row,)), sampling=Sampling(frames, 1), **CUT)
+        clips = ClipDataset(Rows((row,)), sampling=Sampling(frames, 1), augment=Augment(32))
+        if not reason:
+            assert views[0]["error"] is None and clips[0, 0]["bad"] == []
+        else:
+            assert reason in views[0]["error"] and row.probe.fault in views[0]["error"]
+            with pytest.raises(DataError, match=reason):
+                clips[0, 0]
+    # A segment that was whole before is.
+    early = EvalDataset(Rows((replace(row, end=0.2),)), sampling=Sampling(9, 1), **CUT)
+    assert early[0]["error"] is None
 
 
 def test_a_file_is_examined_where_it_is_read(video, tmp_path, bad_files):

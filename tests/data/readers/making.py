@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ BITS = 8
 FRAMES = list(range(40))
 X264 = {"preset": "veryfast", "crf": "18", "bf": "2", "g": "12"}
 _GROUPS = "keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"
+CLOSED = {"preset": "veryfast", "crf": "18", "x264-params": _GROUPS}
 OPEN = {"preset": "veryfast", "crf": "18", "x264-params": f"open-gop=1:{_GROUPS}"}
 
 
@@ -23,6 +24,22 @@ def picture(code: int, width: int = 96, height: int = 48) -> np.ndarray:
     bits = np.array([255 * (code >> bit & 1) for bit in range(BITS)], dtype=np.uint8)
     row = bits[np.arange(width) * BITS // width]
     return np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
+
+
+def standing(code: int, width: int = 96, height: int = 48) -> np.ndarray:
+    """A frame of a camera that stands still: only a small square moves."""
+    scene = np.random.default_rng(0).integers(40, 180, (height // 8, width // 8, 3), dtype=np.uint8)
+    frame = scene.repeat(8, axis=0).repeat(8, axis=1)
+    column = 2 * code % (width - 6)
+    frame[20:26, column : column + 6] = 250
+    return frame
+
+
+def noisy(code: int, width: int = 96, height: int = 48) -> np.ndarray:
+    """A `picture` with so much detail that a packet is long enough to be damaged."""
+    frame = picture(code, width, height)
+    grain = np.random.default_rng(code).integers(0, 90, frame.shape, dtype=np.uint8)
+    return np.where(frame > 127, frame - grain, frame + grain)
 
 
 def codes_of(frames: np.ndarray) -> list[int]:
@@ -45,6 +62,7 @@ def encode(
     aspect: Fraction | None = None,
     audio: bool = False,
     muxer: dict[str, str] | None = None,
+    paint: Callable[[int, int, int], np.ndarray] = picture,
     **options: str,
 ) -> Path:
     """Write one frame for each code.
@@ -56,6 +74,7 @@ def encode(
         aspect: of one pixel.
         audio: put a stream of silence before the video.
         muxer, options: of the container and of the codec.
+        paint: from a code, width and height to the frame.
     """
     with av.open(str(path), "w", options=muxer or {}) as container:
         sound = container.add_stream("aac", rate=8000, layout="mono") if audio else None
@@ -68,7 +87,7 @@ def encode(
             stream.codec_context.sample_aspect_ratio = aspect
         if sound is not None:
             container.mux(silence(sound))
-        for packet in packets(stream, codes, times):
+        for packet in packets(stream, codes, times, paint):
             ticks = int(offset / packet.time_base)
             packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
             container.mux(packet)
@@ -76,11 +95,14 @@ def encode(
 
 
 def packets(
-    stream: Any, codes: Sequence[int] = FRAMES, times: Sequence[int] | None = None
+    stream: Any,
+    codes: Sequence[int] = FRAMES,
+    times: Sequence[int] | None = None,
+    paint: Callable[[int, int, int], np.ndarray] = picture,
 ) -> Iterator[Any]:
     """Encode one frame for each code."""
     for at, code in enumerate(codes):
-        array = picture(code, stream.width, stream.height)
+        array = paint(code, stream.width, stream.height)
         frame = av.VideoFrame.from_ndarray(array, format="rgb24")
         if times is not None:
             frame.pts, frame.time_base = times[at], Fraction(1, 1000)
@@ -164,6 +186,79 @@ def without_beginning(source: Path, target: Path, count: int) -> Path:
             if at >= count and packet.size:
                 packet.stream = copy
                 new.mux(packet)
+    return target
+
+
+def packed(source: Path, target: Path) -> Path:
+    """Copy MPEG-4 with B-frames into an AVI as DivX and XviD pack it.
+
+    A B-frame is stored in one packet with the frame that it needs from behind it, so that a packet
+    comes out as a frame; in place of the last B-frame of a row stands a frame that is not coded.
+    """
+
+    def kind(data: bytes) -> int:
+        return data[data.index(b"\0\0\1\xb6") + 4] >> 6  # vop_coding_type: 0 I, 1 P, 2 B
+
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        stored = [
+            (bytes(packet), packet.is_keyframe) for packet in old.demux(stream) if packet.size
+        ]
+        out: list[tuple[bytes, bool]] = []
+        while stored:
+            data, key = stored.pop(0)
+            if key:  # says that it is packed
+                at = data.index(b"\0\0\1\xb6")
+                data = data[:at] + b"\0\0\1\xb2DivX503b1393p" + data[at:]
+            behind = stored and kind(stored[0][0]) == 2
+            out.append((data + stored.pop(0)[0] if behind else data, key))
+            while stored and kind(stored[0][0]) == 2:
+                out.append((stored.pop(0)[0], False))
+            if behind:
+                out.append((b"\0\0\1\xb6\x50\x4f", False))
+        for at, (data, key) in enumerate(out):
+            packet = av.Packet(data)
+            packet.pts = packet.dts = at
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), copy, key
+            new.mux(packet)
+    return target
+
+
+def retimed(source: Path, target: Path, times: Callable[[int], int]) -> Path:
+    """Copy a video with other times: from the number of a packet to milliseconds."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        packets = (packet for packet in old.demux(stream) if packet.size)
+        for at, packet in enumerate(packets):
+            packet.pts = packet.dts = times(at)
+            packet.time_base, packet.stream = Fraction(1, 1000), copy
+            new.mux(packet)
+    return target
+
+
+def damaged(source: Path, target: Path, percent: int) -> Path:
+    """Copy a video with garbage in place of most of a packet and of the one behind it."""
+    with av.open(str(source)) as container:
+        stored = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    changes = []
+    for at, size in stored[len(stored) * percent // 100 :][:2]:
+        kept = min(8, size // 3)
+        garbage = np.random.default_rng(percent).integers(1, 255, size - kept, dtype=np.uint8)
+        changes.append((at + kept, garbage.tobytes()))
+    return patched(source, target, *changes)
+
+
+def damaged_between(folder: Path) -> Path:
+    """Write 40 frames of which the 24th to 35th do not decode; the first, middle and last do."""
+    sound = encode(folder / "sound.mp4", paint=noisy, **CLOSED)
+    return damaged(sound, folder / "damaged.mp4", 62)
+
+
+def cut(source: Path, target: Path, percent: int) -> Path:
+    """Copy the beginning of a file."""
+    target.write_bytes(source.read_bytes()[: source.stat().st_size * percent // 100])
     return target
 
 

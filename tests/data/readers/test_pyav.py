@@ -7,9 +7,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from data.readers.making import FRAMES, OPEN, X264, codes_of, edited, encode
+from data.readers.making import FRAMES, OPEN, X264, codes_of, edited, encode, noisy
 
-from vidinit.data.readers import PyAVReader, VideoReadError, open_row, probe
+from vidinit.data.readers import PyAVReader, VideoReadError, lengths, open_row, probe, pyav
 from vidinit.data.rows import Row
 
 Write = Callable[..., Path]
@@ -53,6 +53,81 @@ def test_reading_starts_at_a_key_frame(
     video = PyAVReader(encode(tmp_path / f"clip{suffix}", codes=range(100), **options))
     assert codes_of(video.get([95, 12])) == [95, 12]
     assert len(packets_read) < 40
+
+
+def test_avi_with_b_frames_is_entered_at_a_key_frame(
+    tmp_path: Path, packets_read: list[int]
+) -> None:
+    path = encode(tmp_path / "a.avi", codes=range(100), **{**X264, "g": "10"})
+    found = probe(path)
+    assert found.access == "order"
+    packets_read.clear()
+    video = open_row(Row(str(path), probe=found))
+    assert codes_of(video.get([95, 12])) == [95, 12]
+    assert len(packets_read) < 40
+    assert video.times() == pytest.approx(np.arange(100) / 25)
+
+
+def test_a_frame_that_silently_does_not_come_out_moves_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some decoders make no frame of a packet and report no error."""
+    decode = pyav._decode
+    monkeypatch.setattr(
+        pyav, "_decode", lambda packets: (f for f in decode(packets) if f.pts not in (7, 11))
+    )
+    path = encode(tmp_path / "a.avi", "mjpeg", "yuvj420p")
+    video = PyAVReader(path, num_frames=99)
+    assert (video.num_frames, video.access) == (40, "times")
+    assert codes_of(video.get([39, 12])) == [39, 12]
+    with pytest.raises(VideoReadError, match="frame 7 does not decode"):
+        video.get([7])
+    assert video.decode_to_fault() == ""
+    there = [at for at in FRAMES if at not in (7, 11)]
+    assert (video.num_frames, video.access) == (38, "start")
+    assert codes_of(video.get([37, 7, 6])) == [there[37], there[7], there[6]]
+
+
+@pytest.mark.parametrize(("suffix", "options"), [(".mp4", X264), (".avi", OPEN), (".ts", X264)])
+def test_a_reader_goes_on_where_it_stands(
+    tmp_path: Path, packets_read: list[int], suffix: str, options: dict[str, str]
+) -> None:
+    path = str(encode(tmp_path / f"clip{suffix}", codes=range(100), **{**options}))
+    row = Row(path, probe=probe(path))
+    packets_read.clear()
+    video = open_row(row)
+    shown = [codes_of(video.get(range(at, at + 8))) for at in range(0, 96, 8)]
+    assert shown == [list(range(at, at + 8)) for at in range(0, 96, 8)]
+    assert len(packets_read) < 130, "each was decoded once"
+    assert codes_of(video.get([3])) == [3]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.avi", "mpeg4"), ("a.mkv", "libx264"), ("a.wmv", "wmv2")]
+)
+def test_a_file_that_ends_before_its_container_says_is_cut_off(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    whole = encode(tmp_path / name, codec, paint=noisy)
+    with av.open(str(whole)) as container:
+        kind = container.format.name
+        stored = [packet for packet in container.demux(video=0) if packet.size]
+    data = whole.read_bytes()
+    assert not lengths.is_cut(kind, str(whole)) and not lengths.is_cut(kind, data)
+    short = tmp_path / f"cut{name}"
+    short.write_bytes(data[: (stored[20].pos or 0) + 2])
+    assert lengths.is_cut(kind, str(short)) and lengths.is_cut(kind, short.read_bytes())
+    with pytest.raises(VideoReadError, match="it is cut off"):
+        PyAVReader(short)
+    assert 5 < PyAVReader(short, num_frames=99).num_frames <= 21
+    known = PyAVReader(short, num_frames=6)
+    assert codes_of(known.get([5, 0])) == [5, 0]
+
+
+@pytest.mark.parametrize("kind", ["avi", "matroska,webm", "asf", "flv"])
+def test_of_a_strange_header_nothing_is_said(kind: str) -> None:
+    for head in (b"", b"RIFF", b"\x1aE\xdf\xa3", b"\x1aE\xdf\xa3\x00\xff", bytes(100)):
+        assert not lengths.is_cut(kind, head)
 
 
 def test_a_container_that_cannot_be_entered_is_read_from_its_start(

@@ -200,3 +200,19 @@ def test_other_ids(touch, write, named):
     touch("clips/7.avi")
     rows = labeled_rows(write("train.csv", "video_id,label\n7,run\n8,jump\n"))
     assert named(rows) == [("clips/7.avi", "run"), ("clips/8.avi", "jump")]
+
+
+def test_a_name_of_several_files_is_said(touch, write):
+    """The first by path is taken; of a video and a picture it is the video, without a word."""
+    for name in ("a/1.avi", "b/1.avi", "a/2.avi", "b/2.jpg", "b/3.avi"):
+        touch(name)
+    file = write("list.csv", "1;Doing this\n2;Doing that\n3;Doing this\n")
+    with pytest.warns(UserWarning) as caught:
+        rows = labeled_rows(file, kinds="any")
+    assert [row.path.split(os.sep)[-2:] for row in rows.rows] == [
+        ["a", "1.avi"],
+        ["a", "2.avi"],
+        ["b", "3.avi"],
+    ]
+    (told,) = [str(one.message) for one in caught if "may be" in str(one.message)]
+    assert "'1' may be " in told and told.count("1.avi") == 2 and "the first is taken;" in told

@@ -16,6 +16,16 @@ from vidinit.errors import DataError, UsageError
         ("classInd.txt", "1 run\r\n2 riding a bike\r\n", 1),
         ("names.csv", "0,run\n1,riding a bike\n", 0),
         ("names.csv", "id,name\n1,riding a bike\n0,run\n", 0),
+        ("moments_categories.txt", "run,0\nriding a bike,1\n", 0),
+        ("names.csv", "riding a bike;2\nrun;1\n", 1),
+        ("names.tsv", "run\t0\nriding a bike\t1\n", 0),
+        (
+            "gym99_categories.txt",
+            "Clabel: 0; set: 1; Glabel: 1; run\nClabel: 1; set: 1; Glabel: 6; riding a bike\n",
+            0,
+        ),
+        ("Charades_v1_classes.txt", "c000 run\nc001 riding a bike\n", 0),
+        ("Diving48_vocab.json", json.dumps([["run"], ["riding", "a", "bike"]]), 0),
         ("names.csv", 'key,id\nrun,0\n"riding a bike",1\n', 0),
         ("names.csv", "name\nrun\nriding a bike\n", 0),
         ("names.json", json.dumps(["run", "riding a bike"]), 0),
@@ -32,6 +42,8 @@ def test_forms(write, name, text, first):
 def test_names_that_only_look_like_ids(write):
     found = read_class_names(str(write("names.txt", "3 point shot\nrun\n2\n")))
     assert found.names == ("3 point shot", "run", "2")
+    found = read_class_names(str(write("names.txt", "level, 1\nlevel, 2\nrun\n")))
+    assert found.names == ("level, 1", "level, 2", "run")
     assert read_class_names(str(write("one.txt", "label\n"))).names == ("label",)
 
 

@@ -20,6 +20,23 @@ def test_columns_go_by_name(write, named, header):
     assert named(rows) == [("x y.mp4", "riding, a bike")]
 
 
+def test_columns_that_are_not_read_are_named(write, named):
+    listing = write("a.csv", "path,class,label,length\na.mp4,7,run,3\n")
+    with pytest.warns(UserWarning, match=r"a\.csv: columns not read: class, length$"):
+        assert named(labeled_rows(listing)) == [("a.mp4", "run")]
+    listing = write("b.csv", "path,verb,noun,action\na.mp4,open,door,open door\n")
+    with pytest.warns(UserWarning, match=r"b\.csv: columns not read: verb, noun$"):
+        assert named(labeled_rows(listing)) == [("a.mp4", "open door")]
+    with pytest.raises(DataError, match=r"c\.csv:2: start_frame '-1' is no number of a frame"):
+        labeled_rows(write("c.csv", "path,label,start_frame\na.mp4,run,-1\n"))
+
+
+def test_ids_may_have_a_folder_and_a_suffix(touch, write, named):
+    touch("v/a.mp4", "v/b.mp4")
+    rows = labeled_rows(write("a.csv", "video_id,label\na.mp4,run\nclips/b,jump\n"))
+    assert named(rows) == [("v/a.mp4", "run"), ("v/b.mp4", "jump")]
+
+
 def test_other_separators(write, named):
     for separator in ("\t", ";"):
         text = "\n".join(
@@ -152,7 +169,10 @@ def test_errors_name_column_or_line(write, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a.mp4": "run"}', r"t\.json is no list of clips; expected a json list of objects"),
+        (
+            '{"a": "run"}',
+            r"t\.json is no list of clips: its keys are a; expected a json list of obj",
+        ),
         ('["a.mp4", "b.mp4"]', r"t\.json is no list of clips"),
         ('[{"path": "a.mp4",\n "label": }]', r"t\.json:2: no valid json"),
         ('[{"path": "a.mp4"}]', r"t\.json: no column with a label among path"),

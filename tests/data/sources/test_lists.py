@@ -50,9 +50,10 @@ def test_ids_and_names(write):
     assert labels(ids, classes=("x", "y", "z")) == [2, 0]
     assert labeled_rows(names).classes == ("jump", "run")
     assert labels(names, classes=("walk", "run", "jump")) == [1, 2]
-    # Classes that are numbers: names win when they explain every label, ids when they do not.
+    # Classes that are numbers are those numbers, wherever they stand.
     assert labels(ids, classes=("2", "1", "0")) == [0, 2]
-    assert labels(ids, classes=("1", "2", "3")) == [2, 0]
+    with pytest.raises(DataError, match=r"ids\.txt:2: unknown class '0'; ids run from 1 to 3"):
+        labels(ids, classes=("1", "2", "3"))
     # Class names from a file: names and ids alike; ids as the file counts them.
     order = write("order.txt", "walk\nrun\njump\n")
     assert labels(names, class_names=order) == [1, 2]
@@ -97,6 +98,25 @@ def test_several_labels(write, named):
     assert rows.kind == "single" and [row.label for row in rows.rows] == [0, 1]
     with pytest.raises(DataError, match=r"a\.txt:2: unknown class 'walk'; did you mean 'talk'"):
         labeled_rows(write("a.txt", "a.mp4 run\nb.mp4 run;walk\n"), classes=("run", "talk"))
+
+
+def test_names_with_a_comma_that_are_known(write, named):
+    text = "a.mp4,catching, or throwing\nb.mp4,run\n"
+    with pytest.raises(DataError, match=r"a\.txt:1, column 3: 'or throwing' is not understood"):
+        labeled_rows(write("a.txt", text))
+    names = write("names.txt", "run\ncatching, or throwing\n")
+    rows = labeled_rows(write("a.txt", text), class_names=names)
+    assert named(rows) == [("a.mp4", "catching, or throwing"), ("b.mp4", "run")]
+    assert labeled_rows(write("a.txt", text), classes=rows.classes) == rows
+    assert len(unlabeled_rows(write("a.txt", text))) == 2
+
+
+def test_separators_of_folders(write, named):
+    text = "d1;riding a bike\nd2;run\n"
+    assert named(labeled_rows(write("a.txt", text))) == [("d1", "riding a bike"), ("d2", "run")]
+    assert [row.path[-2:] for row in unlabeled_rows(write("a.txt", text)).rows] == ["d1", "d2"]
+    rows = labeled_rows(write("b.txt", "d 1 run;jump\nd 2 run\n"))
+    assert rows.kind == "multi" and named(rows) == [("d 1", "jump+run"), ("d 2", "run")]
 
 
 def test_counted_folders_of_frames(write, touch):

@@ -123,6 +123,45 @@ def test_a_shard_that_is_cut_off_is_noticed(shard, keep):
     assert len(rows) == count - 1  # the clip that is cut is a row, for the index to name
 
 
+@pytest.mark.parametrize(
+    ("field", "size"),
+    [
+        (b"-0000001000\0", "-512"),
+        (b"\xff" + (-600).to_bytes(11, "big", signed=True), "-600"),
+        (b"\x80" + (10 << 30).to_bytes(11, "big"), "10,737,418,240"),
+        (b"\x80" + (1 << 80).to_bytes(11, "big"), "1,208,925,819,614,629,174,706,176"),
+    ],
+)
+def test_a_member_of_an_impossible_size_is_named(shard, field, size):
+    """A negative one would be read again and again."""
+    path = shard("a.tar", ("0.mp4", b"0"), ("0.cls", "1"), ("1.mp4", b"1"), ("1.cls", "1"))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"1.mp4")
+    data[at + 124 : at + 136] = field
+    data[at + 148 : at + 156] = b" " * 8
+    data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    path.write_bytes(data)
+    for read in (labeled_rows, unlabeled_rows):
+        with pytest.raises(
+            DataError, match=rf"a\.tar: member 3, '1\.mp4', says that it has {size} b"
+        ):
+            read(path)
+
+
+def test_labels_of_a_shard_that_are_none(shard):
+    for content, message in (
+        ("[" * 100_000, r"a\.tar: 0\.json holds no label"),
+        ("9" * 5000, r"a\.tar: 0\.json holds no label"),
+        (" " * 2_000_000, r"a\.tar: 0\.json has 2,000,000 bytes; expected a class name or id"),
+    ):
+        path = shard("a.tar", ("0.mp4", b"0"), ("0.json", content))
+        with pytest.raises(DataError, match=message):
+            labeled_rows(path)
+    path = shard("a.tar", ("0.mp4", b"0"), ("0.cls", "9" * 5000))
+    with pytest.raises(DataError, match=r"label 9+\.\.\.9+ is too large for a class id"):
+        labeled_rows(path)
+
+
 def test_a_damaged_shard_is_noticed(shard):
     path = shard("a.tar", ("0.mp4", b"0"), ("0.cls", "1"), ("1.mp4", b"1"), ("1.cls", "1"))
     data = bytearray(path.read_bytes())

@@ -70,6 +70,21 @@ def test_the_split_stays_what_it_is(touch):
     ]
 
 
+def test_a_clip_that_is_listed_twice_is_not_split(write):
+    lines = [f"{name}{i}.mp4 {name}" for name in "ab" for i in range(4)]
+    once = train_val(write("once.txt", "\n".join(lines)), val_fraction=0.5)
+    twice = train_val(write("twice.txt", "\n".join([*lines, *lines[:3]])), val_fraction=0.5)
+    for part, again in zip(once, twice, strict=True):
+        paths = {row.path for row in part.rows}
+        assert {row.path for row in again.rows} == paths
+    assert sum(map(len, twice)) == 11, "all lines of the list are in one of the two"
+    assert {row.path for row in twice[0].rows}.isdisjoint(row.path for row in twice[1].rows)
+    # A class that has one clip, twice, is a class with a single clip.
+    with pytest.warns(UserWarning, match="'c' has a single clip"):
+        train, val = train_val(write("c.txt", "\n".join([*lines, "c.mp4 c", "c.mp4 c"])))
+    assert sum(row.label == 2 for row in train.rows) == 2 and len(val) == 2
+
+
 def test_a_single_clip_stays_in_training_with_a_warning(touch):
     folder = touch("a/1.mp4", "b/2.mp4", "b/3.mp4")
     with pytest.warns(UserWarning, match="class 'a' has a single clip"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data.readers import making
 from predict_support import lively, lively_run
 from support import moving_bar, write_video
 
@@ -19,6 +21,7 @@ import vidinit
 from vidinit import checkpoint
 from vidinit.data.index import known_probes
 from vidinit.data.loading import unprobed
+from vidinit.data.loading.unprobed import with_probe
 from vidinit.data.readers import open_video
 from vidinit.data.rows import Row, Rows
 from vidinit.data.sources import labeled_rows
@@ -95,12 +98,12 @@ def test_files_that_hang_or_kill_their_decoder_cost_only_themselves(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     really = unprobed.probe
 
-    def probe(path):
+    def probe(path, **options):
         if path == files[1]:
             os.kill(os.getpid(), signal.SIGKILL)
         if path == files[3]:
             time.sleep(60)
-        return really(path)
+        return really(path, **options)
 
     monkeypatch.setattr(unprobed, "probe", probe)
     settings = ["data.workers=2", "data.deadline=1"]
@@ -117,6 +120,58 @@ def _fork():
 
     fork = multiprocessing.get_context("fork")
     return lambda method=None: fork
+
+
+def test_of_a_damaged_file_the_beginning_is_predicted_and_said(run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = making.damaged_between(tmp_path)
+    assert not with_probe(Row(str(path))).probe.fault, "nobody has looked there"
+    (found,) = vidinit.predict(run, path, overrides=HERE, clips=5)
+    kept = with_probe(Row(str(path)), full=True).probe.kept
+    assert found.error is None and found.classes
+    assert re.fullmatch(r"kept \d+ of 40 frames \(frame \d+ does not decode \(.*\)\)", kept)
+    assert found.kept == found.as_dict()["kept"] == kept
+    assert f"note: {path}: {kept}" in capfd.readouterr().err
+    # What a check says is the same, and then also without having met the damage.
+    vidinit.check_data(path, full=True)
+    (one,) = vidinit.predict(run, path, overrides=HERE)
+    assert one.kept == kept
+    (dropped,) = vidinit.predict(run, path, overrides=[*HERE, "data.partial=drop"])
+    assert dropped.classes == [] and dropped.error in kept
+
+
+def test_eval_scores_the_same_beginning(run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("left", "right"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        path = making.damaged_between(tmp_path / "set" / name)
+    data, views = tmp_path / "set", {"clips": 5, "overrides": HERE}
+    dropped = [*HERE, "data.partial=drop"]
+    found = vidinit.evaluate(run, data=data, clips=5, overrides=dropped, out=tmp_path / "d")
+    assert [Path(place).name for place in found["missing"]] == ["damaged.mp4"] * 2
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    capfd.readouterr()
+    found = vidinit.evaluate(run, data=data, out=tmp_path / "k", **views)
+    assert found["missing"] == [] and found["videos"] == 4
+    kept = with_probe(Row(str(path)), full=True).probe.kept
+    assert capfd.readouterr().err.count(f"note: {path}: {kept}") == 1
+    assert known_probes(Rows((Row(str(path)),)))[0].rows[0].probe.kept == kept
+    with (tmp_path / "k" / "predictions.csv").open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    (one,) = vidinit.predict(run, path, **views)
+    name, value = one.classes[0]
+    assert rows[str(path)]["prediction"] == name
+    assert float(rows[str(path)]["probability"]) == pytest.approx(value, abs=1e-6)
+
+
+def test_a_timeline_of_avi_with_b_frames(run, tmp_path, capfd):
+    path = making.encode(tmp_path / "a.avi")
+    told = []
+    vidinit.predict(run, path, timeline=True, out=tmp_path / "out", tell=told.append)
+    clips = told[:-1]
+    assert clips[0].start == 0 and clips[-1].end == pytest.approx(40 / 25)
+    starts = [clip.start for clip in clips]
+    assert starts == sorted(set(starts)) and not [clip for clip in clips if clip.error]
 
 
 def test_features_are_what_the_head_is_given(run, files, tmp_path):
@@ -310,16 +365,20 @@ def test_no_file_no_classes_no_group(run, files, tmp_path, monkeypatch):
 
 
 def test_what_eval_does_not_count_as_readable_is_an_error_here(run, tmp_path):
-    """Its center can be read, its last frame cannot: both commands leave it out."""
+    """Its center can be read, its last frame cannot: all commands keep or leave out the same."""
     whole = write_video(tmp_path / "whole.mp4", moving_bar(2, 1, frames=40)).read_bytes()
     cut = tmp_path / "cut.mp4"
     start, end = whole.index(b"mdat"), whole.index(b"moov")
     spoiled = start + 2 * (end - start) // 3
     cut.write_bytes(whole[:spoiled] + bytes(end - 4 - spoiled) + whole[end - 4 :])
-    (one,) = vidinit.predict(run, cut, overrides=HERE)
+    (one,) = vidinit.predict(run, cut, overrides=[*HERE, "data.partial=drop"])
     with pytest.raises(DataError):
-        vidinit.check_data(cut)
+        vidinit.check_data(cut, partial="drop")
     assert one.error is not None
+    (told,) = vidinit.check_data(cut)["partial"]
+    (one,) = vidinit.predict(run, cut, overrides=HERE)
+    assert one.error is None
+    assert one.kept == f"kept {told['kept']} of {told['of']} frames ({told['reason']})"
 
 
 def test_a_spec_that_takes_all_frames(run, tmp_path):

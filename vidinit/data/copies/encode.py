@@ -24,8 +24,9 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ..killable import whole_file
-from ..readers import FramesReader, PyAVReader, VideoReadError, scaled_size
+from ..readers import FramesReader, PyAVReader, VideoReadError, probe, scaled_size
 from ..readers.packets import av_reason
+from ..rows import Probe
 
 # Frames a second of what has no time of its own: folders of images.
 UNTIMED_RATE = 25
@@ -57,19 +58,30 @@ def encode_item(item: dict[str, Any]) -> dict[str, Any]:
     """Encode one file, as an item of `pool.run_in_pool`, and put it in its place when it is whole.
 
     Args:
-        item: ``source``, ``target``, ``partial`` (where the file grows, on the disk of ``target``)
-            and ``encoding``.
+        item: ``source``, ``target``, ``partial`` (where the file grows, on the disk of ``target``),
+            ``encoding``, and ``keep``: copy the beginning of a damaged source.
 
     Returns:
-        ``{"bytes": size}``, or ``{"stopped": why}`` where the disk takes no more files.
+        ``{"bytes": size}``, with ``{"kept", "of", "reason"}`` where the copy is of the beginning of
+        its source; or ``{"stopped": why}`` where the disk takes no more files.
 
     Raises:
         VideoReadError: the source cannot be read from its first frame to its last.
     """
     source, partial, target = item["source"], Path(item["partial"]), Path(item["target"])
+    encoding, kept = Encoding(**item["encoding"]), {}
     try:
         with whole_file(partial, target):
-            encode(source, partial, Encoding(**item["encoding"]))
+            try:
+                encode(source, partial, encoding)
+            except VideoReadError:
+                if not item["keep"] or os.path.isdir(source):
+                    raise
+                found = probe(source, full=True)
+                if not found.fault:
+                    raise
+                encode(source, partial, encoding, found)
+                kept = {"kept": found.num_frames, "of": found.total, "reason": found.fault}
             size = partial.stat().st_size
     except (OSError, av.FFmpegError) as error:
         if error.errno in _DISK_ERRORS:
@@ -77,14 +89,15 @@ def encode_item(item: dict[str, Any]) -> dict[str, Any]:
         raise VideoReadError(source, f"its copy cannot be written ({av_reason(error)})") from error
     except (ValueError, MemoryError) as error:  # pixels that cannot be converted, or too many
         raise VideoReadError(source, f"it cannot be encoded ({error})") from error
-    return {"bytes": size}
+    return {"bytes": size, **kept}
 
 
-def encode(source: str, target: Path, encoding: Encoding) -> int:
+def encode(source: str, target: Path, encoding: Encoding, beginning: Probe | None = None) -> int:
     """Write a video file, a member of a tar archive or a folder of images as h264 in an mp4.
 
     The picture is upright, with square pixels, even sides and 8 bits; its colors keep their range
     and matrix. Frames that come at a steady rate are all written; for others see `constant_rate`.
+    With ``beginning`` the source ends where that was found to be damaged.
 
     Returns:
         How many frames were written.
@@ -93,7 +106,14 @@ def encode(source: str, target: Path, encoding: Encoding) -> int:
         VideoReadError: a frame of the source does not decode.
         OSError, av.FFmpegError: ``target`` cannot be written.
     """
-    reader = FramesReader(source) if os.path.isdir(source) else _FileReader(source)
+    reader: FramesReader | _FileReader
+    if os.path.isdir(source):
+        reader = FramesReader(source)
+    elif beginning is None:
+        reader = _FileReader(source)
+    else:
+        count, access = beginning.num_frames, beginning.access
+        reader = _FileReader(source, num_frames=count, access=access)
     rate, picks = constant_rate(reader.times(), reader.fps, encoding.fps)
     repeats = np.bincount(picks, minlength=reader.num_frames).tolist()
     frames = reader.frames() if isinstance(reader, _FileReader) else _images(reader)

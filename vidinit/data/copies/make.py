@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import DataError, UsageError, VidinitError
 from ..flow.precompute import prepare_flow
@@ -45,12 +45,13 @@ def prepare(
     deadline: float = 600.0,
     progress: Callable[[int, int], None] | None = None,
     flow: Flow | None = None,
+    partial: Literal["keep", "drop"] = "keep",
 ) -> dict[str, Any]:
     """Re-encode all videos of a data set, in the same layout; see `originals` for their names.
 
     A copy that is there and not older than its source is skipped, so another call goes on where one
-    ended. What cannot be read to its last frame is left out and reported. The source is never
-    written to.
+    ended. What cannot be read is left out and reported; of what is cut off or damaged the frames
+    before that are copied. The source is never written to.
 
     Args:
         source: a folder with videos at any depth, a video, or a list or archives as
@@ -64,11 +65,13 @@ def prepare(
             its process is killed.
         progress: called in this thread with (files done, files in all), and for the flow again.
         flow: estimate the optical flow of the copies, too, and write it beside them.
+        partial: ``drop``: leave out what cannot be read to its last frame.
 
     Returns:
-        ``{files, done, skipped, failed: [{path, reason}], out, list, bytes_in, bytes_out}``: the
-        number of files of this shard, of those made now, and of those that were there; ``list`` is
-        the list that was written, or None; the sizes before and after are of all that is there.
+        ``{files, done, skipped, failed: [{path, reason}], partial: [{path, kept, of, reason}], out,
+        list, bytes_in, bytes_out}``: the number of files of this shard, of those made now, and of
+        those that were there; ``partial`` are those of now that end before their source; ``list``
+        is the list that was written, or None; the sizes before and after are of all that is there.
         With ``flow`` also ``flow``, see `flow.precompute.prepare_flow`.
 
     Raises:
@@ -81,8 +84,13 @@ def prepare(
     target = Path(out).expanduser()
     originals = find(str(source), None if root is None else str(root))
     _require_apart(originals, target)
+    if encoding.fps is not None and originals.in_frames:
+        raise UsageError(
+            f"{source} counts its segments in frames, which another rate would move",
+            "leave fps out, or write start and end in seconds",
+        )
     _claim(target, encoding)
-    run = _Run(originals, target, shard, progress)
+    run = _Run(originals, target, shard, progress, keep=partial == "keep")
     with _workplace(target) as place:
         try:
             listed = write_list(originals, target, place)
@@ -126,7 +134,10 @@ class _Run:
         target: Path,
         shard: tuple[int, int],
         progress: Callable[[int, int], None] | None,
+        *,
+        keep: bool,
     ) -> None:
+        self.keep = keep
         first, step = shard
         paths = {name: path for path, name in originals.names.items()}
         names = list(paths)[first - 1 :: step]
@@ -136,6 +147,7 @@ class _Run:
         self.made: dict[str, int] = {}  # sizes of copies, of now
         self.there: dict[str, int] = {}  # and of before
         self.failed: dict[str, str] = {}
+        self.partial: dict[str, dict[str, Any]] = {}  # what was kept of damaged originals
 
     def to_do(
         self, encoding: Encoding, place: Path, deadline: float
@@ -151,8 +163,13 @@ class _Run:
             if target.exists() and (copy := target.stat()).st_mtime_ns >= changed:
                 self.there[path] = copy.st_size
                 continue
-            item = {"source": path, "target": str(target), "partial": str(place / f"{number}.mp4")}
-            sized.append((self.sizes[path], {**item, "encoding": asdict(encoding)}))
+            item: dict[str, Any] = {
+                "source": path,
+                "target": str(target),
+                "partial": str(place / f"{number}.mp4"),
+            }
+            item |= {"encoding": asdict(encoding), "keep": self.keep}
+            sized.append((self.sizes[path], item))
         self.report()
         return by_deadline(sized, _SMALL, deadline)
 
@@ -171,7 +188,9 @@ class _Run:
                         "what is done stays, and another call goes on from there",
                     )
                 else:
-                    self.made[path] = outcome.value["bytes"]
+                    self.made[path] = outcome.value.pop("bytes")
+                    if outcome.value:
+                        self.partial[path] = outcome.value
                 self.report()
 
     def report(self) -> None:
@@ -193,6 +212,11 @@ class _Run:
             "done": len(self.made),
             "skipped": len(self.there),
             "failed": [{"path": path, "reason": reason} for path, reason in reasons],
+            "partial": [
+                {"path": path, **self.partial[path]}
+                for path in self.targets
+                if path in self.partial
+            ],
             "bytes_in": sum(self.sizes[path] for path in copies),
             "bytes_out": sum(copies.values()),
         }

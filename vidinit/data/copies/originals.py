@@ -54,6 +54,11 @@ class Originals:
     names: dict[str, str]
     parts: tuple[Part, ...] = ()
 
+    @property
+    def in_frames(self) -> bool:
+        """True where a list counts the segments of its videos in frames."""
+        return any(row.in_frames for part in self.parts for row in part.rows.rows)
+
 
 def find(source: str, root: str | None = None) -> Originals:
     """The videos of a folder, or those that a list or archives name.
@@ -164,13 +169,16 @@ def write_list(originals: Originals, target: Path, place: Path) -> Path | None:
     timed = any(row.start is not None or row.end is not None for row in joined.rows)
     several = len(originals.parts) > 1
     labels = [] if joined.classes is None else _LABELS[joined.kind]
-    times, split = ["start", "end"] * timed, ["split"] * several
+    in_frames = timed and originals.in_frames
+    times = ["start_frame", "end_frame"] if in_frames else ["start", "end"] * timed
+    split = ["split"] * several
     writer.writerow(["path", *labels, *times, *split])
     for part in originals.parts:
         for row in part.rows.rows:
             cells = [originals.names[row.path], *_words(row.label, part.rows)]
             if timed:
-                cells += ["" if at is None else repr(at) for at in (row.start, row.end)]
+                word = str if in_frames else repr
+                cells += ["" if at is None else word(at) for at in (row.start, row.end)]
             writer.writerow([*cells, part.name] if several else cells)
     _put(target / f"{name}.csv", buffer.getvalue(), place)
     return target / f"{name}.csv"

@@ -9,20 +9,32 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import DataError
 from ..readers import VideoReadError, probe
 from ..rows import Probe, Row, Rows
 from .cache import ProbeCache, Stamp, file_key, stamp_of
-from .pool import run_in_pool
+from .pool import Outcome, by_deadline, run_in_pool
 
-__all__ = ["Health", "UnreadableError", "check", "known_probes", "probe_file", "quarantine"]
+__all__ = [
+    "Health",
+    "UnreadableError",
+    "check",
+    "known_probes",
+    "probe_file",
+    "quarantine",
+    "remember",
+]
 
+Partial = Literal["keep", "drop"]
+"""What becomes of a file that is cut off or damaged: its beginning is kept, or it is bad."""
+
+_SMALL = 1 << 26  # bytes up to which the deadline is as it is; above, it grows with the file
 _AT_A_TIME = 500  # files that are looked up in one go
 # Sizes and rates that are counted by name: a data set may hold images of as many sizes as files.
 _MOST_COMMON = 20
@@ -34,7 +46,8 @@ class Health:
 
     Attributes:
         files: how many different files the rows have.
-        good: the rows whose file can be read, in their order, each with its ``probe``.
+        good: the rows whose file can be read, in their order, each with its ``probe``; of a damaged
+            file this is its beginning.
         bad: (path, reason) of every file that cannot be read, in their order.
     """
 
@@ -47,8 +60,10 @@ class Health:
 
         ``{files, good, bad: [{path, reason}], reasons: {kind: files}, frames, hours, sizes:
         {"WIDTHxHEIGHT": files}, fps: {rate: files}, rotated, readers: {name: files}, outside:
-        [{path, reason}]}``. ``sizes`` and ``fps`` name the 20 most common ones and count the rest
-        as "other". ``outside`` are rows whose segment begins behind the end of a good file.
+        [{path, reason}], partial: [{path, kept, of, reason}]}``. ``sizes`` and ``fps`` name the 20
+        most common ones and count the rest as "other". ``outside`` are rows whose segment begins
+        behind the end of a good file. ``partial`` are good files whose beginning is kept, so many
+        frames of so many (0: unknown).
         """
         probes = {row.path: row.probe for row in self.good.rows if row.probe is not None}
         values = probes.values()
@@ -69,7 +84,29 @@ class Health:
                 for row in self.good.rows
                 if (reason := _outside(row, row.probe))
             ],
+            "partial": [
+                {"path": path, "kept": probe.num_frames, "of": probe.total, "reason": probe.fault}
+                for path, probe in probes.items()
+                if probe.fault
+            ],
         }
+
+    def notes(self, reader: str = "auto") -> Iterator[str]:
+        """What a user has to know of the files that are read: a line each, in words.
+
+        Args:
+            reader: what was asked for, see `check`.
+        """
+        probes = {row.path: row.probe for row in self.good.rows if row.probe is not None}
+        kept = [(path, probe) for path, probe in probes.items() if probe.fault]
+        if kept:
+            path, probe = kept[0]
+            more = f", and of {len(kept) - 1} more the beginning" if len(kept) > 1 else ""
+            yield f"{path}: {probe.kept}{more}"
+        others = sum(probe.reader == "pyav" for probe in probes.values())
+        if reader == "decord" and others:
+            files = "file" if len(probes) == 1 else "files"
+            yield f"PyAV reads {others} of {len(probes)} {files}, for which decord is not exact"
 
 
 def kind_of(reason: str) -> str:
@@ -86,7 +123,13 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 
 def _outside(row: Row, probe: Probe | None) -> str:
     """Why nothing of a row's segment can be read, or the empty string."""
-    if probe is None or row.start is None or probe.fps <= 0:
+    if probe is None or row.start is None:
+        return ""
+    if row.in_frames:
+        if row.start < probe.num_frames:
+            return ""
+        return f"it has {probe.num_frames} frames, its segment begins at frame {row.start:g}"
+    if probe.fps <= 0:
         return ""
     seconds = probe.num_frames / probe.fps
     if row.start < seconds:
@@ -115,6 +158,9 @@ def check(
     deadline: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
     cache: bool = True,
+    full: bool = False,
+    partial: Partial = "keep",
+    reader: str = "auto",
 ) -> Health:
     """Probe every file of ``rows`` once and keep the rows that can be read.
 
@@ -127,41 +173,45 @@ def check(
         rows: what to check.
         max_bad: largest share of unreadable files that is still accepted, 0 to 1.
         workers: processes at a time; None: one per core.
-        deadline: seconds for one file, after which its process is killed and it counts as bad.
+        deadline: seconds for one file of up to 64 MiB, in proportion for larger ones, after which
+            its process is killed and it counts as bad.
         progress: called in this thread with (files done, files in all).
         cache: take over what earlier checks found of files that have not changed since. What this
             check finds is kept either way.
+        full: decode every frame of every file; else some, and all only where there is a doubt.
+        partial: ``keep``: of a file that is cut off or damaged the frames before that count as
+            the file; ``drop``: it is bad.
+        reader: ``decord``: find out for which files that is exact.
 
     Raises:
         UnreadableError: no file is readable, or more than ``max_bad`` of them are not.
         RuntimeError: the probe failed in an unforeseen way; its traceback is in the message. That
             is a fault of the probe: it says nothing of the file, which is not kept as bad.
     """
-    findings = _Findings(rows, progress)
+    findings = _Findings(rows, progress, _Wanted(full, partial, reader))
     with ProbeCache() as store:
         unknown = _files_to_probe(findings, store if cache else None)
-        outcomes = run_in_pool(
-            f"{__name__}:{probe_file.__name__}",
-            unknown,
-            workers=workers or _cores(),
-            deadline=deadline,
-        )
-        with closing(outcomes):
-            for outcome in outcomes:
-                result = outcome.reason or Probe(*outcome.value)
-                store.add(outcome.item, findings.stamps.pop(outcome.item), result)
-                findings.add({outcome.item: result})
+        sized = [(findings.stamps[path].size, path) for path in unknown]
+        results = _probed(sized, full, reader, workers or _cores(), deadline)
+        with closing(results):
+            for path, result in results:
+                store.add(path, findings.stamps.pop(path), result)
+                findings.add({path: result})
     return _require_enough(findings.health(), max_bad)
 
 
-def known_probes(rows: Rows) -> tuple[Rows, dict[int, str]]:
+def known_probes(rows: Rows, partial: Partial = "keep") -> tuple[Rows, dict[int, str]]:
     """Probes of files as earlier checks found them, without opening any; and what is missing.
+
+    Args:
+        rows: what is to be read.
+        partial: see `check`.
 
     Returns:
         The rows, those that are known to be readable with their probe, and why others cannot be
         read, by their index.
     """
-    findings = _Findings(rows, None)
+    findings = _Findings(rows, None, _Wanted(partial=partial))
     with ProbeCache() as store:
         for _ in _files_to_probe(findings, store):
             pass  # it stays unknown
@@ -187,16 +237,58 @@ def quarantine(path: str, reason: str) -> None:
             store.add(file_key(path), stamp, reason)
 
 
-def probe_file(path: str) -> list[Any]:
+def remember(path: str, probe: Probe) -> None:
+    """Have later checks know what was found of a file, as long as it does not change.
+
+    Args:
+        path: as in `Row.path`.
+        probe: what was found.
+    """
+    stamp = _stamp_or_fault(path)
+    if isinstance(stamp, Stamp):
+        with ProbeCache() as store:
+            store.add(file_key(path), stamp, probe)
+
+
+def probe_file(item: list[Any]) -> list[Any]:
     """The fields of a file's `Probe`, as a process of the pool hands them over.
+
+    Args:
+        item: the path, and ``full`` and ``reader`` of `readers.probe`.
 
     Raises:
         VideoReadError: the file cannot be read.
     """
+    path, full, reader = item
     try:
-        return list(astuple(probe(path)))
+        return list(astuple(probe(path, full=full, reader=reader)))
     except MemoryError as error:
         raise VideoReadError(path, "it does not fit into memory") from error
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be found out of files, and what counts as good; see `check`."""
+
+    full: bool = False
+    partial: Partial = "keep"
+    reader: str = "auto"
+
+    def answered_by(self, result: Probe | str) -> bool:
+        """True where an earlier result says all that is wanted."""
+        if isinstance(result, str) or result.reader in ("image", "frames"):
+            return isinstance(result, str) or result.full or not self.full
+        compared = self.reader != "decord" or result.compared
+        return compared and (result.full or not self.full)
+
+    def judge(self, result: Probe | str) -> Probe | str:
+        """A result as it counts here: a probe, or why the file is bad."""
+        if isinstance(result, str):
+            return result
+        if result.fault and self.partial == "drop":
+            return result.fault
+        decord = result.reader == "decord" and self.reader != "decord"
+        return replace(result, reader="pyav") if decord else result
 
 
 class _Findings:
@@ -207,8 +299,10 @@ class _Findings:
         stamps: of the files that are being probed.
     """
 
-    def __init__(self, rows: Rows, progress: Callable[[int, int], None] | None) -> None:
-        self.rows, self.progress = rows, progress
+    def __init__(
+        self, rows: Rows, progress: Callable[[int, int], None] | None, wanted: _Wanted
+    ) -> None:
+        self.rows, self.progress, self.wanted = rows, progress, wanted
         self.names: dict[str, str] = {}
         for row in rows.rows:
             self.names.setdefault(file_key(row.path), row.path)
@@ -216,7 +310,7 @@ class _Findings:
         self.results: dict[str, Probe | str] = {}
 
     def add(self, results: dict[str, Probe | str]) -> None:
-        self.results.update(results)
+        self.results.update((key, self.wanted.judge(result)) for key, result in results.items())
         if self.progress is not None and results:
             self.progress(len(self.results), len(self.names))
 
@@ -231,6 +325,33 @@ class _Findings:
         return Health(len(self.names), self.rows.of(good), reasons)
 
 
+def _probed(
+    sized: list[tuple[int, str]], full: bool, reader: str, workers: int, deadline: float
+) -> Generator[tuple[str, Probe | str], None, None]:
+    """Files, with their bytes, and what processes of the pool find out of them, as it comes."""
+
+    def outcomes(sized: list[tuple[int, str]], reader: str) -> Generator[Outcome, None, None]:
+        name = f"{__name__}:{probe_file.__name__}"
+        for seconds, paths in by_deadline(sized, _SMALL, deadline):
+            items = ([path, full, reader] for path in paths)
+            with closing(run_in_pool(name, items, workers=workers, deadline=seconds)) as found:
+                yield from found
+
+    sizes = {path: size for size, path in sized}
+    killed = []  # by decord, perhaps: PyAV may read it yet
+    with closing(outcomes(sized, reader)) as found:
+        for outcome in found:
+            path = outcome.item[0]
+            if outcome.killed and reader == "decord":
+                killed.append((sizes[path], path))
+            else:
+                yield path, outcome.reason or Probe(*outcome.value)
+    with closing(outcomes(killed, "auto")) as found:
+        for outcome in found:
+            result = outcome.reason or replace(Probe(*outcome.value), compared=True)
+            yield outcome.item[0], result
+
+
 def _files_to_probe(findings: _Findings, store: ProbeCache | None) -> Iterator[str]:
     """The files that have to be probed; what is known of the others is settled on the way."""
     keys = iter(findings.names)
@@ -238,6 +359,7 @@ def _files_to_probe(findings: _Findings, store: ProbeCache | None) -> Iterator[s
         found = {key: _stamp_or_fault(key) for key in batch}
         stamps = {key: stamp for key, stamp in found.items() if isinstance(stamp, Stamp)}
         known: dict[str, Probe | str] = {} if store is None else store.find(stamps)
+        known = {key: one for key, one in known.items() if findings.wanted.answered_by(one)}
         known.update((key, fault) for key, fault in found.items() if isinstance(fault, str))
         findings.add(known)
         for key in batch:
@@ -273,7 +395,9 @@ def _require_enough(health: Health, max_bad: float) -> Health:
     bad = health.bad
     if len(bad) == health.files:
         example = f": {bad[0][0]}: {bad[0][1]}" if bad else ""
-        raise UnreadableError(f"none of {health.files} files can be read{example}", "", health)
+        missing = bool(bad) and all(reason == "no such file" for _, reason in bad)
+        hint = "the paths of a list are relative to --root DIR, else to the list" if missing else ""
+        raise UnreadableError(f"none of {health.files} files can be read{example}", hint, health)
     if len(bad) > max_bad * health.files:
         raise UnreadableError(
             f"{len(bad)} of {health.files} files cannot be read, the first is "

@@ -16,19 +16,20 @@ import time
 import warnings
 import zlib
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...files import cache_folder
-from ..readers import archives
+from ..readers import READERS, archives
 from ..rows import Probe
 
-# Raised whenever a probe means something else than before: other formats are other files.
-_FORMAT = 1
+# Raised whenever a probe means something else than before: other formats are other files. In the
+# first, decord was named as the reader of files that it gets wrong.
+_FORMAT = 2
 # Seconds: the longest wait for other processes that write, and between two commits.
 _PATIENCE = 30.0
 _INTERVAL = 0.5
@@ -137,7 +138,7 @@ class ProbeCache:
             names = {os.fsencode(key): key for key in keys[start : start + _AT_A_TIME]}
             for path, stamp, probe, reason in self._select(list(names)):
                 key = names[path]
-                known = reason if probe is None else _parse_probe(probe)
+                known = _known(probe, reason)
                 if stamp == _stamp_text(stamps[key]) and known is not None:
                     found[key] = known
         return found
@@ -149,7 +150,7 @@ class ProbeCache:
         if time.monotonic() - self._saved > _INTERVAL:
             self._save()
 
-    def _select(self, names: list[bytes]) -> list[tuple[bytes, str, str | None, str | None]]:
+    def _select(self, names: list[bytes]) -> list[tuple[Any, ...]]:
         if self._database is None:
             return []
         marks = ", ".join("?" * len(names))
@@ -178,8 +179,9 @@ class ProbeCache:
         if self._database is not None:
             self._database.close()
             self._database = None
+        advice = "; delete it" if type(error) is sqlite3.DatabaseError else ""  # a damaged file
         warnings.warn(
-            f"what is found of files is not kept: {self._place} cannot be used ({error})",
+            f"what is found of files is not kept: {self._place} cannot be used ({error}){advice}",
             stacklevel=2,
         )
 
@@ -204,10 +206,38 @@ def _probe_text(probe: Probe) -> str:
     return json.dumps(astuple(probe))
 
 
+def _known(probe: Any, reason: Any) -> Probe | str | None:
+    """The finding in two columns of a row, which may hold anything; None for what nobody wrote."""
+    if probe is None:
+        return reason if isinstance(reason, str) and reason else None
+    return _parse_probe(probe) if isinstance(probe, str) else None
+
+
 @lru_cache(maxsize=4096)
 def _parse_probe(text: str) -> Probe | None:
     """A probe as it was written; equal ones are one object. None: a damaged text."""
     try:
-        return Probe(*json.loads(text))
-    except (ValueError, TypeError):
+        values = json.loads(text)
+        return Probe(*values) if _is_probe(values) else None
+    except (ValueError, TypeError, RecursionError):
         return None
+
+
+_KINDS = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,)}
+
+
+def _is_probe(values: Any) -> bool:
+    """True for a list of the values of a `Probe`, each of its kind and in its range."""
+    kinds = [_KINDS[str(field.type)] for field in fields(Probe)]
+    if not isinstance(values, list) or len(values) > len(kinds):
+        return False
+    if any(type(value) not in kind for value, kind in zip(values, kinds, strict=False)):
+        return False
+    probe = Probe(*values)
+    return (
+        min(probe.num_frames, probe.height, probe.width) >= 1
+        and 0 <= probe.fps < float("inf")
+        and probe.rotation in (0, 90, 180, 270)
+        and probe.reader in (*READERS, "image", "frames")
+        and probe.total >= 0
+    )

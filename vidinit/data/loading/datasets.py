@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
+from .. import index as file_index
 from ..flow.reader import FlowReader, open_flow
 from ..flow.settings import Flow
 from ..pixels.transforms import Augment, Interpolation, augment_clip, eval_crops
-from ..readers import Reader, VideoReadError, open_row
+from ..readers import Reader, VideoReadError, open_row, probe
+from ..readers.opening import Segment
 from ..rows import Row, Rows
-from ..views import CLIP, SUBSTITUTE, Sampling, eval_indices, rng, train_indices
+from ..views import CLIP, SUBSTITUTE, Sampling, clip_span, eval_indices, rng, train_indices
 from .quarantine import ReadGuard
 from .teacher_frames import CROPS, TeacherFrames
 
@@ -123,9 +125,9 @@ class ClipDataset:
         """The video of a row.
 
         Raises:
-            VideoReadError: it cannot be opened.
+            VideoReadError: it cannot be opened, or what is left of it is shorter than a clip.
         """
-        return open_row(row, reader=self.reader, short_side=self.decode_side)
+        return _open(row, self.sampling, self.reader, self.decode_side)
 
     def _clips(
         self, candidate: int, epoch: int, index: int
@@ -172,7 +174,7 @@ class EvalDataset:
     An item holds ``views`` uint8 (clips * crops, T, size, size, C), the crops of the first clip
     first, all from one decode, ``label`` (see `labels`, without its first dimension), ``index``
     and ``error``: None, or why the file cannot be read, and then ``views`` is zero and must not be
-    counted.
+    counted. ``kept`` says in words how much of a damaged file is shown; empty for a sound one.
 
     Args:
         rows: what to show; image files are videos of one frame.
@@ -185,6 +187,9 @@ class EvalDataset:
         crops: 1 (center) or 3 (along the long side) of each clip.
         flow: show optical flow (C = 2); None: RGB (C = 3).
         reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
+        partial: what becomes of a file that turns out to be damaged where its probe had not looked:
+            ``keep``: it is decoded to its first fault, as `index.check` with ``full`` does, and
+            shown up to there; ``drop``: it cannot be read.
     """
 
     rows: Rows
@@ -198,6 +203,7 @@ class EvalDataset:
     flow: Flow | None = None
     reader: str = "auto"
     decode_side: int | None = None
+    partial: file_index.Partial = "keep"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -208,24 +214,26 @@ class EvalDataset:
     def load(self, index: int, guard: ReadGuard) -> dict[str, Any]:
         """The item of a row; one that the guard knows of counts as unreadable."""
         row = self.rows.rows[index]
-        error = None
+        error, kept = None, ""
         try:
             with guard.reading(index, row.path):
-                views = self._views(row)
+                views, kept = self._views(row)
         except VideoReadError as failure:
             error = failure.reason
             shape = (self.clips * self.crops, self.sampling.frames, *self.shape)
             views = torch.zeros(shape, dtype=torch.uint8)
         label = labels(self.rows, [index])[0]
-        return {"views": views, "label": label, "index": torch.tensor(index), "error": error}
+        place = torch.tensor(index)
+        return {"views": views, "label": label, "index": place, "error": error, "kept": kept}
 
     @staticmethod
     def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """A batch: everything stacked, ``error`` as a list."""
+        """A batch: everything stacked, ``error`` and ``kept`` as lists."""
+        words = ("error", "kept")
         batch: dict[str, Any] = {
-            key: torch.stack([item[key] for item in items]) for key in items[0] if key != "error"
+            key: torch.stack([item[key] for item in items]) for key in items[0] if key not in words
         }
-        return {**batch, "error": [item["error"] for item in items]}
+        return {**batch, **{key: [item[key] for item in items] for key in words}}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -236,14 +244,30 @@ class EvalDataset:
         """The frames of a row that are shown: its video, or the flow of that.
 
         Raises:
-            VideoReadError: it cannot be opened.
+            VideoReadError: it cannot be opened, or what is left of it is shorter than a clip.
         """
-        reader = open_row(row, reader=self.reader, short_side=self.decode_side)
+        reader = _open(row, self.sampling, self.reader, self.decode_side)
         return reader if self.flow is None else open_flow(row, reader, self.flow, self.decode_side)
 
-    def _views(self, row: Row) -> Tensor:
+    def _views(self, row: Row) -> tuple[Tensor, str]:
+        """The views of a row, and how much of a damaged file they are cut from."""
+        try:
+            return self._views_of_whole(row)
+        except VideoReadError:
+            if row.probe is None or row.probe.full:
+                raise
+            found = probe(row.path, full=True)
+            if not found.fault:
+                raise
+        file_index.remember(row.path, found)
+        if self.partial == "drop":
+            raise VideoReadError(row.path, found.fault)
+        return self._views_of_whole(replace(row, probe=found))
+
+    def _views_of_whole(self, row: Row) -> tuple[Tensor, str]:
         reader = self.open(row)
-        return self.cut(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
+        views = self.cut(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
+        return views, "" if row.probe is None else row.probe.kept
 
     def cut(self, reader: Reader, indices: np.ndarray) -> Tensor:
         """Views of some clips of an open video, the crops of the first clip first.
@@ -270,6 +294,25 @@ class EvalDataset:
         frame = torch.from_numpy(places)[:, None] + torch.arange(len(crops))[:, None] * len(frames)
         order = frame.flatten()  # of (clips, crops, T)
         return crops.flatten(0, 1).index_select(0, order).unflatten(0, (-1, places.shape[1]))
+
+
+def _open(row: Row, sampling: Sampling, reader: str, short_side: int | None) -> Reader:
+    """Open a row, if what is left of a damaged file is as long as a clip.
+
+    Raises:
+        VideoReadError: it cannot be opened, or it is not.
+    """
+    video = open_row(row, reader=reader, short_side=short_side)
+    probe = row.probe
+    if probe is not None and probe.fault:
+        stop = video.num_frames + (video.first if isinstance(video, Segment) else 0)
+        if stop == probe.num_frames and video.num_frames < clip_span(sampling):
+            raise VideoReadError(
+                row.path,
+                f"{probe.fault}; before that there are {video.num_frames} frames, "
+                f"a clip needs {clip_span(sampling)}",
+            )
+    return video
 
 
 def labels(rows: Rows, indices: Sequence[int]) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import DataError
-from ..views import ORDER, rng
+from ..views import BALANCE, ORDER, rng
 from . import shared_memory
 from .datasets import ClipDataset, EvalDataset
 from .quarantine import Quarantine, ReadGuard
@@ -87,6 +88,8 @@ def train_loader(
     world: int = 1,
     start: int = 0,
     drop_last: bool = True,
+    groups: Sequence[Sequence[int]] | None = None,
+    multiple: int = 1,
     deadline: float = 60.0,
     quarantine: Quarantine | None = None,
     context: str | None = None,
@@ -100,7 +103,7 @@ def train_loader(
         dataset: the clips.
         batch_size: clips of a batch, a multiple of ``dataset.repeats``.
         workers, deadline, quarantine, context: see `Loader`.
-        seed, epoch, rank, world, start, drop_last: see `EpochSampler`.
+        seed, epoch, rank, world, start, drop_last, groups, multiple: see `EpochSampler`.
     """
     if batch_size % dataset.repeats:
         raise ValueError(f"{batch_size} clips are no multiple of {dataset.repeats} of each video")
@@ -113,6 +116,8 @@ def train_loader(
         world=world,
         start=start,
         drop_last=drop_last,
+        groups=groups,
+        multiple=multiple,
     )
     return Loader(
         dataset,
@@ -179,6 +184,8 @@ class EpochSampler(Sequence[Key]):
     without, it makes a smaller batch (at most ``world - 1`` rows are left out). A data set smaller
     than one global batch makes one smaller batch in either case.
 
+    With ``groups`` an epoch has as many keys, and the rows are drawn as `balanced_keys` says.
+
     Args:
         length: rows of the data set.
         batch_size: rows of a batch on one process.
@@ -188,6 +195,9 @@ class EpochSampler(Sequence[Key]):
         world: how many processes there are.
         start: batches of the epoch that are done already.
         drop_last: whether all batches have the same size.
+        groups: rows of each class, which are drawn equally often; None: each row is drawn once.
+        multiple: of balanced groups: what the batches of an epoch are a multiple of, where there
+            are so many. Rows of batches that nobody takes would count as drawn.
 
     Raises:
         DataError: there are fewer rows than processes.
@@ -204,32 +214,92 @@ class EpochSampler(Sequence[Key]):
         world: int = 1,
         start: int = 0,
         drop_last: bool = True,
+        groups: Sequence[Sequence[int]] | None = None,
+        multiple: int = 1,
     ) -> None:
         if length < world:
             raise DataError(f"{length} clips are too few for {world} processes")
         self.batch_size = min(batch_size, length // world)
-        self.epoch = epoch
         whole, rest = divmod(length, self.batch_size * world)
         sizes = [self.batch_size] * whole
         if not drop_last and rest >= world:
             sizes.append(rest // world)
-        order = rng(seed, epoch, 0, stream=ORDER).permutation(length).tolist()
-        self.indices: list[int] = []
+        order = rng(seed, epoch, 0, stream=ORDER)
+        if groups is None:
+            keys = [(epoch, index) for index in order.permutation(length).tolist()]
+        else:
+            sizes = sizes[: len(sizes) // multiple * multiple or None]
+            drawn = balanced_keys(groups, sum(sizes) * world, seed=seed, epoch=epoch)
+            keys = [drawn[place] for place in order.permutation(len(drawn)).tolist()]
+        self.keys: list[Key] = []
         for step in range(start, len(sizes)):
             first = step * self.batch_size * world + rank * sizes[step]
-            self.indices += order[first : first + sizes[step]]
+            self.keys += keys[first : first + sizes[step]]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.keys)
 
     def __iter__(self) -> Iterator[Key]:
-        return ((self.epoch, index) for index in self.indices)
+        return iter(self.keys)
 
     @overload
     def __getitem__(self, place: int) -> Key: ...
     @overload
     def __getitem__(self, place: slice) -> list[Key]: ...
     def __getitem__(self, place: int | slice) -> Key | list[Key]:
-        if isinstance(place, slice):
-            return [(self.epoch, index) for index in self.indices[place]]
-        return self.epoch, self.indices[place]
+        return self.keys[place]
+
+
+def balanced_keys(
+    groups: Sequence[Sequence[int]], count: int, *, seed: int, epoch: int
+) -> list[Key]:
+    """Rows of which each group has as many as any other, over all epochs to within one.
+
+    The draws of a run are numbered: epoch e has those from ``e * count`` on, and they go round the
+    groups in an order of the seed. Each group gives its rows by passes over all of them, each pass
+    in an order of its own, so no row comes a second time before all of its group have come once;
+    passes do not end with epochs.
+
+    Args:
+        groups: rows of each class; a row may be in several.
+        count: draws of an epoch, the same in all of them.
+        seed, epoch: all that the draws depend on.
+
+    Returns:
+        Keys (number, row), group by group. The number tells the draws of a row apart, in all
+        epochs: it is that of the pass over the group, times the groups, plus that of the group.
+    """
+    filled = [np.asarray(rows, dtype=np.int64) for rows in groups if len(rows)]
+    size = len(filled)
+    keys: list[Key] = []
+    # Which groups have one more draw than others after some, where these are no multiple.
+    turns = rng(seed, 0, 0, stream=BALANCE).permutation(size).tolist()
+    for turn, group in enumerate(turns):
+        # Draws number turn, turn + size, ... are this group's; so many of them came before.
+        first, last = ((n * count - turn + size - 1) // size for n in (epoch, epoch + 1))
+        passes, rows = _passes(filled[group], first, last, seed=seed, group=group)
+        numbers = passes * size + group
+        keys += zip(numbers.tolist(), rows.tolist(), strict=True)
+    return keys
+
+
+_AT_ONCE = 1024  # rows that one generator puts in order: a rare class has many passes
+
+
+def _passes(
+    rows: np.ndarray, first: int, last: int, *, seed: int, group: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The draws ``first`` to ``last`` of endless passes over the rows of a group.
+
+    Returns:
+        The pass of each draw and its row, int64 (last - first,).
+    """
+    together = max(1, _AT_ONCE // len(rows))  # passes that are one block
+    block = together * len(rows)
+    drawn = [np.empty(0, dtype=np.int64)]
+    for number in range(first // block, -(-last // block)):
+        # Index 0 of this stream has the turns of the groups.
+        generator = rng(seed, number, group + 1, stream=BALANCE)
+        order = generator.permuted(np.tile(rows, (together, 1)), axis=1).ravel()
+        drawn.append(order[max(first - number * block, 0) : last - number * block])
+    return np.arange(first, last) // len(rows), np.concatenate(drawn)

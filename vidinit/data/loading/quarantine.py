@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from ...errors import escaped
 from .. import index as file_index
 from ..readers import VideoReadError
+from ..rows import Row
 
 # Seconds that noting a file may take: asking a dead network drive for its size never ends.
 _NOTE_SECONDS = 5.0
@@ -29,11 +31,26 @@ class Quarantine:
         reasons: why, in a few words, by the index of the row.
         events: ``{path, reason, when}`` of each row that was added, in order, ``when`` in UTC.
         on_event: called after a row was added.
+        kept: rows that `keep` told of.
     """
 
     reasons: dict[int, str] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     on_event: Callable[[], None] | None = None
+    kept: set[int] = field(default_factory=set)
+
+    def keep(self, index: int, row: Row, kept: str) -> None:
+        """Say once on stderr how much is shown of a row that was found to be damaged just now.
+
+        Args:
+            index: of the row.
+            row: as it was before.
+            kept: as in `Probe.kept`; empty for a sound file.
+        """
+        known = row.probe is not None and row.probe.fault
+        if kept and not known and index not in self.kept:
+            self.kept.add(index)
+            print(escaped(f"note: {row.path}: {kept}"), file=sys.stderr, flush=True)
 
     def add(self, index: int, path: str, reason: str, *, lasting: bool = True) -> None:
         """Leave a row out from now on, say so on stderr, and tell later runs.
@@ -47,11 +64,14 @@ class Quarantine:
         self.reasons[index] = reason
         when = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.events.append({"path": path, "reason": reason, "when": when})
-        print(f"note: {path} is left out from here on: {reason}", file=sys.stderr, flush=True)
+        note = escaped(f"note: {path} is left out from here on: {reason}")
+        print(note, file=sys.stderr, flush=True)
         if lasting:
-            note = threading.Thread(target=file_index.quarantine, args=(path, reason), daemon=True)
-            note.start()
-            note.join(_NOTE_SECONDS)
+            noting = threading.Thread(
+                target=file_index.quarantine, args=(path, reason), daemon=True
+            )
+            noting.start()
+            noting.join(_NOTE_SECONDS)
         if self.on_event is not None:
             self.on_event()
 

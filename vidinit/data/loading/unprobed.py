@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..index import Partial
 from ..readers import Reader, VideoReadError, probe
 from ..rows import Row, Rows
 from ..views import Sampling, dense_indices, eval_indices
@@ -28,17 +29,27 @@ _DECODED = 64e6
 class UnprobedDataset(EvalDataset):
     """The views of videos, as `EvalDataset` has them, each probed first where it was not yet."""
 
-    def _views(self, row: Row) -> Tensor:
-        return super()._views(with_probe(row))
+    def _views(self, row: Row) -> tuple[Tensor, str]:
+        return super()._views(with_probe(row, partial=self.partial))
 
 
-def with_probe(row: Row) -> Row:
+def with_probe(row: Row, *, full: bool = False, partial: Partial = "keep") -> Row:
     """A row with its probe, made here where there is none yet.
+
+    Args:
+        row: what is to be read.
+        full: decode all frames for it.
+        partial: ``drop``: a damaged file cannot be read; ``keep``: its beginning can.
 
     Raises:
         VideoReadError: the file cannot be read.
     """
-    return row if row.probe is not None else replace(row, probe=probe(row.path))
+    if row.probe is not None:
+        return row
+    found = probe(row.path, full=full)
+    if found.fault and partial == "drop":
+        raise VideoReadError(row.path, found.fault)
+    return replace(row, probe=found)
 
 
 def clips_at_once(reader: Reader, frames: int) -> int:

@@ -1,7 +1,7 @@
 """Frames out of files: one reader interface, one error, whatever decodes underneath.
 
-PyAV reads every file and is the reference; decord decodes where it is installed and exact;
-torchcodec decodes on request. A reader belongs to the process that opened it.
+PyAV reads every file and is the reference; decord and torchcodec decode on request, where they are
+exact. A reader belongs to the process that opened it.
 """
 
 from .base import Reader, VideoReadError, scaled_size

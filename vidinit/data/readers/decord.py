@@ -1,9 +1,8 @@
-"""Reading with decord, where it is exact: `opening` finds that out, file by file."""
+"""Reading with decord, where it is exact: `referee` finds that out, file by file."""
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
@@ -20,10 +19,7 @@ from .pyav import PyAVReader
 
 @lru_cache(maxsize=1)
 def load() -> ModuleType | None:
-    """The module decord (decord2 has its name too), quiet and impatient; None if missing."""
-    # Read at import: how often the end of a file is polled. Sound files were seen to need over 128;
-    # the default of 10,240 is a long wait for containers that promise frames they do not have.
-    os.environ.setdefault("DECORD_EOF_RETRY_MAX", "2048")
+    """The module decord (decord2 has its name too), quiet; None if missing."""
     try:
         decord = import_module("decord")
     except (ImportError, OSError):
@@ -113,9 +109,4 @@ class DecordReader:
 
     def times(self) -> np.ndarray:
         """When each frame is shown, float64 (num_frames,), in seconds from the first frame."""
-        try:
-            shown = self._reader.get_frame_timestamp(range(self.num_frames))
-        except self._errors as error:
-            raise VideoReadError(self.path, "decord finds no times in it") from error
-        seconds: np.ndarray = shown[:, 0].astype(np.float64)
-        return seconds - seconds[0]
+        return PyAVReader(self.path).times()  # decord's are those of decoding in some containers

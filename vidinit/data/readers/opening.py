@@ -1,9 +1,7 @@
-"""Opens each file with a reader that is exact for it, found out once by a probe, or on the spot.
+"""Opens each file with a reader that is exact for it: which one is a function of the file alone.
 
-PyAV counts a file's packets and is the reference. decord decodes only where its count agrees and no
-edit list, open group of pictures or container without an index (MPEG-TS, MPEG-PS) is in the way:
-there its simpler index takes one frame for another. PyAV decodes the rest; with its seeking it is
-the faster one, too.
+PyAV reads everything and is the reference. decord and torchcodec read what they were asked for and
+are exact for: which files these are, a rule says (`referee`), and of decord a probe finds out.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +22,15 @@ from .base import Reader, VideoReadError, check_indices, scaled_size
 from .decord import DecordReader
 from .images import FramesReader, ImageReader
 from .pyav import PyAVReader
+from .referee import decord_is_exact, suits_decord
 from .torchcodec import TorchCodecReader
 
 READERS = ("auto", "decord", "pyav", "torchcodec")
 # What pictures are read with, whatever reader is asked for.
 _PICTURES = ("image", "frames")
 
-# Mean difference of two decoders' pixels (of 255) up to which they show the same picture.
-_SAME = 3.0
 # Seconds by which times may be off: some containers keep whole milliseconds.
-_ROUNDING = 1e-3
+_ROUNDING = 0.99e-3
 
 
 def open_video(path: str | Path, *, reader: str = "auto", short_side: int | None = None) -> Reader:
@@ -40,14 +38,14 @@ def open_video(path: str | Path, *, reader: str = "auto", short_side: int | None
 
     Args:
         path: a file, a folder, or a member of a tar archive (`archives.member_path`).
-        reader: what is to decode videos: ``decord``, ``pyav`` or ``torchcodec``; ``auto`` is decord
-            where it is installed. Files whose packets show that the reader would take one frame
-            for another are read with PyAV in any case.
+        reader: what is to decode videos: ``decord``, ``pyav`` or ``torchcodec``; ``auto`` is PyAV.
+            Files of which it is known that the reader would take one frame for another are read
+            with PyAV in any case.
         short_side: scale frames down to this short side, see `base.scaled_size`.
 
     Raises:
         UsageError: there is no such reader, or it is not installed.
-        VideoReadError: the file cannot be opened.
+        VideoReadError: the file cannot be opened, or is cut off.
     """
     path = str(path)
     require_reader(reader)
@@ -57,24 +55,22 @@ def open_video(path: str | Path, *, reader: str = "auto", short_side: int | None
     # PyAV looks first: decord complains about bad files on stderr, beyond reach, can hang on
     # strange ones, and has to be told the size of its frames.
     reference = PyAVReader(path, short_side=short_side)
-    exact = reference.packets.counted if reader == "torchcodec" else reference.packets.plain
-    if reader == "pyav" or not exact or not (reader == "torchcodec" or decord.load()):
-        return reference
-    try:
-        if reader == "torchcodec":
-            video: Reader = TorchCodecReader(path, short_side=short_side)
-        else:
-            video = DecordReader(path, size=None if short_side is None else reference.size)
-    except VideoReadError:
-        return reference  # readers lack some codecs (decord AV1)
-    return video if video.num_frames == reference.num_frames else reference
+    if reader == "torchcodec":
+        return _with_torchcodec(reference, short_side)
+    if reader == "decord" and not suits_decord(reference.packets, reference.access):
+        with contextlib.suppress(VideoReadError):  # decord lacks some profiles
+            size = None if short_side is None else reference.size
+            video = DecordReader(path, size=size)
+            if video.num_frames == reference.num_frames:
+                return video
+    return reference
 
 
 def open_row(row: Row, *, reader: str = "auto", short_side: int | None = None) -> Reader:
     """Open a row: no frame beyond its segment, and none that does not decode.
 
     The frames of a segment are those that begin in [start, end), and at least the one on screen at
-    its start. For decord and PyAV a file with a probe is not examined again.
+    its start. A file with a probe is not examined again.
 
     Args:
         row: what to open.
@@ -86,7 +82,7 @@ def open_row(row: Row, *, reader: str = "auto", short_side: int | None = None) -
         VideoReadError: the file cannot be opened, or the segment is not in it.
     """
     probe = row.probe
-    if probe is None or probe.reader == "auto" or reader == "torchcodec":
+    if probe is None or probe.reader == "auto":
         video = open_video(row.path, reader=reader, short_side=short_side)
     else:
         require_reader(reader)
@@ -98,27 +94,55 @@ def open_row(row: Row, *, reader: str = "auto", short_side: int | None = None) -
     return video if stop - first == video.num_frames else Segment(row.path, video, first, stop)
 
 
-def probe(path: str | Path) -> Probe:
+def probe(path: str | Path, *, full: bool = False, reader: str = "auto") -> Probe:
     """Examine a file: how many frames it has, and that the first, middle and last one decode.
 
-    Videos are judged by PyAV. decord is named as their reader where nothing in the packets is
-    known to mislead it, it counts as many frames, and it shows the same ones.
+    Where one of them does not, where the file is cut off, and where its packets leave a doubt about
+    its frames, all of them are decoded: what counts is what comes out before the first fault.
+
+    Args:
+        path: as for `open_video`.
+        full: decode all frames in any case.
+        reader: ``decord``: find out, too, whether that is exact for the file; else PyAV reads it.
+            As decord does not tell of damage, all frames are decoded by PyAV for this.
 
     Raises:
-        VideoReadError: the file cannot be read.
+        VideoReadError: the file cannot be read, not even its first frame.
     """
     path = str(path)
     kind = _kind(path)
-    reference = PyAVReader(path) if kind == "video" else _open_pictures(kind, path, None)
-    last = reference.num_frames - 1
-    indices = sorted({0, last // 2, last})
-    frames = reference.get(indices)
-    rotation, reader = 0, kind
-    if isinstance(reference, PyAVReader):
-        rotation = reference.rotation
-        reader = "decord" if _decord_agrees(reference, indices, frames) else "pyav"
+    if kind in _PICTURES:
+        return _probe_pictures(kind, path, full)
+    video = PyAVReader(path, num_frames=_ALL)
+    fault = video.packets.fault if video.decoded is None else video.decoded.fault
+    decord_may = reader == "decord" and not suits_decord(video.packets, video.access)
+    if video.decoded is None and (full or fault or decord_may):
+        fault = video.decode_to_fault()
+    try:
+        frames = video.get(_samples(video.num_frames))
+    except VideoReadError:
+        if video.decoded is None:
+            fault = video.decode_to_fault()
+        if not fault:
+            raise
+        frames = video.get(_samples(video.num_frames))
     height, width = frames.shape[1:3]
-    return Probe(reference.num_frames, reference.fps, height, width, rotation, reader)
+    found = Probe(
+        num_frames=video.num_frames,
+        fps=video.fps,
+        height=height,
+        width=width,
+        rotation=video.rotation,
+        reader="pyav",
+        access=video.access,
+        total=_total(video) if fault else 0,
+        fault=fault,
+        full=video.decoded is not None,
+    )
+    if reader != "decord":
+        return found
+    exact = decord_may and not fault and decord_is_exact(video)
+    return replace(found, reader="decord" if exact else "pyav", compared=True)
 
 
 def require_reader(reader: str) -> None:
@@ -173,14 +197,26 @@ class Segment:
 
 def _segment(row: Row, video: Reader, num_frames: int) -> tuple[int, int]:
     """The first frame of a row's segment, and the first one after it."""
+    fault = f" ({row.probe.fault})" if row.probe is not None and row.probe.fault else ""
+    if row.in_frames:
+        first = int(row.start or 0)
+        if first >= num_frames:
+            raise VideoReadError(
+                row.path,
+                f"it has {num_frames} frames, its segment begins at frame {first}{fault}",
+            )
+        return first, num_frames if row.end is None else min(int(row.end), num_frames)
     if not video.fps:
-        raise VideoReadError(row.path, "pictures have no times, so no part of them can be cut out")
+        pictures = isinstance(video, (ImageReader, FramesReader))
+        what = "pictures have no times" if pictures else "its times make no sense"
+        raise VideoReadError(row.path, f"{what}, so no part can be cut out")
     start = row.start or 0.0
     times = video.times()[:num_frames]
     length = float(times[-1]) + 1 / video.fps
     if start >= length:
         raise VideoReadError(
-            row.path, f"it ends at {length:.2f} s, before its segment begins at {start:g} s"
+            row.path,
+            f"it ends at {length:.2f} s, before its segment begins at {start:g} s{fault}",
         )
     first = int(np.searchsorted(times, start - _ROUNDING))
     stop = num_frames if row.end is None else int(np.searchsorted(times, row.end - _ROUNDING))
@@ -190,20 +226,45 @@ def _segment(row: Row, video: Reader, num_frames: int) -> tuple[int, int]:
     return on_screen, on_screen + 1
 
 
-def _decord_agrees(reference: PyAVReader, indices: list[int], frames: np.ndarray) -> bool:
-    """True where decord finds as many frames as PyAV did, and these among them."""
-    if not (reference.packets.plain and decord.load()):
-        return False
+# More than a file has: it is opened however many frames it lacks.
+_ALL = 1 << 62
+
+
+def _samples(num_frames: int) -> list[int]:
+    """The first, middle and last frame."""
+    last = num_frames - 1
+    return sorted({0, last // 2, last})
+
+
+def _total(video: PyAVReader) -> int:
+    """How many frames a damaged file should have; 0 where that is not known."""
+    packets = video.packets
+    if packets.cut:
+        return packets.promised
+    return len(packets.shown if packets.counted else packets.times)
+
+
+def _probe_pictures(kind: str, path: str, full: bool) -> Probe:
+    pictures = _open_pictures(kind, path, None)
+    count = pictures.num_frames
+    frames = pictures.get(_samples(count))
+    if full:
+        for index in range(count):
+            pictures.get([index])
+    height, width = frames.shape[1:3]
+    return Probe(count, pictures.fps, height, width, reader=kind, full=full)
+
+
+def _with_torchcodec(reference: PyAVReader, short_side: int | None) -> Reader:
+    """The same video with torchcodec, where it is right about it."""
+    packets = reference.packets
+    if not packets.counted or packets.doubtful or packets.cut:
+        return reference
     try:
-        video = DecordReader(reference.path)
-        if video.num_frames != reference.num_frames:
-            return False
-        decoded = video.decode(indices)
+        video = TorchCodecReader(reference.path, short_side=short_side)
     except VideoReadError:
-        return False
-    if decoded.shape != frames.shape:
-        return False
-    return float(np.abs(np.subtract(decoded, frames, dtype=np.int16)).mean()) <= _SAME
+        return reference  # readers lack some codecs
+    return video if video.num_frames == reference.num_frames else reference
 
 
 def _open_probed(path: str, probe: Probe, reader: str, short_side: int | None) -> Reader:
@@ -211,13 +272,18 @@ def _open_probed(path: str, probe: Probe, reader: str, short_side: int | None) -
     _kind(path)  # files may vanish; the decoders' own words for that are unclear
     if probe.reader in _PICTURES:
         return _open_pictures(probe.reader, path, short_side)
-    if probe.reader == "decord" and reader != "pyav" and decord.load():
+    if reader == "decord" and probe.reader == "decord" and decord.load():
         size = probe.height, probe.width
         scale = short_side is not None and min(size) > short_side
         # If decord fails, the file has changed or the memory is full, and PyAV will say so.
         with contextlib.suppress(VideoReadError):
             return DecordReader(path, size=scaled_size(*size, short_side) if scale else None)
-    return PyAVReader(path, short_side=short_side, num_frames=probe.num_frames)
+    video = PyAVReader(
+        path, short_side=short_side, num_frames=probe.num_frames, access=probe.access
+    )
+    if reader == "torchcodec" and not probe.fault:
+        return _with_torchcodec(video, short_side)
+    return video
 
 
 def _open_pictures(kind: str, path: str, short_side: int | None) -> Reader:

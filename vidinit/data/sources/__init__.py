@@ -5,9 +5,11 @@ Which form a path has is seen from what is there, in the order of the table in `
 - a folder with a sub-folder per class, at any depth below it; or ``train/`` and ``val/`` with them;
 - a folder without labels, or a single file;
 - folders of frames: see `folders`;
-- lists, with a header or without: see `lists` and `columns`, for Something-Something's json, too;
-- csv files of Kinetics and EPIC-Kitchens, which name videos by ids: see `by_id`;
-- the folder of the official lists of UCF101 or HMDB51, or one such list: see `splits`;
+- lists, with a header or without: see `lists` and `columns`, for json lists, too;
+- lists and json files of single data sets, which may name videos by ids: see `by_id`, `headerless`,
+  `charades` and `databases`; `boxes` knows those of detection, to refuse them;
+- the folder of the official lists of UCF101 or HMDB51, or one such list: see `splits`; files named
+  as those of NTU RGB+D and Toyota Smarthome: see `named_files`;
 - webdataset shards, a folder of them or a pattern ``shard-{0000..0009}.tar``: see `shards`.
 
 Nothing is opened here but lists and the headers of archives: whether a video can be read, or is
@@ -26,13 +28,13 @@ from typing import Literal
 from ...errors import UsageError
 from ..rows import Rows
 from .access import Kinds, require_existing
-from .classes import ClassList, flippable, mirrored, read_class_names
+from .classes import ClassList, NoLabelsError, flippable, mirrored, read_class_names
 from .formats import read
 from .options import SourceOptions
 from .parts import few_shots, for_training, hold_out, join, pick
 from .table import Part
 
-__all__ = ["flippable", "labeled_rows", "mirrored", "train_val", "unlabeled_rows"]
+__all__ = ["NoLabelsError", "flippable", "labeled_rows", "mirrored", "train_val", "unlabeled_rows"]
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -63,7 +65,7 @@ def labeled_rows(
         root: folder that paths in lists are relative to, or in which videos are looked up by id;
             default: the folder of the list.
         class_names: file with the names in order, as `classes.read_class_names` reads it.
-        split: which official split of UCF101 and HMDB51.
+        split: which official split of UCF101, HMDB51, NTU RGB+D or Toyota Smarthome.
         part: ``train`` or ``val``: that part of data that has parts (train/ and val/, official
             splits, a split column), where ``val`` is the test part if there is no other; all of
             data that has none, or just one. ``all``: everything.

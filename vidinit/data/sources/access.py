@@ -38,20 +38,33 @@ def require_existing(path: str) -> str:
     return path
 
 
+# What annotations come in that is no text, by suffix.
+_BINARY = frozenset((".pkl", ".pickle", ".mat", ".npy", ".npz", ".h5", ".hdf5", ".xls", ".xlsx"))
+_SHOWN = 60
+
+
+def shown(text: str) -> str:
+    """A text for a message: in one line, its middle left out where it is long."""
+    text = " ".join(text[: 20 * _SHOWN].split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 20]}...{text[-17:]}"
+
+
 def text_lines(file: str) -> Iterator[tuple[int, str]]:
     """The numbered lines of a UTF-8 text file, with their line ends.
 
     Raises:
         UsageError: it cannot be opened, or holds no text.
     """
+    hint = "a list has one clip a line, in UTF-8"
+    if (suffix := suffix_of(file)) in _BINARY:
+        hint = f"annotations in {suffix} are not read: write them as a csv with path and label"
     try:
         with open(file, encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 if "\0" in line:
-                    raise UsageError(f"{file} is no text file", "a list has one clip a line")
+                    raise UsageError(f"{file} is no text file", hint)
                 yield number, line
     except UnicodeDecodeError as error:
-        hint = "a list has one clip a line, in UTF-8"
         raise UsageError(f"{file} is no text file", hint) from error
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
@@ -65,6 +78,9 @@ def content_lines(file: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+_LIST_OF_CLIPS = "a list of clips is a json list of objects with a path and a label"
+
+
 def read_json(file: str) -> Any:
     """The value in a json file.
 
@@ -76,6 +92,10 @@ def read_json(file: str) -> Any:
         return json.loads("".join(line for _, line in text_lines(file)))
     except json.JSONDecodeError as error:
         raise DataError(f"{file}:{error.lineno}: no valid json ({error.msg})") from error
+    except RecursionError as error:
+        raise DataError(f"{file}: json that is nested too deeply", _LIST_OF_CLIPS) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{file}: json with a number that is too large", _LIST_OF_CLIPS) from error
 
 
 def entries(folder: str) -> list[str]:

@@ -10,14 +10,20 @@ from typing import Any
 
 from ...errors import DataError, UsageError, suggest
 from ..rows import Label, LabelKind, Rows
-from .access import read_json, suffix_of, text_lines
+from .access import read_json, shown, suffix_of, text_lines
 
 # More classes than any data set has: an id above is a number that is no label.
 _MOST_IDS = 1_000_000
+_MOST_DIGITS = 4000  # of a number that Python reads
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
 
 _ID_COLUMNS = ("id", "class_id", "label_id", "index")
 
 _NAME_COLUMNS = ("name", "key", "class_name", "label_name", "class", "label", "category")
+
+
+class NoLabelsError(DataError):
+    """Labels are wanted of data that has none, which may be read without."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,13 @@ class ClassList:
         names: the names, all different.
         where: what defines them, for messages.
         first: the id of the first of them in the files of the data set, 0 or 1.
+        codes: what the lists of the data set call them instead, as "c092"; empty for nothing else.
     """
 
     names: tuple[str, ...]
     where: str
     first: int = 0
+    codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,19 +51,21 @@ class Labels:
         classes: names of the classes in order.
         kind: ``single`` or ``multi``.
         values: the label, as `Row.label` has it, of each text.
+        notes: how labels were understood, where that is not plain to see.
     """
 
     classes: tuple[str, ...]
     kind: LabelKind
     values: Mapping[str, int | tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def read_class_names(file: str) -> ClassList:
     """The class names in a file, in order.
 
-    The file is a name a line; ``id name`` lines or a csv with an id and a name column, the ids
-    counted from 0 or from 1; a json list of names; a json object from name to id or from id to
-    name.
+    The file is a name a line; ``id name`` or ``name,id`` lines, or a csv with an id and a name
+    column, the ids counted from 0 or from 1; a json list of names, or of the words of each; a json
+    object from name to id or from id to name; Charades' ``c000 name`` lines; FineGym's categories.
 
     Raises:
         UsageError: the file cannot be opened or is not text.
@@ -66,20 +76,54 @@ def read_class_names(file: str) -> ClassList:
     lines = [(number, line) for number, line in text_lines(file) if line.strip()]
     if not lines:
         raise DataError(f"{file} holds no class name", "expected one name a line")
+    coded = [re.fullmatch(r"(c\d{3}) (\S.*)", line.strip()) for _, line in lines]
+    if all(coded):
+        names = [(f"{file}:{n}", m[2]) for (n, _), m in zip(lines, coded, strict=True) if m]
+        found = _unique(file, names)
+        return replace(found, codes=tuple(m[1] for m in coded if m))
     numbered = _from_columns(file, lines)
-    if numbered is None:
-        pairs = [(n, re.fullmatch(r"(\d+)\s*[\s,]\s*(\S.*)", line.strip())) for n, line in lines]
-        if all(match for _, match in pairs):
-            numbered = [(n, int(m[1]), m[2].strip('"')) for n, m in pairs if m]
+    for form in (_id_first, _id_last, _gym) if numbered is None else ():
+        pairs = [(n, form(line.strip())) for n, line in lines]
+        if form is _id_last and len({pair and pair[1] for _, pair in pairs}) < len(pairs):
+            continue  # "level, 1", "level, 2" are names
+        if all(pair for _, pair in pairs):
+            numbered = [(n, _integer(p[0]), p[1].strip(' "')) for n, p in pairs if p]
+            break
     if numbered is None:
         names = [(f"{file}:{number}", line.strip().strip('"')) for number, line in lines]
         return _unique(file, names)
     return _by_id(file, [(f"{file}:{n}", label, name) for n, label, name in numbered])
 
 
+def _id_first(line: str) -> tuple[str, str] | None:
+    """Id and name of ``3 run``, or with a comma, semicolon or colon between them."""
+    match = re.match(r"[0-9]+(?=[\s,;:])", line)
+    name = "" if match is None else line[match.end() :].lstrip(" \t,;:")
+    return (match[0], name) if match is not None and name else None
+
+
+def _id_last(line: str) -> tuple[str, str] | None:
+    """Id and name of ``run,3``, or with a semicolon or tab between them."""
+    cut = max(line.rfind(separator) for separator in ",;\t")
+    name, label = line[: max(cut, 0)].rstrip(" \t,;"), line[cut + 1 :].strip()
+    return (label, name) if name and _is_id(label) else None
+
+
+def _gym(line: str) -> tuple[str, str] | None:
+    """Id and name of ``Clabel: 0; set: 1; Glabel: 1; (VT) round-off``."""
+    match = re.match(r"Clabel:\s*([0-9]+);[^;]*;[^;]*;", line)
+    name = "" if match is None else line[match.end() :].strip()
+    return (match[1], name) if match is not None and name else None
+
+
+def _integer(text: str) -> int:
+    """The number that digits write; of thousands of them one that no class has."""
+    return int(text) if len(text) < _MOST_DIGITS else _MOST_IDS
+
+
 def _from_columns(file: str, lines: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]] | None:
     """Line number, id and name of the rows of a csv with a header; None without one."""
-    cells = [cell.strip().lower() for cell in next(csv.reader([lines[0][1]]))]
+    cells = [cell.strip().lower() for cell in _cells(file, *lines[0])]
     name = next((cells.index(c) for c in _NAME_COLUMNS if c in cells), None)
     label = next((cells.index(c) for c in _ID_COLUMNS if c in cells), None)
     if name is None or (label is None and len(cells) > 1):
@@ -88,29 +132,42 @@ def _from_columns(file: str, lines: Sequence[tuple[int, str]]) -> list[tuple[int
         return None
     found = []
     for i, (number, line) in enumerate(lines[1:]):
-        row = next(csv.reader([line], skipinitialspace=True))
+        row = _cells(file, number, line)
         if label is None:
             found.append((number, i, row[0].strip()))
-        elif len(row) > max(label, name) and row[label].strip().isdecimal():
-            found.append((number, int(row[label]), row[name].strip()))
+        elif len(row) > max(label, name) and _is_id(row[label].strip()):
+            found.append((number, _integer(row[label].strip()), row[name].strip()))
         else:
             raise DataError(f"{file}:{number}: expected an id and a name, as the header says")
     return found
 
 
+def _cells(file: str, number: int, line: str) -> list[str]:
+    try:
+        return next(csv.reader([line], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise DataError(f"{file}:{number}: no valid row ({error})") from error
+
+
 def _from_json(file: str, value: Any) -> ClassList:
     if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
         return _unique(file, [(file, name) for name in value])
+    if isinstance(value, list) and value and all(_are_words(words) for words in value):
+        return _unique(file, [(file, " ".join(words)) for words in value])
     if isinstance(value, dict) and value:
         pairs = list(value.items())
-        if not all(str(label).isdecimal() for _, label in pairs):
+        if not all(_is_id(str(label)) for _, label in pairs):
             pairs = [(name, label) for label, name in pairs]
-        if all(str(label).isdecimal() and isinstance(name, str) for name, label in pairs):
-            return _by_id(file, [(file, int(label), name) for name, label in pairs])
+        if all(_is_id(str(label)) and isinstance(name, str) for name, label in pairs):
+            return _by_id(file, [(file, _integer(str(label)), name) for name, label in pairs])
     raise DataError(
         f"{file} holds no class names",
         "expected a json list of names, or an object from name to id",
     )
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(w, str) for w in value)
 
 
 def _by_id(file: str, entries: Sequence[tuple[str, int, str]]) -> ClassList:
@@ -120,7 +177,7 @@ def _by_id(file: str, entries: Sequence[tuple[str, int, str]]) -> ClassList:
     for i, (where, label, name) in enumerate(ordered):
         if first not in (0, 1) or label != first + i:
             raise DataError(
-                f"{where}: id {label} of class '{name}' is out of order",
+                f"{where}: id {label} of class '{shown(name)}' is out of order",
                 "ids count from 0 or from 1, each one once",
             )
     names = _unique(file, [(where, name) for where, _, name in ordered])
@@ -131,7 +188,9 @@ def _unique(file: str, entries: Sequence[tuple[str, str]]) -> ClassList:
     seen: set[str] = set()
     for where, name in entries:
         if name in seen:
-            raise DataError(f"{where}: class '{name}' is named twice", "name each class once")
+            raise DataError(
+                f"{where}: class '{shown(name)}' is named twice", "name each class once"
+            )
         seen.add(name)
     if not seen:
         raise DataError(f"{file} holds no class name", "expected one name a line")
@@ -149,12 +208,14 @@ def read_labels(
 
     Several labels in one text are separated by ``;`` or ``|``, or are integers separated by spaces
     or commas. Labels are all names or all ids. They are names when all of them are known names;
-    else, when all are integers, ids.
+    else, when all are integers (also written "3.0"), ids. Ids count from 0; from 1 where all say
+    so: there is no 0, and every id from 1 to the largest occurs, or the largest is the number of
+    the classes that a file names.
 
     Args:
         texts: one a row.
-        known: the classes; None: integers 0 to ``max`` name the classes "0" to "max", and names
-            are sorted.
+        known: the classes; None: the integers up to the largest name the classes, "0" the first of
+            them or "1", and names are sorted.
         place: where the text of a row stands, for messages.
         names_only: a text is one name, whatever is in it; without ``known``, also an integer is.
 
@@ -163,38 +224,80 @@ def read_labels(
     """
     distinct = dict.fromkeys(texts)
     several = {text: [text] for text in distinct}
+    names = frozenset((*known.names, *known.codes) if known else ())
     if not names_only:
-        several = _several(distinct, frozenset(known.names if known else ()))
+        several = _several(distinct, names)
+    multi = any(found != [text] for text, found in several.items())
+    notes = []
+    if not names_only and _are_decimals(several.values(), names):
+        several = {
+            text: [atom.partition(".")[0] for atom in found] for text, found in several.items()
+        }
+        notes.append("labels as '3.0' are taken for ids, as '3'")
     atoms = dict.fromkeys(atom for found in several.values() for atom in found)
 
     def at(atom: str) -> str:
         return place(next(i for i, text in enumerate(texts) if atom in several[text]))
 
     if known is None:
-        known = ClassList(_derive(atoms, at, names_only=names_only), "the list")
+        known = _derive(atoms, at, names_only=names_only)
+        if known.first:
+            notes.append(f"ids count from 1 to {len(known.names)}, so the first class is '1'")
+    elif not known.first and _from_one(atoms, known):
+        known = replace(known, first=1)
+        notes.append(
+            f"ids count from 1 to {len(known.names)}, so 1 is '{shown(known.names[0])}', the first "
+            f"class of {known.where}"
+        )
     ids = _number(atoms, known, at)
-    multi = any(found != [text] for text, found in several.items())
     values: dict[str, int | tuple[int, ...]] = {
         text: tuple(sorted({ids[atom] for atom in found})) if multi else ids[found[0]]
         for text, found in several.items()
     }
-    return Labels(known.names, "multi" if multi else "single", values)
+    return Labels(known.names, "multi" if multi else "single", values, tuple(notes))
+
+
+def _are_decimals(several: Iterable[Sequence[str]], names: Collection[str]) -> bool:
+    """True where labels are integers, some of them written with a point and zeros."""
+    atoms = {atom for found in several for atom in found}
+    whole = re.compile(r"[0-9]+(?:\.0+)?")
+    return (
+        any("." in atom for atom in atoms)
+        and not atoms <= set(names)
+        and all(map(whole.fullmatch, atoms))
+    )
+
+
+def _from_one(atoms: Collection[str], known: ClassList) -> bool:
+    """True where ids count from 1 though the known classes, all of them names, say nothing."""
+    if not atoms or not all(map(_is_id, atoms)) or any(map(_is_id, known.names)):
+        return False
+    numbers = {_integer(atom) for atom in atoms}
+    return min(numbers) == 1 and max(numbers) == len(known.names)
 
 
 def _number(
     atoms: Collection[str], known: ClassList, at: Callable[[str], str]
 ) -> Mapping[str, int]:
     """The position among the known classes of each label, a name or an id."""
-    ids = {name: label for label, name in enumerate(known.names)}
+    ids = {
+        name: label for labels in (known.codes, known.names) for label, name in enumerate(labels)
+    }
     by_id = all(map(_is_id, atoms)) and not ids.keys() >= set(atoms)
-    if by_id:
-        ids = {atom: int(atom) - known.first for atom in atoms}
+    numbered = by_id and all(map(_is_id, known.names))
+    if numbered:  # the names are ids themselves: 1 is the class "1", wherever it stands
+        places = {_integer(name): label for label, name in enumerate(known.names)}
+        ids = {atom: places.get(_integer(atom), -1) for atom in atoms}
+    elif by_id:
+        ids = {atom: _integer(atom) - known.first for atom in atoms}
     for atom in atoms:
         if not 0 <= ids.get(atom, -1) < len(known.names):
             hint = f"ids run from {known.first} to {known.first + len(known.names) - 1}"
-            if not by_id:
+            if numbered:
+                hint = f"ids run from {known.names[0]} to {known.names[-1]} in {known.where}"
+            elif not by_id:
                 hint = suggest(atom, known.names) or f"the classes are those of {known.where}"
-            raise DataError(f"{at(atom)}: unknown class '{atom}'", hint)
+            raise DataError(f"{at(atom)}: unknown class '{shown(atom)}'", hint)
     return ids
 
 
@@ -202,25 +305,32 @@ def _is_id(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _derive(
-    atoms: Collection[str], at: Callable[[str], str], *, names_only: bool
-) -> tuple[str, ...]:
+def _derive(atoms: Collection[str], at: Callable[[str], str], *, names_only: bool) -> ClassList:
     """The classes that labels make up where nothing else names them."""
     ids = [] if names_only else [atom for atom in atoms if _is_id(atom)]
     if not ids:
-        return tuple(sorted(atoms))
+        if atoms and not names_only and all(map(_NUMBER.fullmatch, atoms)):
+            number = min(atoms)
+            raise NoLabelsError(
+                f"{at(number)}: label '{shown(number)}' is a number, but no class id",
+                "ids are whole numbers from 0 or 1; without labels: distill, predict",
+            )
+        return ClassList(tuple(sorted(atoms)), "the list")
     if len(ids) < len(atoms):
         other = next(atom for atom in atoms if not _is_id(atom))
         raise DataError(
-            f"{at(ids[0])}: label '{ids[0]}' is an id, but other labels are names, as '{other}'",
+            f"{at(ids[0])}: label '{shown(ids[0])}' is an id, but other labels are names, "
+            f"as '{shown(other)}'",
             "use one of both throughout, or give the class names in a file (data.class_names)",
         )
-    largest = max(ids, key=int)
-    if int(largest) >= _MOST_IDS:
+    largest = max(ids, key=_integer)
+    if _integer(largest) >= _MOST_IDS:
         raise DataError(
-            f"{at(largest)}: label {largest} is too large for a class id", "ids count from 0"
+            f"{at(largest)}: label {shown(largest)} is too large for a class id", "ids count from 0"
         )
-    return tuple(str(i) for i in range(int(largest) + 1))
+    numbers = {_integer(atom) for atom in ids}
+    first = 1 if max(numbers) > 1 and numbers == set(range(1, len(numbers) + 1)) else 0
+    return ClassList(tuple(str(i) for i in range(first, max(numbers) + 1)), "the list", first)
 
 
 def _several(texts: Iterable[str], known: frozenset[str]) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from ...errors import DataError, UsageError
 from .access import MEDIA_NOUN, MEDIA_SUFFIXES, SUFFIXES, Kinds, entries, subfolders, suffix_of
+from .classes import NoLabelsError
 from .options import SourceOptions
 from .table import Table
 
@@ -64,12 +65,12 @@ def no_clips(folder: str, options: SourceOptions) -> DataError:
         return DataError(f"no {noun} file in {folder}")
     names = entries(folder)
     if any(suffix_of(name) in SUFFIXES[options.kinds] for name in names):
-        return DataError(
+        return NoLabelsError(
             f"{folder} holds {noun} files but no class sub-folders",
             "labels come from sub-folders, or pass a list file of 'path label' lines",
         )
     if clips_below(folder, options.kinds, is_class=True):
-        return DataError(
+        return NoLabelsError(
             f"{folder} holds folders of frames but no class folders around them",
             "expected CLASS/CLIP/img_00001.jpg, or pass a list file of 'folder label' lines",
         )

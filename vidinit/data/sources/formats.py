@@ -14,9 +14,13 @@ from typing import Literal
 from ...errors import UsageError
 from ..rows import align
 from .access import require_existing, subfolders
+from .boxes import ava_list
+from .charades import charades_list, frame_list
 from .columns import csv_list, json_list
 from .folders import class_folders, no_clips, single_clip, unlabeled_folder
+from .headerless import id_list, moments_list
 from .lists import plain_list
+from .named_files import named_files
 from .options import PART_NAMES, PartName, SourceOptions
 from .shards import shard_folder, shard_names
 from .splits import official_splits, ucf_list
@@ -56,9 +60,15 @@ def train_and_val(folder: str, options: SourceOptions) -> Iterator[Table] | None
 FORMATS: dict[Literal["name", "folder", "file"], tuple[Format, ...]] = {
     # Asked first, also about what is not there under this very name.
     "name": (shard_names,),
-    "folder": (unlabeled_folder, official_splits, train_and_val, class_folders, shard_folder),
+    "folder": (
+        *(unlabeled_folder, official_splits, train_and_val, named_files, class_folders),
+        shard_folder,
+    ),
     # Whatever is text may be a plain list, so that nothing below it would be asked.
-    "file": (single_clip, json_list, ucf_list, csv_list, plain_list),
+    "file": (
+        *(single_clip, json_list, ucf_list, ava_list, charades_list, frame_list, csv_list),
+        *(id_list, moments_list, plain_list),
+    ),
 }
 """All forms, in the order in which they are asked: the first that does not say None is it."""
 

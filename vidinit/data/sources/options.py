@@ -34,7 +34,7 @@ class SourceOptions:
         names: the classes in order, as a file of class names gives them; None: the source's own.
         classes: the classes of the training data, which labels must index; None: any.
         nouns: its second classes, where labels are a verb and a noun.
-        split: which official split of UCF101 and HMDB51.
+        split: which official split of UCF101, HMDB51, NTU RGB+D or Toyota Smarthome.
         labeled: whether labels are wanted; without, they need not be there.
     """
 

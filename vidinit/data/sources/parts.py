@@ -125,10 +125,16 @@ def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
 
     Of each class at least one clip is held out, and at least one stays, which comes first where
     clips have several classes. A class with a single clip stays in training, with a
-    ``UserWarning`` that names it.
+    ``UserWarning`` that names it. A clip that is listed several times is in one of the two.
     """
     held_out: set[int] = set()
-    by_class = positions_by_class(rows)
+    # A clip stands where it is first listed.
+    listed: dict[tuple[str, float | None, float | None], int] = {}
+    clip = [listed.setdefault((r.path, r.start, r.end), i) for i, r in enumerate(rows.rows)]
+    by_class = {
+        label: list(dict.fromkeys(clip[i] for i in positions))
+        for label, positions in positions_by_class(rows).items()
+    }
     names = rows.classes or ()
     orders = {}
     for label, positions in by_class.items():
@@ -147,8 +153,8 @@ def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     for label, positions in by_class.items():
         if positions and held_out.issuperset(positions):
             held_out.remove(orders[label][-1] if label in orders else positions[0])
-    train = [row for i, row in enumerate(rows.rows) if i not in held_out]
-    val = [row for i, row in enumerate(rows.rows) if i in held_out]
+    train = [row for row, place in zip(rows.rows, clip, strict=True) if place not in held_out]
+    val = [row for row, place in zip(rows.rows, clip, strict=True) if place in held_out]
     return rows.of(train), rows.of(val)
 
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from ...errors import DataError, UsageError
 from ..readers.archives import member_path
 from ..rows import IMAGE_SUFFIXES
-from .access import SUFFIXES, entries, require_existing, suffix_of
+from .access import SUFFIXES, entries, require_existing, shown, suffix_of
+from .classes import NoLabelsError
 from .options import SourceOptions
 from .table import Table
 
@@ -28,6 +29,7 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _COMPRESSED = re.compile(r"\.(?:tar\.\w+|tgz|tbz2?|txz)$")
 _MOST_SHARDS = 100_000
 _LABELS = ("cls", "txt", "json")
+_LONGEST_LABEL = 1_000_000  # bytes; what is larger is something else
 
 
 def shard_names(path: str, options: SourceOptions) -> Table | None:
@@ -95,7 +97,10 @@ def _read_shards(where: str, archives: list[str], options: SourceOptions) -> Tab
         try:
             with tarfile.open(archive, "r:") as tar:
                 _read(archive, tar, table, options)
-        except (tarfile.TarError, EOFError) as error:
+        except OSError as error:
+            raise UsageError(f"{archive} cannot be read: {error.strerror or error}") from error
+        # What damaged headers make of Python's own module, besides its own errors.
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
             raise DataError(f"{archive} cannot be read as a tar archive ({error})") from error
     return table
 
@@ -130,10 +135,20 @@ def _read(archive: str, tar: tarfile.TarFile, table: Table, options: SourceOptio
 
 
 def _members(archive: str, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of an archive; a ``UserWarning`` says when they end before its end mark."""
-    count = 0
+    """The members of an archive; a ``UserWarning`` says when they end before its end mark.
+
+    Raises:
+        DataError: a member says that it has a size that none has.
+    """
+    count, size = 0, os.path.getsize(archive)
     with contextlib.suppress(tarfile.ReadError):  # it ends inside a member
         for member in tar:
+            if not 0 <= member.size <= size:
+                raise DataError(
+                    f"{archive}: member {count + 1}, '{shown(member.name)}', says that it has "
+                    f"{member.size:,} bytes, in an archive of {size:,}",
+                    "the archive is cut off or damaged: make it anew",
+                )
             count += 1
             yield member
     with open(archive, "rb") as stream:
@@ -153,17 +168,21 @@ def _label(archive: str, tar: tarfile.TarFile, key: str, sample: _Sample) -> str
         if kind in sample.labels:
             break
     else:
-        raise DataError(
-            f"{archive}: sample '{key}' has no label",
+        raise NoLabelsError(
+            f"{archive}: sample '{shown(key)}' has no label",
             f"beside its video expected {key}.cls, {key}.txt or {key}.json",
+        )
+    where = f"{archive}: {shown(key)}.{kind}"
+    if sample.labels[kind].size > _LONGEST_LABEL:
+        raise DataError(
+            f"{where} has {sample.labels[kind].size:,} bytes", "expected a class name or id"
         )
     stream = tar.extractfile(sample.labels[kind])
     assert stream is not None  # it is a regular file
-    where = f"{archive}: {key}.{kind}"
     try:
         text = stream.read().decode("utf-8-sig").strip()
         value = json.loads(text)["label"] if kind == "json" else text
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{where} holds no label", 'text, or json with a "label"') from error
     text = "|".join(map(str, value)) if isinstance(value, list) else str(value)
     if not text:

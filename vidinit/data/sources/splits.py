@@ -14,7 +14,15 @@ import re
 from collections.abc import Sequence
 
 from ...errors import DataError
-from .access import content_lines, entries, find_nearby, require_existing, subfolders, text_lines
+from .access import (
+    content_lines,
+    entries,
+    find_nearby,
+    require_existing,
+    shown,
+    subfolders,
+    text_lines,
+)
 from .by_id import Finder
 from .classes import ClassList, read_class_names
 from .options import PartName, SourceOptions
@@ -73,6 +81,7 @@ def _is_ucf(folder: str) -> bool:
 
 def _ucf_table(folder: str, options: SourceOptions) -> Table:
     table = Table(folder)
+    table.form = f"UCF101's lists, split {options.split}: the test list is for validation"
     stems: list[str] = []
     parts: tuple[tuple[str, PartName], ...] = (("train", "train"), ("test", "val"))
     for name, part in parts:
@@ -98,7 +107,7 @@ def _read_ucf(table: Table, file: str) -> list[str]:
         folder, name = os.path.split(path)
         if not folder:
             raise DataError(
-                f"{file}:{number}: no class folder in '{path}'", "expected 'Class/video.avi'"
+                f"{file}:{number}: no class folder in '{shown(path)}'", "expected 'Class/video.avi'"
             )
         if label and table.names is not None:
             folder = _by_number(table.names, label, f"{file}:{number}")
@@ -112,10 +121,13 @@ def _read_ucf(table: Table, file: str) -> list[str]:
 
 def _by_number(names: ClassList, label: str, where: str) -> str:
     """The class that a 1-based id means."""
-    position = int(label) - names.first if label.strip().isdecimal() else -1
+    label = label.strip()
+    digits = label.isascii() and label.isdecimal() and len(label) < 10
+    position = int(label) - names.first if digits else -1
     if not 0 <= position < len(names.names):
         raise DataError(
-            f"{where}: unknown class '{label}'", f"ids run from {names.first} in {names.where}"
+            f"{where}: unknown class '{shown(label)}'",
+            f"ids run from {names.first} in {names.where}",
         )
     return names.names[position]
 
@@ -123,6 +135,7 @@ def _by_number(names: ClassList, label: str, where: str) -> str:
 def _hmdb_table(folder: str, options: SourceOptions) -> Table:
     table = Table(folder, names_only=True)
     stems = []
+    neither = 0
     for name in entries(folder):
         match = _HMDB_LIST.fullmatch(name)
         if match is None or int(match[2]) != options.split:
@@ -133,8 +146,9 @@ def _hmdb_table(folder: str, options: SourceOptions) -> Table:
                 continue
             video, _, mark = line.strip().rpartition(" ")
             if mark not in _HMDB_PARTS or not video:
-                raise DataError(f"{file}:{number}: '{line.strip()}'", "expected 'video.avi 0|1|2'")
+                raise DataError(f"{file}:{number}: '{shown(line)}'", "expected 'video.avi 0|1|2'")
             part = _HMDB_PARTS[mark]
+            neither += part is None
             if part is not None:
                 table.paths.append(os.path.join(match[1], video.strip()))
                 table.labels.append(match[1])
@@ -144,6 +158,8 @@ def _hmdb_table(folder: str, options: SourceOptions) -> Table:
                 stems.append(os.path.splitext(video.strip())[0])
     if not stems:
         raise _no_split(folder, options.split, _HMDB_LIST)
+    table.form = f"HMDB51's lists, split {options.split}: the test clips are for validation"
+    table.form += f"; {neither} clips marked 0 are in neither part" if neither else ""
     _locate(table, stems, folder, options)
     return table
 
@@ -173,3 +189,4 @@ def _locate(table: Table, stems: Sequence[str], folder: str, options: SourceOpti
         finder.find([stem], (os.path.dirname(path),)) or os.path.join(root, path)
         for stem, path in zip(stems, table.paths, strict=True)
     ]
+    finder.warn(table.where)

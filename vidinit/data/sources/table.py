@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...errors import DataError
 from ..rows import Label, Row, Rows
@@ -38,7 +39,8 @@ class Table:
         paths: `Row.path` of each row.
         labels: class name, id, or several of them.
         nouns: second label of a pair.
-        starts, ends: seconds.
+        starts, ends: seconds, or frames.
+        in_frames: it is frames; see `Row.in_frames`.
         parts: which part of the data a row belongs to.
         part: which part all rows are, where there is no such column.
         lines: where a row stands in the source.
@@ -46,6 +48,7 @@ class Table:
         unit: what separates the source from that number in messages.
         names, noun_names: the classes in order, where the source itself defines them.
         names_only: a label is one name, also where it is an integer or looks like several.
+        form: what the source was taken for, where that is not plain to see.
     """
 
     where: str
@@ -62,6 +65,8 @@ class Table:
     noun_names: ClassList | None = None
     names_only: bool = False
     part: PartName = "all"
+    in_frames: bool = False
+    form: str = ""
 
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
@@ -72,11 +77,15 @@ class Table:
     def to_parts(self, options: SourceOptions) -> list[Part]:
         """The rows with their labels looked up, by part.
 
+        A ``UserWarning`` says what the source was taken for, another how its labels were.
+
         Raises:
             DataError: there is no row, or a label is not known.
         """
         if not self.paths:
             raise DataError(f"{self.where} lists no clip", "expected one 'path label' a line")
+        if self.form:
+            warnings.warn(f"{self.where}: {self.form}", stacklevel=2)
         if not options.labeled:
             rows = self._rows([None] * len(self.paths))
             return [Part(self.part, Rows(rows), self.where)]
@@ -126,9 +135,17 @@ class Table:
         known = file or own
         if known is None and training is not None and not self.names_only:
             known = ClassList(training, "the training data")
-        return read_labels(texts, known, place=self.place, names_only=self.names_only)
+        labels = read_labels(texts, known, place=self.place, names_only=self.names_only)
+        for note in labels.notes:
+            warnings.warn(f"{self.where}: {note}", stacklevel=2)
+        return labels
 
     def _rows(self, labels: Sequence[Label]) -> tuple[Row, ...]:
         if not self.starts:
             return tuple(map(Row, self.paths, labels))
-        return tuple(map(Row, self.paths, labels, self.starts, self.ends))
+        rows = map(Row, self.paths, labels, self.starts, self.ends)
+        if not self.in_frames:
+            return tuple(rows)
+        return tuple(
+            replace(row, in_frames=row.start is not None or row.end is not None) for row in rows
+        )

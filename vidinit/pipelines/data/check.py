@@ -6,16 +6,18 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from ...config import DataConfig
 from ...console import ProgressBar, say, with_messages
 from ...data.index import Health, UnreadableError, check
+from ...data.index.cache import file_key
+from ...data.readers import require_reader
 from ...data.rows import Row, Rows
-from ...data.sources import labeled_rows, unlabeled_rows
-from ...errors import Interrupted, UsageError, VidinitError
+from ...data.sources import NoLabelsError, labeled_rows, unlabeled_rows
+from ...errors import Interrupted, UsageError
 
 
 def check_data(
@@ -28,23 +30,33 @@ def check_data(
     deadline: float = 60.0,
     max_bad: float | str | None = None,
     again: bool = False,
+    full: bool = False,
+    partial: Literal["keep", "drop"] = "keep",
+    reader: Literal["auto", "decord", "pyav"] = "auto",
 ) -> dict[str, Any]:
     """Probe every file of a data set: does it decode, and what is it?
 
-    What is found of a file is kept in ``$XDG_CACHE_HOME/vidinit`` until the file changes; training
-    and evaluation take it from there. Files of a folder that belong to no class are checked too.
+    Of a file that is cut off or damaged the frames before that are kept, and it is named. Damage
+    between the frames that are looked at is only found by ``full``. What is found of a file is
+    kept in ``$XDG_CACHE_HOME/vidinit`` until the file changes; training and evaluation take it from
+    there. Files of a folder that belong to no class are checked too.
 
     Args:
         source: folder, file, list, json, csv, official splits or tar shards, or several of them.
             Labels are counted where there are any.
         root: folder that the paths of lists are relative to; default: the list's own.
         class_names: file with the class names in order; labels are then required.
-        split: which official split of UCF101 and HMDB51.
+        split: which official split of UCF101, HMDB51, NTU RGB+D or Toyota Smarthome.
         workers: processes at a time; default: one per core.
-        deadline: seconds for one file, after which its process is killed and the file is bad.
+        deadline: seconds for a file of up to 64 MiB, in proportion for larger ones, after which
+            its process is killed and the file is bad.
         max_bad: share of unreadable files that is too much, as 0.05 or 5%; default: none is.
         again: probe files anew that were probed before, as after a hang that was the machine's
             fault.
+        full: decode every frame of every file, and say where each is damaged; else the first,
+            middle and last one, and all of those that leave a doubt.
+        partial: ``keep`` the beginning of files that are cut off or damaged, or ``drop`` them.
+        reader: ``decord``: find out which files it is exact for, too; PyAV reads the others.
 
     Returns:
         ``{files, good, bad: [{path, reason}], ...}`` as `data.index.Health.as_dict` describes, and
@@ -58,7 +70,9 @@ def check_data(
         Interrupted: by Ctrl-C; what was found until then is kept.
     """
     arguments = {"split": split, "workers": workers, "deadline": deadline, "max_bad": max_bad}
+    arguments |= {"partial": partial, "reader": reader}
     settings = _settings({key: value for key, value in arguments.items() if value is not None})
+    require_reader(reader)
     rows = with_messages(lambda: _rows(source, root, class_names, split))
 
     def probe_all() -> Health:
@@ -70,6 +84,9 @@ def check_data(
                 deadline=deadline,
                 progress=bar.update,
                 cache=not again,
+                full=full,
+                partial=partial,
+                reader=reader,
             )
 
     try:
@@ -100,17 +117,17 @@ def _rows(
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     try:
         rows = labeled_rows(sources, kinds="any", root=root, class_names=class_names, split=split)
-    except VidinitError as error:
+    except (NoLabelsError, UsageError) as error:
         if class_names is not None:
             raise
         bare = unlabeled_rows(sources, kinds="any", root=root)
         say(f"note: no labels: {error.message}")
         return bare
     folders = [place for place in sources if os.path.isdir(os.path.expanduser(place))]
-    known = {row.path for row in rows.rows}
+    known = {file_key(row.path) for row in rows.rows}
     known |= {os.path.dirname(path) for path in known}  # a class of numbered images is no clip
     below = unlabeled_rows(folders, kinds="any", root=root).rows if folders else ()
-    return rows.of([*rows.rows, *(row for row in below if row.path not in known)])
+    return rows.of([*rows.rows, *(row for row in below if file_key(row.path) not in known)])
 
 
 def _report(rows: Rows, health: Health) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def prepare_data(
     flow_bound: float = 20.0,
     workers: int | None = None,
     deadline: float = 600.0,
+    partial: Literal["keep", "drop"] = "keep",
 ) -> dict[str, Any]:
     """Copy a data set as videos that decode fast and exactly, whatever they were.
 
@@ -66,10 +67,12 @@ def prepare_data(
         flow: estimate the optical flow of the copies, by ``dis`` or ``raft``, and write it beside
             them, in hidden folders: training on flow then reads it there.
         flow_bound: largest motion that is kept, in pixels of a copy.
+        partial: of files that are cut off or damaged ``keep`` the frames before that, which is
+            said, or ``drop`` them.
 
     Returns:
-        ``{files, done, skipped, failed: [{path, reason}], out, list, bytes_in, bytes_out}``, with
-        ``flow`` that too, see `data.copies.make.prepare`.
+        ``{files, done, skipped, failed: [{path, reason}], partial: [{path, kept, of, reason}], out,
+        list, bytes_in, bytes_out}``, with ``flow`` that too, see `data.copies.make.prepare`.
 
     Raises:
         UsageError: a wrong path or value, or ``out`` is not fit.
@@ -86,6 +89,8 @@ def prepare_data(
         low, high = _BOUNDS[name]
         if not low <= value <= high:
             raise UsageError(f"{name} is {value:g}", f"it must be from {low:g} to {high:g}")
+    if partial not in ("keep", "drop"):
+        raise UsageError(f"partial is '{partial}'", "it must be keep or drop")
     estimated = _flow(flow, flow_bound)
 
     def run() -> dict[str, Any]:
@@ -100,6 +105,7 @@ def prepare_data(
                 deadline=deadline,
                 progress=bar.update,
                 flow=estimated,
+                partial=partial,
             )
 
     try:

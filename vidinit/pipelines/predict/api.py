@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _READS = {
     "data": (
-        *("batch_size", "workers", "deadline", "reader", "decode_side"),
-        *("frames", "stride", "sampling", "short", "size", "crop_pct"),
+        *("batch_size", "workers", "deadline", "reader", "decode_side", "partial"),
+        *("frames", "stride", "sampling", "short", "size", "crop_pct", "interpolation"),
         *("modality", "flow", "flow_bound", "flow_weights"),
     ),
     "eval": ("clips", "crops", "average"),

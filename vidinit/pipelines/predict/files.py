@@ -115,7 +115,12 @@ class Predictor:
         best: dict[str, Any] = {"classes": []}
         if output.probabilities is not None:
             best = ranked(self.heads, output.probabilities, self.topk)
-        return self.emit(Prediction(file, error=output.error, start=start, end=end, **best))
+        if output.kept:
+            say(f"note: {file}: {output.kept}")
+        prediction = Prediction(
+            file, error=output.error, start=start, end=end, kept=output.kept or None, **best
+        )
+        return self.emit(prediction)
 
     def emit(self, prediction: Prediction) -> Prediction:
         """Hand a prediction to ``tell``, and return it."""
@@ -138,10 +143,10 @@ class Predictor:
         Args:
             features: where to write the embeddings of those that can be read.
         """
-        rows, reasons = known_probes(Rows(tuple(Row(file) for file in self.files)))
         data, views = self.config.data, self.config.eval
+        rows, reasons = known_probes(Rows(tuple(Row(file) for file in self.files)), data.partial)
         loader = eval_loader(
-            unprobed_views(rows, self.spec, **self.views()),
+            unprobed_views(rows, self.spec, partial=data.partial, **self.views()),
             batch_size=videos_at_once(self.spec, data.clips, views.clips * views.crops),
             workers=workers_of(data, 1),
             deadline=data.deadline,

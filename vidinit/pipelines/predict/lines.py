@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import UsageError, suggest
+from ...console import json_text
+from ...errors import UsageError, escaped, suggest
 from ...zoo.probabilities import Ranked
 
 
@@ -27,6 +27,7 @@ class Prediction:
         start, end: of a clip, in seconds from the first frame of the video; None of a whole file.
         timeline: the JSON lines of a file's clips, where a timeline was asked for. The classes are
             then those of the mean over the clips.
+        kept: in words how much of a damaged file the classes are of; None of a sound one.
     """
 
     file: str
@@ -37,6 +38,7 @@ class Prediction:
     start: float | None = None
     end: float | None = None
     timeline: str | None = None
+    kept: str | None = None
 
     @property
     def path(self) -> Path:
@@ -53,6 +55,8 @@ class Prediction:
                 out[key] = [{"class": name, "probability": value} for name, value in ranked]
         if self.timeline is not None:
             out["timeline"] = self.timeline
+        if self.kept is not None:
+            out["kept"] = self.kept
         return out if self.error is None else {**out, "error": self.error}
 
 
@@ -76,7 +80,7 @@ class Lines:
 
     A table and csv have a row for each class of a file, the most probable first; a file that
     cannot be read has a row in csv, and in JSON lines an object. The clips of a timeline have times
-    in seconds.
+    in seconds. Names are `escaped`; in JSON lines they are whole.
 
     Args:
         form: one of `FORMATS`.
@@ -107,28 +111,23 @@ class Lines:
 
     def _rows(self, prediction: Prediction) -> Iterator[str]:
         if self.form == "jsonl":
-            yield json.dumps(prediction.as_dict())
+            yield json_text(prediction.as_dict())
             return
-        file = _printable(prediction.file)
+        file = escaped(prediction.file)
         span = (prediction.start, prediction.end) if self.timeline else ()
         if self.form == "csv":
             times = ["" if second is None else f"{second:.3f}" for second in span]
             for rank, (name, value) in enumerate(prediction.classes, start=1):
-                yield _csv([file, *times, rank, name, f"{value:.8g}", ""])
+                yield _csv([file, *times, rank, escaped(name), f"{value:.8g}", ""])
             if prediction.error is not None:
-                yield _csv([file, *times, "", "", "", prediction.error])
+                yield _csv([file, *times, "", "", "", escaped(prediction.error)])
             return
         wide = "".join(f"{second:9.2f}  " for second in span if second is not None)
         for name, value in prediction.classes:
-            yield f"{wide}{value:11.4f}  {name:<28}  {file}"
+            yield f"{wide}{value:11.4f}  {escaped(name):<28}  {file}"
 
 
 def _csv(cells: Sequence[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()
-
-
-def _printable(path: str) -> str:
-    """A path as text: the bytes of a name that is not UTF-8 are written out."""
-    return path.encode(errors="backslashreplace").decode()

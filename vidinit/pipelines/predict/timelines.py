@@ -21,6 +21,7 @@ from ...data.rows import Row, Rows
 from ...data.views import Sampling
 from ...engine.run_folder import RunFolder
 from ...errors import VidinitError
+from ...files import folder_locks
 from ...report import plots
 from ...report.html import Section, page, table
 from ...scoring.score import Output, outputs_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 FOLDER = "timelines"
 
 
+@folder_locks()
 def timelines(predictor: Predictor, every: float | None, *, overwrite: bool) -> list[Prediction]:
     """A timeline of each file, and the mean over its clips.
 
@@ -66,6 +68,7 @@ def timelines(predictor: Predictor, every: float | None, *, overwrite: bool) -> 
 
 
 _NO_TIME = "pictures have no times, so there is no timeline of them"
+_NO_SENSE = "its times make no sense, so there is no timeline of it"
 
 
 def _probed(predictor: Predictor) -> tuple[Rows, dict[str, str]]:
@@ -80,12 +83,21 @@ def _probed(predictor: Predictor) -> tuple[Rows, dict[str, str]]:
                 workers=data.workers or None,
                 deadline=data.deadline,
                 progress=bar.update,
+                partial=data.partial,
+                reader=data.reader,
             )
     except UnreadableError as error:
         health = error.health
+    for row in health.good.rows:
+        if row.probe is not None and row.probe.kept:
+            say(f"note: {row.path}: {row.probe.kept}")
     bad = {file_key(path): reason for path, reason in health.bad}
     reasons = {file: bad[file_key(file)] for file in predictor.files if file_key(file) in bad}
-    reasons |= {row.path: _NO_TIME for row in health.good.rows if row.probe and not row.probe.fps}
+    reasons |= {
+        row.path: _NO_TIME if row.probe.reader in ("image", "frames") else _NO_SENSE
+        for row in health.good.rows
+        if row.probe and not row.probe.fps
+    }
     return rows.of([row for row in health.good.rows if row.path not in reasons]), reasons
 
 

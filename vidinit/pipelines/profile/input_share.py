@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from ...config import DataConfig
+from ...console import with_messages
 from ...data.loading.loader import Loader, eval_loader
 from ...data.pixels.batch import normalize
 from ...data.rows import Rows
@@ -27,7 +28,8 @@ def clips_of(data: str | list[str], settings: DataConfig) -> Rows:
     Raises:
         DataError: none can.
     """
-    return check_rows(unlabeled_rows(data, kinds="any"), settings, data_name(data)).rows
+    rows = with_messages(lambda: unlabeled_rows(data, kinds="any"))
+    return check_rows(rows, settings, data_name(data)).rows
 
 
 def input_share(
