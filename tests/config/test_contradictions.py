@@ -97,3 +97,22 @@ def test_what_touches_is_no_contradiction():
         "train.select": "best",
     }
     assert build(FinetuneConfig, overrides=overrides).train.lr_steps == [0.5, 5]
+
+
+def test_classes_are_evened_out_once():
+    both = ["data.balance=classes", "train.class_weights=auto"]
+    for cls in (FinetuneConfig, CotrainConfig):
+        assert "would count them too much" in refused(cls, *both)
+    build(FinetuneConfig, overrides=["model=r3d50", both[0], "train.class_weights=mine.yaml"])
+    own = {"model": "r3d50", "sources": [{"name": "a", "data": "x", "balance": "classes"}]}
+    assert build(CotrainConfig, overrides=own).sources[0].balance == "classes"
+    with pytest.raises(UsageError, match="source 'a': balance=classes draws"):
+        build(CotrainConfig, overrides={**own, "train.class_weights": "auto"})
+    own["sources"][0]["class_weights"] = "none"
+    build(CotrainConfig, overrides={**own, "train.class_weights": "auto"})
+
+
+def test_a_distillation_reads_no_labels_to_go_by():
+    text = refused(DistillConfig, "data.balance=classes", "train.class_weights=w.csv")
+    assert "data.balance=classes goes by labels, which are not read" in text
+    assert "train.class_weights=w.csv are for a loss of labels, which are not read" in text

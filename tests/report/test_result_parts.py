@@ -31,3 +31,12 @@ def test_a_long_list_stays_short() -> None:
     (part,) = result_sections({"classes": many})
     assert "980 more, 500 are in result.json" in part.body
     assert phrase(["a", "b", "c", "d", "e", "f"]) == "6: a, b, c, d, e, …"
+
+
+def test_notes_are_sentences_of_their_own() -> None:
+    told = {"videos": 6, "overlap": 6, "class_clips": {"rarest": 3, "most_frequent": 40}}
+    (alone,) = result_sections({**told, "notes": []})
+    assert "rarest: 3; most_frequent: 40" in alone.body and "notes" not in alone.body
+    result, notes = result_sections({**told, "notes": ["first <note>", "second, with a comma"]})
+    assert result.body == alone.body
+    assert "first &lt;note&gt;" in notes.body and "second, with a comma" in notes.body

@@ -86,6 +86,7 @@ class TrainRunConfig(RunConfig):
         yield from wrong.schedule_out_of_order(self.train)
         yield from wrong.synced_norms_out_of_reach(self.train)
         yield from wrong.colors_of_flow(self.data)
+        yield from wrong.classes_evened_out_twice(self.data, self.train)
         yield from self.own_contradictions()
         yield from wrong.patience_without_evaluations(self.train, self.evaluations)
 

@@ -61,3 +61,20 @@ def schedule_out_of_order(train: TrainConfig) -> Iterator[Contradiction]:
         yield ("train.lr_steps",), f"{shown} must ascend from above 0"
     if any(step > train.epochs for step in train.lr_steps):
         yield ("train.lr_steps", "train.epochs"), f"{shown} goes beyond train.epochs={train.epochs}"
+
+
+def classes_evened_out_twice(data: DataConfig, train: TrainConfig) -> Iterator[Contradiction]:
+    """Classes drawn equally often, and weighed by how often they are not."""
+    if data.balance == "classes" and train.class_weights == "auto":
+        text = "data.balance=classes draws rare classes as often as others, so that"
+        keys = "data.balance", "train.class_weights"
+        yield keys, f"{text} train.class_weights=auto would count them too much"
+
+
+def classes_without_labels(data: DataConfig, train: TrainConfig) -> Iterator[Contradiction]:
+    """Classes evened out by a training that reads no labels."""
+    if data.balance != "none":
+        yield ("data.balance",), f"data.balance={data.balance} goes by labels, which are not read"
+    if train.class_weights != "none":
+        text = f"train.class_weights={train.class_weights} are for a loss of labels"
+        yield ("train.class_weights",), f"{text}, which are not read"

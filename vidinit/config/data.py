@@ -23,9 +23,11 @@ class DataConfig(Section):
     class_names: str | None = None
     """File with the class names in order, one a line, or as json or csv with ids."""
     split: int = Field(1, ge=1)
-    """Official split of UCF101 and HMDB51."""
+    """Official split of UCF101, HMDB51, NTU RGB+D and Toyota Smarthome."""
     shots: int | None = Field(None, ge=1)
     """Train on this many clips of each class, chosen by train.seed; default: on all."""
+    balance: Literal["classes", "none"] = "none"
+    """In an epoch, each clip once, or all classes equally often: rare ones' clips repeat."""
     modality: Literal["rgb", "flow"] | None = None
     """Input of the model; default: what it was trained on. Teachers see RGB in any case."""
     flow: Literal["dis", "raft"] | None = None
@@ -53,7 +55,7 @@ class DataConfig(Section):
     deadline: float = Field(60.0, gt=0)
     """Seconds after which a decoder that gives no answer is killed and its file left out."""
     reader: Literal["auto", "decord", "pyav", "torchcodec"] = "auto"
-    """Decoder; auto takes the fastest that is exact for the file."""
+    """Decoder; auto is PyAV, and so is any other for files that it is not exact for."""
     decode_side: int | None = Field(None, ge=16)
     """Short side of the frames out of the decoder, in pixels; default: as the video is."""
     start: Literal["random", "center"] = "random"
@@ -64,6 +66,8 @@ class DataConfig(Section):
     """Resize the short side to between these pixels and crop; default: crops by area."""
     crop_pct: float | None = Field(None, gt=0, le=1)
     """Crop side over short side at test time; default: the model's."""
+    interpolation: Literal["bicubic", "bilinear"] | None = None
+    """How frames are resized, with antialiasing; default: as the model's weights want it."""
     flip: bool | Literal["auto", "swap"] = "auto"
     """Mirror half of the clips; auto: unless a class has left or right in it; swap: labels, too."""
     randaug: str = ""
@@ -80,6 +84,8 @@ class DataConfig(Section):
     """Alpha of cutmix; 0 for none. With both, each batch gets one of them."""
     max_bad: float = Field(0.05, ge=0, le=1)
     """Share of unreadable files above which a run refuses to start: 0.05, or 5%."""
+    partial: Literal["keep", "drop"] = "keep"
+    """Of a file that is cut off or damaged the frames before that are kept, or it is left out."""
 
     @property
     def recolored(self) -> list[str]:

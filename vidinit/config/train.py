@@ -56,6 +56,8 @@ class TrainConfig(Section):
     """Cross-entropy over the classes, or a binary one of each class."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of the target spread over all classes."""
+    class_weights: str = "none"
+    """Of the classes in the loss: none, auto (by inverse frequency), or a file of name: weight."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Before the head."""
     drop_path: float = Field(0.0, ge=0, lt=1)

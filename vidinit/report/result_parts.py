@@ -43,6 +43,10 @@ LABELS = {
     "temporal": "With the frames in another order",
     "against": "Against another evaluation",
     "sources": "Sources",
+    "overlap": "Validation clips that are trained on, too",
+    "class_clips": "Training clips of a class",
+    "left_out": "Training clips left out, as other sources have them",
+    "notes": "What to know of the data",
     "probe": "Probe in the model folder",
     "probes": "Probes",
     "clips": "Clips per video",
@@ -52,13 +56,17 @@ LABELS = {
 METRICS = ("map", "top1", "top5", "mean_class_accuracy", "top1_verb", "top1_noun")
 """Those that are fractions of the videos and share a picture."""
 _ELSEWHERE = {"curve", "temporal", "against"}  # `evaluation` shows them as they deserve
+_NOTES = "notes"  # sentences
 _ROWS, _ROWS_AT_ONCE = 1000, 20  # of a table; more than a few are there to be opened
 
 
 def result_sections(result: Mapping[str, Any]) -> list[Section]:
     """The figures of a run: single ones in one table, a part of its own for each that has parts."""
-    single = {key: value for key, value in result.items() if not _has_parts(value)}
+    notes = result.get(_NOTES)
+    single = {k: value for k, value in result.items() if k != _NOTES and not _has_parts(value)}
     sections = [Section("Result", _single(single))] if single else []
+    if notes:
+        sections.append(Section(LABELS[_NOTES], table(("",), [(note,) for note in notes])))
     for key, value in result.items():
         if _has_parts(value) and key not in _ELSEWHERE:
             sections.append(Section(LABELS.get(key, key.capitalize()), _parts(value)))

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import MODEL
+from torch.nn import BCEWithLogitsLoss, CrossEntropyLoss
 
 import vidinit
 from vidinit.pipelines.finetune.task import ClassifyTask
@@ -140,6 +141,26 @@ def test_a_soft_target_stands_for_the_label(kind):
         want = F.softplus(logits).sub(mixed * logits).mean()
     found = task({"clip": clip, "label": label, "target": mixed})["loss"]
     assert torch.allclose(found, want) and not torch.allclose(found, hard)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_of_classes_are_those_of_torch(smoothing):
+    clip, weight, noun = colors(), [0.2, 1.0, 3.5], [2.0, 0.5]
+    task = decided("single", class_weights=[weight], label_smoothing=smoothing)
+    want = CrossEntropyLoss(weight=torch.tensor(weight), label_smoothing=smoothing)
+    label = LABELS["single"]
+    found = task({"clip": clip, "label": label})["loss"]
+    assert torch.equal(found, want(task.model(clip), label))
+    task = decided("pair", class_weights=[weight, noun], label_smoothing=smoothing)
+    losses, logits = task({"clip": clip, "label": LABELS["pair"]}), task.classifier()(clip)
+    for column, (name, own) in enumerate((("verb", weight), ("noun", noun))):
+        want = CrossEntropyLoss(weight=torch.tensor(own), label_smoothing=smoothing)
+        assert torch.equal(losses[name], want(logits[name], LABELS["pair"][:, column]))
+    task = decided("multi", class_weights=[weight])
+    loss = task({"clip": clip, "label": LABELS["multi"]})["loss"]
+    binary = BCEWithLogitsLoss(pos_weight=torch.tensor(weight))
+    assert torch.equal(loss, binary(task.model(clip), LABELS["multi"]))
+    assert not any("weights" in key for key in task.state_dict()), "no part of a checkpoint"
 
 
 def test_a_pair_has_a_head_more():

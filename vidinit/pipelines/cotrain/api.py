@@ -51,7 +51,9 @@ def cotrain(
             processes, resume, overwrite, dry_run: as for `finetune`.
 
     Returns:
-        ``{out, steps, best, videos, skipped, sources}``; ``best`` is the primary source's top-1.
+        ``{out, steps, best, videos, skipped, sources, notes}``; ``best`` is the primary source's
+        top-1, ``notes`` are sentences on skewed classes and on validation clips that are trained
+        on.
     """
     from ...config.build import build
     from ..run import run_training

@@ -14,6 +14,7 @@ from ...data.views import SCHEDULE, rng
 from ...engine.job import Batch
 from ...errors import UsageError
 from ..shared.clips import workers_of
+from ..shared.skewed_classes import class_groups
 from .settings import CotrainConfig
 from .source import Source
 from .task import PARTS
@@ -154,6 +155,8 @@ class Mixture:
         """
         epoch, start = divmod(steps_done * source.accumulate, source.epoch)
         workers = workers_of(source.data, self.world)
+        balanced = source.data.balance == "classes"
+        groups = class_groups(source.dataset.rows) if balanced else None
         while True:
             for batch in train_loader(
                 source.dataset,
@@ -164,6 +167,7 @@ class Mixture:
                 rank=self.rank,
                 world=self.world,
                 start=start,
+                groups=groups,
                 deadline=source.data.deadline,
                 quarantine=source.quarantine,
             ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from ...console import say, with_messages
 from ...data.rows import Rows
 from ...data.sources import train_val
@@ -24,10 +26,13 @@ from ..shared.clips import (
 )
 from ..shared.dry_run import random_split
 from ..shared.on_device import OnDevice
+from ..shared.overlap import say_overlaps
+from ..shared.skewed_classes import class_weights, keep_class_weights, say_skew
 from ..shared.summary import describe_batch
 from ..shared.training import Training, finished_result, frozen_tower, open_for_training, saver
+from ..shared.weighted_loss import set_divisors
 from .mixing import Mixture, parts_of
-from .settings import CotrainConfig
+from .settings import CotrainConfig, SourceConfig
 from .source import (
     Source,
     check_lengths,
@@ -49,7 +54,7 @@ def execute(
     if random := dry_run and not config.sources:
         config.sources = random_sources()
     check_sources(config)
-    if (done := finished_result(config.out, resume)) is not None:
+    if (done := finished_result(config, resume)) is not None:
         return done
     found = {} if random else _labeled_rows(config)
     training = Training(
@@ -62,7 +67,19 @@ def execute(
     world, rank = training.accelerator.num_processes, training.accelerator.process_index
     splits = _readable(found, training)
     spaces = spaces_of(config, splits)
+    whole = {name: len(split.train) for name, split in splits.items()}
     splits = unleaked(splits, spaces)
+    overlap, notes = from_main(  # it looks at each file
+        training.accelerator,
+        lambda: say_overlaps(
+            {name: split.train for name, split in splits.items()},
+            {name: split.val for name, split in splits.items()},
+            {source.name: source.val is not None for source in config.sources},
+        ),
+    )
+    skew = {s.name: _say_skew(s, splits[s.name].train, config) for s in config.sources}
+    notes += [note for _, told in skew.values() for note in told]
+    class_weights_of = _class_weights(config, splits, real=not random)
     images = {source.name for source in config.sources if source.kind == "image"}
     model = open_for_training(config, next(iter(spaces.classes.values())))
     if images:
@@ -73,6 +90,7 @@ def execute(
         image_sources=images,
         label_smoothing=config.train.label_smoothing,
         weights={source.name: source.weight for source in config.sources},
+        class_weights=class_weights_of,
         norms=config.cotrain.norms,
     )
     on_device = _OnDeviceBySource(config, model, splits, rank, world)
@@ -87,16 +105,18 @@ def execute(
         [split.check.health for split in splits.values()],
         [one for source in sources for one in (source.quarantine, source.val_quarantine)],
     )
+    keep_class_weights(run, class_weights_of, spaces.names)
     held_out = [(s.config.data, s.val) for s in sources if s.config.val is None]
     parts = [split_of(place, val) for place, val in held_out if val is not None]
     run.write_json("split.json", {"sources": parts})
+    with_divisors = _divisors(class_weights_of, training.accelerator)
     primary = sources[0]
     lr_scales = {source.name: source.config.lr_scale for source in sources}
     rows = {source.name: source.dataset.rows for source in sources}
     job = Job(
         title="cotrain",
         task=task,
-        steps=mixture.steps,
+        steps=lambda epoch, start: map(with_divisors, mixture.steps(epoch, start)),
         steps_per_epoch=mixture.steps_per_epoch,
         batches_per_step=mixture.batches_per_step,
         # Of the primary source, whose batches the learning rate is meant for.
@@ -126,10 +146,30 @@ def execute(
         watch=f"top1_{primary.name}",
     )
     videos = sum(len(source.dataset.rows) for source in sources)
+    facts = {
+        source.name: {
+            "class_clips": skew[source.name][0],
+            "left_out": whole[source.name] - len(source.dataset.rows),
+            "overlap": count,
+        }
+        for source, count in zip(sources, overlap, strict=True)
+    }
     if dry_run:
-        result = training.rehearse(job, clips=None if random else videos, kinds=mixture.kinds())
-        return result if random else {**result, **mixture.timed(result.pop("step_seconds"))}
-    return training.finish(job, training.fit(job), videos=videos, sources=mixture.plan())
+        kinds = {name: with_divisors(group) for name, group in mixture.kinds().items()}
+        result = training.rehearse(job, clips=None if random else videos, kinds=kinds)
+        if random:
+            return result
+        timed = mixture.timed(result.pop("step_seconds"))
+        return {**result, **timed, "sources": _joined(timed["sources"], facts)}
+    plan = _joined(mixture.plan(), facts)
+    return training.finish(job, training.fit(job), videos=videos, sources=plan, notes=notes)
+
+
+def _joined(
+    plan: dict[str, dict[str, Any]], facts: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What is said of each source, together."""
+    return {name: {**row, **facts[name]} for name, row in plan.items()}
 
 
 def _leaves_unused(config: CotrainConfig) -> bool:
@@ -181,6 +221,50 @@ def _readable(
         }
 
     return from_main(training.accelerator, check)
+
+
+def _say_skew(
+    source: SourceConfig, rows: Rows, config: CotrainConfig
+) -> tuple[dict[str, int], list[str]]:
+    """`shared.skewed_classes.say_skew` of a source's training rows, with its own settings."""
+    return say_skew(
+        rows,
+        source.name,
+        balance=source.balance or config.data.balance,
+        class_weights=source.class_weights or config.train.class_weights,
+    )
+
+
+def _class_weights(
+    config: CotrainConfig, splits: dict[str, CheckedSplit], *, real: bool
+) -> dict[str, list[float]]:
+    """Weights of the classes of each source that has any, by source."""
+    found = {
+        s.name: class_weights(
+            s.class_weights or config.train.class_weights,
+            splits[s.name].train,
+            s.name,
+            real=real,
+        )
+        for s in config.sources
+    }
+    return {name: weights[0] for name, weights in found.items() if weights is not None}
+
+
+def _divisors(
+    weights: dict[str, list[float]], accelerator: Any
+) -> Callable[[list[Batch]], list[Batch]]:
+    """Gives the batches of a step what their weighted losses are divided by, source by source."""
+    tensors = {name: torch.tensor(own) for name, own in weights.items()}
+
+    def with_divisors(group: list[Batch]) -> list[Batch]:
+        parts = [part for batch in group for part in parts_of(batch)]
+        for name, own in tensors.items():
+            if batches := [part for part in parts if part["source"] == name]:
+                set_divisors(batches, [own], accelerator)
+        return group
+
+    return with_divisors
 
 
 class _OnDeviceBySource:

@@ -44,6 +44,10 @@ class SourceConfig(Section):
     """As `data.class_names`."""
     kind: Literal["video", "image"] = "video"
     """Images are clips of one frame."""
+    balance: Literal["classes", "none"] | None = None
+    """As `data.balance`."""
+    class_weights: str | None = None
+    """As `train.class_weights`."""
     labels: str | None = None
     """Name of a head that it shares with all sources that give the same name."""
     share: float | None = Field(None, gt=0)
@@ -110,10 +114,18 @@ class CotrainConfig(TrainRunConfig):
         return self.data.model_copy(update={**changes, "root": first.root or self.data.root})
 
     def own_contradictions(self) -> Iterator[Contradiction]:
-        """Optical flow of images, beside what no training but a fine-tuning takes."""
+        """Flow of images, classes evened out twice, and what only fine-tuning takes."""
         if self.data.modality == "flow":
             for source in self.sources:
                 if source.kind == "image":
                     text = f"source '{source.name}' has images, and images have no optical flow"
                     yield ("data.modality", "sources"), text
+        for source in self.sources:
+            balance = source.balance or self.data.balance
+            weights = source.class_weights or self.train.class_weights
+            own = source.balance or source.class_weights
+            if own and (balance, weights) == ("classes", "auto"):
+                text = "balance=classes draws rare classes as often as others, so that"
+                text += " class_weights=auto would count them too much"
+                yield ("sources",), f"source '{source.name}': {text}"
         yield from super().own_contradictions()

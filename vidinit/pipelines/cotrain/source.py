@@ -20,7 +20,7 @@ from .settings import CotrainConfig, SourceConfig
 # Settings of a source that stand for those of `data` where they are given.
 _OWN_DATA = (
     *("repeats", "sampling", "start", "decode_side", "flip", "min_area", "jitter", "randaug"),
-    *("color_jitter", "grayscale", "erasing", "mixup", "cutmix"),
+    *("color_jitter", "grayscale", "erasing", "mixup", "cutmix", "balance"),
 )
 
 
@@ -153,7 +153,10 @@ def unleaked(clips: dict[str, CheckedSplit], spaces: LabelSpaces) -> dict[str, C
                     f"no clip of source '{name}' is left: others train or validate on all of them",
                     "leave it out",
                 )
-            say(f"{name}: {count} training clips left out that another source has, too")
+            say(
+                f"note: {name}: {count} training clips left out: a source of the same head "
+                "validates on these videos, or trains on them, too"
+            )
         left.update({name: replace(clips[name], train=kept[name]) for name in members})
     return left
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.label_spaces import LabelSpaces
@@ -24,6 +23,7 @@ from ...engine.task import Task
 from ...zoo.base import VideoModel
 from ...zoo.modify.freezing import batch_norms
 from ..shared.heads import Heads
+from ..shared.weighted_loss import DIVISOR, cross_entropy
 
 PARTS = "parts"
 """The key of a batch that has a batch of every source in it, by source."""
@@ -39,6 +39,8 @@ class CotrainTask(Task):
         image_sources: whose clips are of one frame.
         label_smoothing: share of the target spread over all classes of the head.
         weights: w_k of `use_all`, by source; 1 where it is missing.
+        class_weights: of a source's own classes in its loss, by source; see
+            `shared.weighted_loss`. A class of its head that is not its own counts 1.
         norms: of batch norms. ``video_only_stats``: image batches are normalized with their own
             statistics and do not move the running ones; ``separate``: each source has running ones;
             ``frozen``: nobody moves them, and all are normalized with them.
@@ -52,6 +54,7 @@ class CotrainTask(Task):
         image_sources: set[str],
         label_smoothing: float = 0.0,
         weights: Mapping[str, float] | None = None,
+        class_weights: Mapping[str, Sequence[float]] | None = None,
         norms: NormPolicy = "video_only_stats",
     ) -> None:
         super().__init__(model)
@@ -69,6 +72,11 @@ class CotrainTask(Task):
         self._outputs = {s: f"outputs{n}" for n, s in enumerate(sources) if not spaces.is_whole(s)}
         for source, name in self._outputs.items():
             self.register_buffer(name, torch.tensor(spaces.outputs[source]), persistent=False)
+        self._weighted = {s: f"weights{n}" for n, s in enumerate(class_weights or {})}
+        for source, name in self._weighted.items():
+            whole = torch.ones(len(spaces.classes[spaces.head[source]]))
+            whole[spaces.outputs[source]] = torch.tensor((class_weights or {})[source])
+            self.register_buffer(name, whole, persistent=False)
         model.classes = next(iter(spaces.classes.values()))
 
     def train(self, mode: bool = True) -> CotrainTask:
@@ -107,15 +115,21 @@ class CotrainTask(Task):
         return None if name is None else self.get_buffer(name)
 
     def _loss(self, batch: dict[str, Any]) -> Tensor:
-        logits = self.logits(batch["clip"], batch["source"]).float()
-        outputs = self.outputs_of(batch["source"])
-        if "target" not in batch:
-            label = batch["label"] if outputs is None else outputs[batch["label"]]
-            return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
-        target = batch["target"]
+        source = batch["source"]
+        logits, outputs = self.logits(batch["clip"], source), self.outputs_of(source)
+        label, target = batch["label"], batch.get("target")
         if outputs is not None:
-            target = target.new_zeros(logits.shape).index_add_(1, outputs, target)
-        return F.cross_entropy(logits, target)
+            label = outputs[label]
+            if target is not None:
+                target = target.new_zeros(logits.shape).index_add_(1, outputs, target)
+        return cross_entropy(
+            logits,
+            label,
+            target=target,
+            label_smoothing=self.label_smoothing,
+            weight=self.get_buffer(self._weighted[source]) if source in self._weighted else None,
+            divisor=batch[DIVISOR][0] if DIVISOR in batch else None,
+        )
 
     @contextlib.contextmanager
     def statistics_of(self, source: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from ...config.base import TrainRunConfig
+from ...config.contradictions import Contradiction, classes_without_labels
 from ...config.section import Section
 from ...errors import UsageError, suggest
 from ...zoo.images.teacher_names import TEACHERS, NamedTeacher
@@ -71,6 +73,11 @@ class DistillConfig(TrainRunConfig):
 
     model: str = "r2plus1d-18"
     distill: DistillSection = Field(default_factory=DistillSection)
+
+    def own_contradictions(self) -> Iterator[Contradiction]:
+        """Settings of labels, which a distillation does not read."""
+        yield from classes_without_labels(self.data, self.train)
+        yield from super().own_contradictions()
 
     def next_command(self, out: str) -> str:
         """Fine-tune what was distilled."""

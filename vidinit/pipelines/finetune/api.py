@@ -80,7 +80,9 @@ def finetune(
             data (random clips stand in for none), take one step, and write nothing.
 
     Returns:
-        ``{out, steps, best, videos, skipped}``, with probes ``{probe, probes}``, too: which one
+        ``{out, steps, best, videos, skipped, overlap, class_clips, notes}``: ``overlap`` validation
+        clips are trained on, too, the rarest and the most frequent class have ``class_clips``, and
+        ``notes`` are sentences on both; with probes ``{probe, probes}``, too: which one
         is in the model folder, and how good each was at best; of a dry run ``{model,
         params, trained, batch, shapes, memory_mb, steps_per_epoch, seconds, losses}``, see
         `pipelines.shared.dry_run.rehearse`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from ...zoo.names import find_entry
 from ...zoo.spec import ClipSpec
 from ..shared.heads import module_keys, new_head
 from ..shared.training import saver
-from .task import classification_loss
+from ..shared.weighted_loss import classification_loss
 
 
 @dataclass(frozen=True)
@@ -205,13 +205,15 @@ class ProbeTask(Task):
         probes: settings by name, see `config.probe_text.named_probes`.
         num_classes: of each probe.
         kind: of the labels: ``single`` or ``multi``.
-        label_smoothing, loss: as for `ClassifyTask`.
+        label_smoothing, loss, class_weights: as for `ClassifyTask`.
         dropout: before each head.
         seed: of the probes' weights.
 
     Raises:
         UsageError: labels that are pairs, or a probe that does not suit the model.
     """
+
+    weights: Tensor | None
 
     def __init__(
         self,
@@ -224,6 +226,7 @@ class ProbeTask(Task):
         loss: Literal["ce", "bce"] = "ce",
         dropout: float = 0.0,
         seed: int = 0,
+        class_weights: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__(model)
         if kind == "pair":
@@ -235,6 +238,8 @@ class ProbeTask(Task):
         self.entries = dict(probes)
         self.binary = loss == "bce" or kind == "multi"
         self.label_smoothing = label_smoothing
+        weights = None if class_weights is None else torch.tensor(class_weights[0])
+        self.register_buffer("weights", weights, persistent=False)
         self.probes = nn.ModuleDict()
         self._keys = module_keys(probes, "_")
         for name, entry in probes.items():
@@ -247,7 +252,13 @@ class ProbeTask(Task):
         self.needs_taps = any(probe.needs_taps for probe in self.by_name().values())
 
     @classmethod
-    def configured(cls, model: VideoModel, rows: Rows, train: TrainConfig) -> ProbeTask:
+    def configured(
+        cls,
+        model: VideoModel,
+        rows: Rows,
+        train: TrainConfig,
+        class_weights: Sequence[Sequence[float]] | None = None,
+    ) -> ProbeTask:
         """The probes of a configuration, on data of this kind."""
         return cls(
             model,
@@ -258,6 +269,7 @@ class ProbeTask(Task):
             loss=train.loss,
             dropout=train.dropout,
             seed=train.seed,
+            class_weights=class_weights,
         )
 
     def by_name(self) -> dict[str, Probe]:
@@ -288,7 +300,11 @@ class ProbeTask(Task):
         """A loss per probe, of a batch as `ClassifyTask` takes it."""
         return {
             name: classification_loss(
-                logits, batch, binary=self.binary, label_smoothing=self.label_smoothing
+                logits,
+                batch,
+                binary=self.binary,
+                label_smoothing=self.label_smoothing,
+                weight=self.weights,
             )
             for name, logits in self.logits(batch["clip"]).items()
         }
@@ -395,7 +411,7 @@ def probe_results(task: Task, run: RunFolder) -> dict[str, Any]:
         name: max((row[key] for row in rows if key in row), default=None)
         for name, key in ((name, f"{watch}_{name}") for name in task.entries)
     }
-    saved = read_card(run.model)["lineage"][-1]["probe"]
+    saved = read_card(run.model).lineage[-1]["probe"]
     for name, value in best.items():
         shown = "not scored" if value is None else f"{watch} {value:.3f}"
         say(f"probe {name}: {shown}{', in the model folder' if name == saved else ''}")

@@ -30,6 +30,8 @@ from ..shared.clips import (
 )
 from ..shared.modality import set_spec
 from ..shared.on_device import OnDevice
+from ..shared.overlap import say_overlap
+from ..shared.skewed_classes import class_lists, class_weights, keep_class_weights, say_skew
 from ..shared.text_head import set_text_head
 from ..shared.training import Training, finished_result, open_model, saver, set_training
 from .probes import ProbeTask, probe_results, probe_saver, score_probes
@@ -45,19 +47,26 @@ def execute(
     data, train = config.data, config.train
     if data.train is None and not dry_run:
         raise UsageError("no training data", "pass --data DIR (a folder per class, or a list)")
-    if (done := finished_result(config.out, resume)) is not None:
+    if (done := finished_result(config, resume)) is not None:
         return done
     found = None if data.train is None else with_messages(lambda: _labeled_rows(config))
     training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
     accelerator = training.accelerator
     split = training.check_split(found)
-    rows = split.train
+    rows, name = split.train, data_name(data.train)
+    overlap, of_overlap = from_main(  # it looks at each file
+        accelerator, lambda: say_overlap(rows, split.val, name, named=data.val is not None)
+    )
+    clips_of_classes, of_skew = say_skew(
+        rows, name, balance=data.balance, class_weights=train.class_weights
+    )
+    weights = class_weights(train.class_weights, rows, name, real=found is not None)
     if rows.kind == "pair" and (data.mixup or data.cutmix):
         raise UsageError(
             "data.mixup and data.cutmix do not mix two labels a clip", "leave them at 0"
         )
-    task = _task(config, rows, accelerator, real=found is not None)
-    spec, flip = task.model.spec, flips(data.flip, rows, data_name(data.train))
+    task = _task(config, rows, accelerator, weights, real=found is not None)
+    spec, flip = task.model.spec, flips(data.flip, rows, name)
     clips = training_clips(rows, spec, data, seed=train.seed, flip=flip)
     on_device = OnDevice(
         spec.mean,
@@ -75,13 +84,21 @@ def execute(
     training.choose_batch_size(task, clips, on_device, quarantine)
     taps = open_taps(on_device, task.model, clips, config, accelerator, real=not dry_run)
     run = training.open_run([split.check.health], [quarantine, val_quarantine])
+    names = class_lists(rows)
+    keep_class_weights(run, dict(zip(names, weights or (), strict=False)), names)
     if data.train is not None and data.val is None and split.val is not None:
         run.write_json("split.json", split_of(data.train, split.val))
     step = {"step": "finetune", "data": data.train, "epochs": train.epochs}
     job = Job(
         title="finetune",
         task=task,
-        **clip_batches(clips, config, accelerator, quarantine),
+        **clip_batches(
+            clips,
+            config,
+            accelerator,
+            quarantine,
+            class_weights=None if task.binary else weights,
+        ),
         on_device=taps,
         save_model=(
             probe_saver(task, run, step)
@@ -97,7 +114,9 @@ def execute(
     with closing(taps):
         result = training.fit(job)
     probes = from_main(accelerator, lambda: probe_results(task, run))
-    return training.finish(job, result, videos=len(rows), **probes)
+    told: dict[str, Any] = {"overlap": overlap, "class_clips": clips_of_classes}
+    told["notes"] = of_overlap + of_skew
+    return training.finish(job, result, videos=len(rows), **told, **probes)
 
 
 def _labeled_rows(config: FinetuneConfig) -> tuple[Rows, Rows]:
@@ -116,7 +135,12 @@ def _labeled_rows(config: FinetuneConfig) -> tuple[Rows, Rows]:
 
 
 def _task(
-    config: FinetuneConfig, rows: Rows, accelerator: Any, *, real: bool
+    config: FinetuneConfig,
+    rows: Rows,
+    accelerator: Any,
+    weights: list[list[float]] | None,
+    *,
+    real: bool,
 ) -> ClassifyTask | ProbeTask:
     """The model with a head for the labels, and the parts of it that are trained.
 
@@ -124,6 +148,7 @@ def _task(
         config: of the run.
         rows: give the classes and their kind.
         accelerator: of the run.
+        weights: of the classes in the loss.
         real: False for rows of random clips.
     """
     train, classes = config.train, list(rows.classes or ())
@@ -135,7 +160,7 @@ def _task(
     noun_head = _trained_nouns(config.model, rows)
     set_spec(model, config.data)
     if train.probes:
-        return ProbeTask.configured(model, rows, train)
+        return ProbeTask.configured(model, rows, train, weights)
     return ClassifyTask(
         model,
         kind=rows.kind,
@@ -144,6 +169,7 @@ def _task(
         label_smoothing=train.label_smoothing,
         frozen_trunk=train.freeze == "trunk",
         loss=train.loss,
+        class_weights=weights,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from ...data.rows import LabelKind
@@ -14,7 +14,7 @@ from ...errors import UsageError
 from ...zoo.base import VideoModel
 from ...zoo.pair import NOUN, VERB, PairModel
 from ..shared.heads import new_head
-from ..shared.on_device import soft_targets
+from ..shared.weighted_loss import DIVISOR, classification_loss, cross_entropy
 
 
 class ClassifyTask(Task):
@@ -31,6 +31,8 @@ class ClassifyTask(Task):
         label_smoothing: share of the target spread over all classes.
         frozen_trunk: train the heads alone; the trunk stays in eval mode.
         loss: ``ce``, or ``bce`` for a ``single`` label as one of several (timm's A2 recipe).
+        class_weights: of the classes, for each column of the labels (a pair has two, else there is
+            one); see `shared.weighted_loss`. None: all count alike.
 
     Raises:
         UsageError: a binary loss of a pair.
@@ -46,6 +48,7 @@ class ClassifyTask(Task):
         label_smoothing: float = 0.0,
         frozen_trunk: bool = False,
         loss: Literal["ce", "bce"] = "ce",
+        class_weights: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__(model)
         if loss == "bce" and kind == "pair":
@@ -60,6 +63,10 @@ class ClassifyTask(Task):
         self.binary = loss == "bce" or kind == "multi"
         self.label_smoothing = label_smoothing
         self.frozen_trunk = frozen_trunk
+        # Buffers, so that they go with the task to its device.
+        for column, weights in enumerate(class_weights or ()):
+            self.register_buffer(f"weights{column}", torch.tensor(weights), persistent=False)
+        self._weighted = class_weights is not None
         if frozen_trunk:
             freeze_trunk(model)
 
@@ -82,18 +89,28 @@ class ClassifyTask(Task):
         """
         logits = self.classifier()(batch["clip"])
         if self.kind == "pair":
-            verb, noun = batch["label"].unbind(dim=1)
             return {
-                VERB: self._cross_entropy(logits[VERB], verb),
-                NOUN: self._cross_entropy(logits[NOUN], noun),
+                head: cross_entropy(
+                    logits[head],
+                    batch["label"][:, column],
+                    label_smoothing=self.label_smoothing,
+                    weight=self.weights(column),
+                    divisor=batch[DIVISOR][column] if DIVISOR in batch else None,
+                )
+                for column, head in enumerate((VERB, NOUN))
             }
         loss = classification_loss(
-            logits, batch, binary=self.binary, label_smoothing=self.label_smoothing
+            logits,
+            batch,
+            binary=self.binary,
+            label_smoothing=self.label_smoothing,
+            weight=self.weights(0),
         )
         return {"loss": loss}
 
-    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
+    def weights(self, column: int) -> Tensor | None:
+        """Weights of the classes of a column of the labels, float (C,); None for none."""
+        return self.get_buffer(f"weights{column}") if self._weighted else None
 
     def classifier(self) -> nn.Module:
         """From clips to logits: the model, or for pairs a `PairModel` that shares its weights."""
@@ -111,27 +128,3 @@ def freeze_trunk(model: VideoModel) -> None:
     """Only the head keeps its gradients."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("head."))
-
-
-def classification_loss(
-    logits: Tensor, batch: dict[str, Any], *, binary: bool, label_smoothing: float
-) -> Tensor:
-    """The loss of a batch with one head.
-
-    Args:
-        logits: (B, C).
-        batch: its ``target``, where clips were mixed, else its ``label``; see `ClassifyTask`.
-        binary: a binary cross-entropy of each class, not one over the classes.
-        label_smoothing: share of the target spread over all classes.
-
-    Returns:
-        A scalar, float32.
-    """
-    target = batch.get("target")
-    if binary:
-        if target is None:
-            target = soft_targets(batch["label"], logits.shape[1], label_smoothing)
-        return F.binary_cross_entropy_with_logits(logits.float(), target)
-    if target is not None:
-        return F.cross_entropy(logits.float(), target)
-    return F.cross_entropy(logits.float(), batch["label"], label_smoothing=label_smoothing)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ...config import DataConfig, TrainRunConfig
 from ...console import ProgressBar, say
@@ -31,7 +33,9 @@ from ...zoo.spec import ClipSpec
 from .modality import check_flow
 from .random_clips import NoiseClips, is_noise
 from .run_records import read_health
+from .skewed_classes import class_groups
 from .summary import describe_batch, input_advice
+from .weighted_loss import set_divisors
 
 
 def workers_of(data: DataConfig, processes: int) -> int:
@@ -50,6 +54,7 @@ def scoring_options(data: DataConfig, accelerator: Any, quarantine: Quarantine) 
         "deadline": data.deadline,
         "reader": data.reader,
         "decode_side": data.decode_side,
+        "partial": data.partial,
         "quarantine": quarantine,
     }
 
@@ -142,13 +147,18 @@ def check_all_rows(rows: Rows, data: DataConfig, what: str) -> Checked:
 
 def _check(rows: Rows, data: DataConfig, what: str, max_bad: float) -> Health:
     with ProgressBar(f"checking {what}") as bar:
-        return check(
+        health = check(
             rows,
             max_bad=max_bad,
             workers=data.workers or None,
             deadline=data.deadline,
             progress=bar.update,
+            partial=data.partial,
+            reader=data.reader,
         )
+    for line in health.notes(data.reader):
+        say(f"note: {what}: {line}")
+    return health
 
 
 @dataclass(frozen=True)
@@ -163,17 +173,18 @@ class CheckedSplit:
 def check_split(
     train: Rows, val: Rows, data: DataConfig, what: str, resumed: str | None = None
 ) -> CheckedSplit:
-    """Probe both parts of a data set as one, so that the limit counts all of its files."""
+    """Probe both parts of a data set as one, so that the limit counts all of its files.
+
+    A clip that is in both stays in both; see `overlap`.
+    """
     outcome = check_rows(train.of(train.rows + val.rows), data, what, resumed)
-    held_out = {(row.path, row.start, row.end) for row in val.rows}
+    probes = {(row.path, row.start, row.end): row.probe for row in outcome.rows.rows}
     parts: list[Rows] = []
-    for name, wanted in (("training", False), ("validation", True)):
-        rows = tuple(
-            row
-            for row in outcome.rows.rows
-            if ((row.path, row.start, row.end) in held_out) == wanted
-        )
-        if not rows and (train, val)[wanted].rows:
+    for name, part in (("training", train), ("validation", val)):
+        keys = [(row.path, row.start, row.end) for row in part.rows]
+        found = zip(part.rows, keys, strict=True)
+        rows = [replace(row, probe=probes[key]) for row, key in found if key in probes]
+        if part.rows and not rows:
             raise DataError(
                 f"no {name} file of {what} can be read", "see the first one named above"
             )
@@ -279,13 +290,20 @@ def clip_batches(
     accelerator: Any,
     quarantine: Quarantine,
     prepared: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
+    class_weights: Sequence[Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """The arguments of an `engine.fit.Job` that are of the batches of one data set.
 
-    ``prepared`` may add to the batches before they are trained on.
+    Args:
+        dataset, config, accelerator: of the run.
+        quarantine: of the data set.
+        prepared: may add to the batches before they are trained on.
+        class_weights: of a cross-entropy, by column of the labels; see `weighted_loss`.
     """
     data, train, world = config.data, config.train, accelerator.num_processes
     workers = workers_of(data, world)
+    groups = class_groups(dataset.rows) if data.balance == "classes" else None
+    weights = None if class_weights is None else [torch.tensor(one) for one in class_weights]
 
     def batches(epoch: int, start: int) -> Loader:
         return train_loader(
@@ -297,6 +315,8 @@ def clip_batches(
             rank=accelerator.process_index,
             world=world,
             start=start,
+            groups=groups,
+            multiple=train.accumulate,
             deadline=data.deadline,
             quarantine=quarantine,
         )
@@ -304,6 +324,8 @@ def clip_batches(
     def steps(epoch: int, start: int) -> Iterator[list[Batch]]:
         found = iter(prepared(batches(epoch, start * train.accumulate)))
         while group := list(islice(found, train.accumulate)):
+            if weights is not None:
+                set_divisors(group, weights, accelerator)
             yield group
 
     first = batches(0, 0)

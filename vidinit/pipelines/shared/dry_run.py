@@ -57,7 +57,7 @@ def _classes(config: RunConfig) -> list[str]:
     if folder is None:
         return [str(n) for n in range(CLASSES)]
     card = read_card(folder)
-    return card.get("classes") or [str(n) for n in range(card["num_classes"])]
+    return card.classes or [str(n) for n in range(card.num_classes)]
 
 
 def rehearse(
