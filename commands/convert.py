@@ -13,8 +13,7 @@ from .options import COMPUTING, INPUT
 RULES = "Rules"
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from vidinit.console import PlainConsole
     from vidinit.conversion.report import ConversionReport
 
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     panels={
         COMPUTING: "device",
         "Options": "to",
-        INPUT: "layout pretrained allow_partial frames size seed",
+        INPUT: "weights_key ema layout pretrained allow_partial frames size seed",
         RULES: "inflate stem time_padding attention resizing num_classes in_channels whole",
     },
     arguments={"source": "SOURCE"},
@@ -67,10 +66,11 @@ def convert(
 
 def show(report: ConversionReport) -> None:
     """The table, the counts and the proof, for people."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from vidinit.console import result_console
+
+    console = result_console()
     table = Table(title=f"{report.source} to {report.target} (weights: {report.weights})")
     for column in ("stage", "tensors", "rule", "kind"):
         table.add_column(column, justify="right" if column == "tensors" else "left")
@@ -88,11 +88,12 @@ def show(report: ConversionReport) -> None:
         console.print(f"note: {note}")
     for what, names in (("left over", report.leftovers), ("missing", report.missing)):
         if names:
-            console.print(f"{len(names)} tensors {what}: {', '.join(names[:6])}", soft_wrap=True)
+            tensors = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+            console.print(f"{tensors} {what}: {', '.join(names[:6])}", soft_wrap=True)
     console.print(f"model: {report.out}", soft_wrap=True)
 
 
-def print_cost(console: Console, report: ConversionReport) -> None:
+def print_cost(console: PlainConsole, report: ConversionReport) -> None:
     """Parameters and multiply-adds, against the image model's where there is one."""
     spec, after = report.model.spec, report.params / 1e6
     video = f"{report.gmacs:.3f} G ({spec.frames} frames)"
@@ -105,21 +106,35 @@ def print_cost(console: Console, report: ConversionReport) -> None:
     )
 
 
-def print_verdict(console: Console, report: ConversionReport) -> None:
+def print_verdict(console: PlainConsole, report: ConversionReport) -> None:
     """The outcome of the proof."""
+    from rich.text import Text
+
+    from vidinit.conversion.report import order_words
+    from vidinit.errors import escaped
+
     proof = report.proof
     if proof is None:
         console.print(f"read from the layout {report.layout}; a video model has no image to equal")
         return
-    verdict = "exact" if proof.exact else "[bold]not exact[/]"
+    verdict = Text(escaped(proof.verdict), "" if proof.exact else "bold")
+    if proof.reason:
+        verdict.append(escaped(f" ({proof.reason})"), "not bold")
     if proof.isolated is not None:
-        reached = "no gradient reaches it" if proof.isolated else "[bold]gradients reach it[/]"
-        console.print(
-            f"frozen tower: {verdict}, largest difference of a block's output "
-            f"{proof.max_difference:.1e} (largest value {proof.scale:.2f}); {reached}"
+        reached = Text("no gradient reaches it")
+        if not proof.isolated:
+            reached = Text("gradients reach it", "bold")
+        figures = (
+            f", largest difference of a block's output {proof.max_difference:.1e} "
+            f"(largest value {proof.scale:.2f}); "
         )
-        return
-    console.print(
-        f"still clip: {verdict}, largest logit difference {proof.max_difference:.1e} "
-        f"(largest logit {proof.scale:.2f})"
-    )
+        console.print(Text.assemble("frozen tower: ", verdict, figures, reached))
+    else:
+        double = "" if proof.double is None else f"; {proof.double[0]:.1e} in double precision"
+        scale = f"{proof.scale:.2f}" if proof.scale >= 0.01 else f"{proof.scale:.1e}"
+        figures = (
+            f", largest logit difference {proof.max_difference:.1e} (largest logit {scale}{double})"
+        )
+        console.print(Text.assemble("still clip: ", verdict, figures))
+    if proof.order is not None:
+        console.print(f"frames reversed: {order_words(proof)}")

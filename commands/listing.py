@@ -46,9 +46,11 @@ def list_names(
 
         rows = {k: t.described() for k, t in TEACHERS.items() if fnmatch.fnmatch(k, pattern)}
     elif kind == "layouts":
-        from vidinit.conversion.layouts import LAYOUTS
+        from vidinit.conversion.layouts import IMAGES, LAYOUTS
 
-        rows = {name: "" for name in LAYOUTS if fnmatch.fnmatch(name, pattern)}
+        about = {name: "" for name in LAYOUTS} | dict.fromkeys(IMAGES, "image networks, too")
+        about |= {name: "image networks" for name in IMAGES if name not in LAYOUTS}
+        rows = {k: text for k, text in about.items() if fnmatch.fnmatch(k, pattern)}
     else:
         kinds = ["models", "plans", "teachers", "layouts"]
         raise UsageError(
@@ -61,7 +63,7 @@ def list_names(
         return
     width = max(map(len, rows))
     for name, text in rows.items():
-        typer.echo(f"{name:{width}}  {text}".rstrip())
+        opt.put(f"{name:{width}}  {text}".rstrip())
 
 
 def describe(name: str) -> str:

@@ -301,14 +301,14 @@ def test_missing_extra_and_misshaped_tensors():
     assert len(load(state).loaded) == 464
     load({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")})
     fewer = {k: v for k, v in state.items() if k != "features.2.1.bias"}
-    with pytest.raises(UsageError, match="1 tensors are missing, features") as error:
+    with pytest.raises(UsageError, match="1 tensor is missing, features") as error:
         load(fewer)
     assert "\n" not in str(error.value)
     assert load(fewer, allow_partial=True).missing == ("conv2b.bn.bias",)
-    more = {**state, "aux.weight": torch.zeros(3)}
-    with pytest.raises(UsageError, match="1 tensors are unexpected, aux"):
+    more = {**state, "extra.weight": torch.zeros(3)}
+    with pytest.raises(UsageError, match="1 tensor is unexpected, extra"):
         load(more)
-    assert load(more, allow_partial=True).unexpected == ("aux.weight",)
+    assert load(more, allow_partial=True).unexpected == ("extra.weight",)
     other = {**state, "classifier.1.weight": torch.zeros(9, 1024, 1, 1, 1)}
     with pytest.raises(UsageError, match=r"classifier.1.weight is \(9, 1024, 1, 1, 1\)"):
         load(other)

@@ -192,8 +192,10 @@ def test_files_tell_what_they_are(tiny):
 def test_a_file_for_more_frames(tmp_path, tiny):
     file = tmp_path / "it.pth"
     torch.save(write_layout(tiny, "timesformer"), file)
-    near = vidinit.convert(str(file), TINY, frames=8, resizing="nearest").model
-    assert near.time_embed.equal(tiny.time_embed.repeat_interleave(2, 1))
+    report = vidinit.convert(str(file), TINY, frames=8, resizing="nearest")
+    assert report.model.time_embed.equal(tiny.time_embed.repeat_interleave(2, 1))
+    told = "embeddings were resized for clips of 8 frames of 32 x 32: time_embed from 4 to 8"
+    assert told in report.notes
 
 
 def test_a_file_for_another_network_is_refused(tmp_path, tiny):

@@ -12,7 +12,7 @@ from zoo_support import still_proof
 from vidinit.conversion.table import transfer
 from vidinit.errors import UsageError
 from vidinit.zoo.build import assemble
-from vidinit.zoo.images.networks import ImageSource
+from vidinit.zoo.images.heads import head_keys, single_layer
 from vidinit.zoo.names import Entry
 from vidinit.zoo.temporal import TemporalConv, TemporalShift, VolumeConv
 
@@ -114,8 +114,8 @@ def image_network(name: str) -> nn.Module:
 
 def converted(name: str, image: nn.Module, plan: str, inflation: str = "center", **options):
     blank = timm.create_model(name, num_classes=0)
+    classifier = single_layer(image, head_keys(image, blank))
     model = assemble(blank, Entry(name, plan), num_classes=11, name=f"{plan}-{name}", **options)
-    classifier = ImageSource(name, image, "", False).classifier
     transfer(model, image.state_dict(), classifier, inflation)
     return model
 

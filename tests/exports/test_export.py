@@ -102,13 +102,14 @@ def test_weights_of_another_code_base_say_whose_keys_they_have(tmp_path):
     model = vidinit.create_model("mc3-18", num_classes=2).eval()
     model.classes = ["a", "b"]
     save_model(model, tmp_path / "model")
-    for name in ("mc3.safetensors", "mc3.pth"):
+    for name in ("mc3.safetensors", "mc3.pth", "mc3.pyth"):
         report = vidinit.export(tmp_path / "model", layout="torchvision", out=tmp_path / name)
         assert report["layout"] == "torchvision"
     assert vidinit.export_metadata(tmp_path / "mc3.safetensors")["layout"] == "torchvision"
     safe = load_file(tmp_path / "mc3.safetensors")
-    pickled = torch.load(tmp_path / "mc3.pth", weights_only=True)
-    assert "stem.0.weight" in safe and set(safe) == set(pickled)
+    for name in ("mc3.pth", "mc3.pyth"):
+        pickled = torch.load(tmp_path / name, weights_only=True)
+        assert "stem.0.weight" in safe and set(safe) == set(pickled)
 
 
 def test_the_head_of_a_source(tmp_path):

@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[Any, int]] = {  # network, its prefix tokens
     "gap": (lambda: small_vit(class_token=False, global_pool="avg"), 0),
     "rope": (eva, 1),
     "distilled": (lambda: small_vit(arch="deit_tiny_distilled_patch16_224"), 2),
+    "relative positions": (lambda: small_vit(arch="vit_relpos_small_patch16_224"), 0),
     "layer scale": (lambda: small_vit(init_values=0.1), 1),
 }
 
@@ -65,7 +66,9 @@ def test_a_grid_that_is_no_square() -> None:
     assert model(torch.randn(1, 3, 4, 32, 48)).shape == (1, 48)
 
 
-@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "hiera_tiny_224"])
+@pytest.mark.parametrize(
+    "name", ["swin_tiny_patch4_window7_224", "resnet18", "hiera_tiny_224", "vit_tiny_r_s16_p8_224"]
+)
 def test_what_is_no_tower(name: str) -> None:
     with torch.device("meta"), pytest.raises(UsageError, match="cannot be a tower"):
         Tower(timm.create_model(name))

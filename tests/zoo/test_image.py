@@ -9,6 +9,7 @@ from PIL import Image
 
 from vidinit.errors import UsageError
 from vidinit.zoo.images import networks
+from vidinit.zoo.images.state_dicts import open_weights
 
 
 def top1(source: networks.ImageSource, photo: np.ndarray) -> tuple[int, str]:
@@ -33,7 +34,7 @@ def test_the_packaged_teacher_names_photos(arch):
 def test_the_packaged_weights_are_a_rename():
     model = networks.build_image_model("tf_efficientnet_lite0")
     renamed = networks.packaged_state_dict("tf_efficientnet_lite0", model)
-    original = networks.read_state_dict(networks.packaged_file("tf_efficientnet_lite0"))
+    original = open_weights(networks.packaged_file("tf_efficientnet_lite0")).dicts[""]
     assert len(renamed) == len(original) == 296
     assert {id(t) for t in renamed.values()} != set()
     for ours, theirs in zip(renamed.values(), original.values(), strict=True):
@@ -57,9 +58,9 @@ def test_load_exactly_names_the_first_problem():
     networks.load_exactly(model, good, "here")
     with pytest.raises(UsageError, match=r"weight is \(3, 2\), the model needs \(2, 2\)"):
         networks.load_exactly(model, {**good, "weight": torch.zeros(3, 2)}, "here")
-    with pytest.raises(UsageError, match="1 tensors are missing, bias first"):
+    with pytest.raises(UsageError, match="1 tensor is missing, bias first"):
         networks.load_exactly(model, {"weight": good["weight"]}, "here")
-    with pytest.raises(UsageError, match="1 tensors are unexpected, extra first"):
+    with pytest.raises(UsageError, match="1 tensor is unexpected, extra first"):
         networks.load_exactly(model, {**good, "extra": torch.zeros(1)}, "here")
 
 
@@ -72,4 +73,4 @@ def test_pickles_that_run_code_are_refused(tmp_path):
 
     (tmp_path / "bad.pth").write_bytes(pickle.dumps({"state_dict": Bad()}))
     with pytest.raises(UsageError, match="cannot read weights"):
-        networks.read_state_dict(tmp_path / "bad.pth")
+        open_weights(tmp_path / "bad.pth")

@@ -89,7 +89,9 @@ def test_a_conversion_is_proved_and_its_folder_loads(tmp_path: Path):
         out=tmp_path / "model",
     )
     assert (
-        report.exact and report.max_difference < 1e-4 and report.target == "toy@stages:4-resnet18"
+        report.exact
+        and report.max_difference < 1e-4 * report.proof.spread
+        and report.target == "toy@stages:4-resnet18"
     )
     rows = {(row.stage, row.rule): row.tensors for row in report.rows}
     assert rows["layer4", "identity kernel"] == 4

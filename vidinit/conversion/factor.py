@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..zoo.base import VideoModel
-from .table import ComputedTensor
+from .table import MISFIT, ComputedTensor
 
 LIFT = 20.0  # standard deviations
 
@@ -160,8 +160,8 @@ def factor(
             so that they do the same.
 
     Returns:
-        The tensors by key of the model, and notes for people: which kernels were fitted, with what
-        error, and what exactness rests on.
+        The tensors by key of the model, in double precision, and notes for people: which kernels
+        were fitted, with what error, and what exactness rests on.
 
     Raises:
         UsageError: when the image weights lack a tensor or have another shape.
@@ -195,8 +195,8 @@ def factor(
             spare = torch.empty(spatial.weight.shape)
             nn.init.kaiming_normal_(spare, mode="fan_out", generator=generator)
             halves = split_and_lift(weight, mean, var, inner.eps, spare.double())
-        taps = torch.zeros(temporal.weight.shape)
-        taps[:, :, taps.shape[2] // 2, 0] = halves.middle.float()
+        taps = torch.zeros(temporal.weight.shape, dtype=halves.middle.dtype)
+        taps[:, :, taps.shape[2] // 2, 0] = halves.middle
         values = {
             "0.weight": halves.spatial,
             "1.weight": halves.gain,
@@ -207,11 +207,9 @@ def factor(
             "3.weight": taps,
         }
         for key, value in values.items():
-            if value.is_floating_point():
-                value = value.float()
             computed[f"{prefix}.{key}"] = ComputedTensor(value, halves.rule, (source,))
         if halves.rule != "sign-split":
-            altered[behind] = ComputedTensor(halves.outer_mean.float(), halves.rule, (statistics,))
+            altered[behind] = ComputedTensor(halves.outer_mean, halves.rule, (statistics,))
     if any(entry.rule == "shift" for entry in altered.values()):
         notes.append(
             f"kernels by the rule shift are exact while no response lies more than {LIFT:.0f} "
@@ -248,8 +246,8 @@ def _matched(
         keys = (f"{norm}.weight", f"{norm}.running_var")
         gain, var = (_tensor(image_state, key, shape) for key in keys)
         gain, var = match_eps(gain, var, image_eps, module.eps)
-        computed[f"{name}.weight"] = ComputedTensor(gain.float(), "copy", keys[:1])
-        computed[f"{name}.running_var"] = ComputedTensor(var.float(), "copy", keys[1:])
+        computed[f"{name}.weight"] = ComputedTensor(gain, "copy", keys[:1])
+        computed[f"{name}.running_var"] = ComputedTensor(var, "copy", keys[1:])
     return computed
 
 
@@ -259,6 +257,6 @@ def _tensor(state: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Te
         found = tuple(state[key].shape) if key in state else "nothing"
         raise UsageError(
             f"{key} should be {shape}, the image weights have {found}",
-            "they belong to another architecture",
+            MISFIT,
         )
     return state[key].detach().cpu().double()

@@ -24,7 +24,7 @@ from ..zoo.dist_network.reference import is_refetchable, reference_to
 from ..zoo.dist_network.tower import Tower, has_projection
 from ..zoo.images.networks import ImageSource, timm_module
 from ..zoo.names import Entry
-from .proof import Proof, still_frames
+from .proof import Proof, order_sensitivity, still_frames
 from .report import ConversionReport
 from .table import RULES, Row, stage_of
 
@@ -65,6 +65,8 @@ def tower_conversion(
         )
     reference = reference_to(image, source, weights)
     kept = image.num_classes if has_projection(image.model) else 0
+    if image.arguments:
+        options = {"network": image.arguments, **options}
     options = {"projection": kept, **options}
     model = assemble(copy.deepcopy(image.model), entry, num_classes=0, name=name, **options)
     assert isinstance(model, DistModel)
@@ -167,7 +169,10 @@ def prove_tower(
     isolated = is_isolated(model, images[:1], [tap[:1] for tap in got])
     image_model.cpu()
     model.cpu()
-    return Proof(difference, scale, spread, model.clip_frames, max(size), isolated)
+    order = None
+    if size[0] == size[1]:
+        order = order_sensitivity(model, device, features=True)
+    return Proof(difference, scale, spread, model.clip_frames, max(size), isolated, order=order)
 
 
 @torch.no_grad()

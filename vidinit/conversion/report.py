@@ -11,6 +11,15 @@ from .proof import Proof
 from .table import Row
 
 
+def order_words(proof: Proof) -> str:
+    """By how much a model tells a clip from its reverse, for people; it must have been measured."""
+    assert proof.order is not None
+    if not proof.sees_order:
+        return "nothing moves, the model does not see the order of frames yet"
+    what = "logits" if proof.isolated is None else "features"
+    return f"{what} move by {proof.order:.1%} of the difference to another picture"
+
+
 @dataclass
 class ConversionReport:
     """The account of a conversion, which `vidinit.convert` returns.
@@ -27,6 +36,8 @@ class ConversionReport:
         layout: the public layout of a video checkpoint; None for image models.
         leftovers: tensors of the file that have no place in the model, by name.
         missing: tensors of the model that the file lacked (``allow_partial``), by name.
+        read: which tensors of a file were read: ``key`` and ``prefix`` that lead to them, ``kind``
+            (``plain``, ``averaged``, ...), ``layout``, ``left_out``, ``new``; empty without a file.
         out: the model folder, or None.
     """
 
@@ -44,12 +55,21 @@ class ConversionReport:
     layout: str | None = None
     leftovers: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    read: dict[str, Any] = field(default_factory=dict)
     out: Path | None = None
 
     @property
     def exact(self) -> bool | None:
-        """True where a still clip gets the image model's logits, up to rounding; None unproved."""
+        """True where a still clip gets the image model's logits, up to rounding.
+
+        None of a video checkpoint, and where the weights tell nothing (`reason`).
+        """
         return None if self.proof is None else self.proof.exact
+
+    @property
+    def reason(self) -> str | None:
+        """Why the weights tell nothing; None where they do, and of a video checkpoint."""
+        return None if self.proof is None else self.proof.reason or None
 
     @property
     def max_difference(self) -> float | None:
@@ -70,7 +90,11 @@ class ConversionReport:
             "layout": self.layout,
             "exact": self.exact,
             "max_difference": self.max_difference,
+            "reason": self.reason,
             "logit_scale": None if proof is None else proof.scale,
+            "logit_spread": None if proof is None else proof.spread,
+            "random_gains": None if proof is None else proof.shaken,
+            "order": None if proof is None else proof.order,
             "frames": spec.frames,
             "size": spec.size,
             "params": self.params,
@@ -83,6 +107,7 @@ class ConversionReport:
             "notes": self.notes,
             "leftovers": self.leftovers,
             "missing": self.missing,
+            "read": self.read or None,
             "rows": [asdict(row) for row in self.rows],
             "out": None if self.out is None else str(self.out),
         }

@@ -69,4 +69,4 @@ def unit_gain(shape: torch.Size, eps: float) -> Tensor:
 
     With a scale of 1 and eps 1e-3 every such layer would lose 0.05 % of the signal.
     """
-    return torch.full(shape, math.sqrt(1.0 + eps))
+    return torch.full(shape, math.sqrt(1.0 + eps), dtype=torch.float64)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..zoo.images.networks import (
-    ImageSource,
-    build_image_model,
-    load_exactly,
-    load_image_model,
-    read_state_dict,
-    strip_prefixes,
+from ..zoo.images.fitting import OWN_NAMES
+from ..zoo.images.networks import ImageSource, image_of_unknown, labels_of, load_image_model
+from ..zoo.images.openclip_names import LAYOUT as OPENCLIP
+from ..zoo.images.state_dicts import (
+    WeightsFile,
+    begins,
+    is_weights_folder,
+    open_weights,
+    read_json,
+    told,
 )
 from ..zoo.images.torchvision_models import (
     GOOGLENET,
@@ -29,19 +32,13 @@ from ..zoo.images.torchvision_models import (
     published_state,
 )
 from ..zoo.names import ALIASES, check_option, find_entry, find_target
-from .layouts import LAYOUTS
+from .layouts import IMAGES, LAYOUTS
+from .layouts.mmaction import LAYOUT as MMACTION
+from .layouts.pyslowfast import joined_norms
 from .layouts.read_write import Found, recognize
+from .layouts.sts_image import LAYOUT as STS
 
-IMAGE_LAYOUTS = ("timm", "torchvision")
 FILE_KINDS = (".pth", ".pt", ".safetensors", ".bin", ".pyth", ".tar", ".pkl")
-SKIPPED = "num_batches_tracked"
-RECOGNIZED_IMAGES = (
-    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
-    *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "resnet50d", "regnety_016"),
-    *("densenet121", "mobilenetv2_100", "mobilenetv3_large_100", "efficientnet_b0"),
-    *("tf_efficientnet_lite0", "convnext_tiny", "vgg16", "inception_v3"),
-)
-"""Image networks that a file without an architecture is compared with."""
 
 
 @dataclass
@@ -53,36 +50,51 @@ class VideoSource:
         found: layout, likely zoo name and what they imply.
         weights: where it came from, as a phrase for people.
         classes: names of the logits where the source tells them.
+        notes: which of the file's tensors these are, one sentence each.
+        read: the same for scripts: ``key``, ``prefix``, ``kind``, ``layout``, ``left_out``,
+            ``new``.
     """
 
     state: dict[str, Tensor]
     found: Found
     weights: str
     classes: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+    read: dict[str, Any] = field(default_factory=dict)
 
 
 def is_file(source: str) -> bool:
-    """True for a source that names a file of weights."""
-    return Path(source).suffix in FILE_KINDS or Path(source).is_file()
+    """True for a source that names a file of weights, or a folder of transformers'."""
+    path = Path(source)
+    return path.is_file() or is_weights_folder(path) or path.suffix in FILE_KINDS
 
 
 def check_layout(layout: str | None) -> None:
     """Raise UsageError, with a suggestion, unless the layout is known."""
     if layout is not None:
-        check_option("layout", layout, sorted({*LAYOUTS, *IMAGE_LAYOUTS}))
+        check_option("layout", layout, sorted({*LAYOUTS, *IMAGES}))
 
 
 def open_source(
-    source: str, to: str, *, weights: str | Path | None, layout: str | None, pretrained: bool
+    source: str,
+    to: str,
+    *,
+    weights: str | Path | None,
+    layout: str | None,
+    pretrained: bool,
+    key: str | None = None,
+    ema: bool | None = None,
 ) -> ImageSource | VideoSource:
     """The network or checkpoint that SOURCE means.
 
     Args:
-        source: timm name, ``torchvision:NAME``, or a file.
+        source: timm name, ``torchvision:NAME``, a file, or a folder of transformers'.
         to: target of the conversion, which may tell a file's architecture.
         weights: file with the weights of a named source.
         layout: of a file whose keys cannot tell.
         pretrained: False for random weights of a named image network.
+        key: the state dict in the file that is meant, ``model_ema`` for example.
+        ema: moving averages, or plain weights; None for averages where there are any.
 
     Raises:
         UsageError: for unknown names, and files that are not understood.
@@ -94,91 +106,115 @@ def open_source(
                 f"'{source}' is a file already, and --weights names another",
                 "give the architecture as SOURCE, or leave --weights out",
             )
-        state = read_state_dict(Path(source))
-        return _from_state(state, source, to, layout)
+        if Path(source).is_dir() and "architecture" in read_json(Path(source) / "config.json"):
+            return load_image_model(f"local-dir:{source}")  # as timm saves them
+        return _from_file(open_weights(source, key=key, ema=ema), to, layout)
+    if weights is None and (key is not None or ema is not None):
+        option = "--weights-key" if key is not None else "--ema" if ema else "--no-ema"
+        raise UsageError(
+            f"{option} says which state dict of a file is meant, and '{source}' is none",
+            "leave it out, or give a file",
+        )
     if is_torchvision(source):
         if not is_video(source):
-            return image_source(source, weights, pretrained)
+            return image_source(source, weights, pretrained, key=key, ema=ema)
         if weights is not None:
-            return _video(read_state_dict(Path(weights)), str(weights), layout or "torchvision")
+            file = open_weights(weights, key=key, ema=ema)
+            return _video_of(file, layout or "torchvision", to)
         if not pretrained:
             raise UsageError(
                 f"'{source}' without its weights is nothing to convert",
                 f"create it: vidinit.create_model('{source.removeprefix(PREFIX)}')",
             )
         state, origin, classes = published_state(source)
-        found = _video(state, origin, "torchvision")
+        found = _video_of(WeightsFile(origin, {"": state}), "torchvision", to)
         found.classes = classes
         return found
-    return load_image_model(source, weights=weights, pretrained=pretrained)
-
-
-def _video(state: dict[str, Tensor], origin: str, layout: str | None) -> VideoSource:
-    state = strip_prefixes(state, keep_backbone=True)
-    found = recognize(state, layout)
-    if found is None:
-        raise UsageError(
-            f"{origin} is no video checkpoint of the layout {layout}",
-            f"leave --layout out, or use one of {', '.join(LAYOUTS)}",
-        )
-    return VideoSource(state, found, origin)
-
-
-def _from_state(
-    state: dict[str, Tensor], origin: str, to: str, layout: str | None
-) -> ImageSource | VideoSource:
-    kept = strip_prefixes(state, keep_backbone=True)
-    found = None if layout == "timm" else recognize(kept, layout)
-    if found is not None:
-        return VideoSource(kept, found, origin)
-    if layout is not None and layout not in IMAGE_LAYOUTS:
-        raise UsageError(
-            f"{origin} is no {layout} video checkpoint", "leave --layout out to have it recognized"
-        )
-    if any(value.dim() == 5 for value in state.values()):
-        raise UsageError(
-            f"{origin} holds a video network of a layout that is not known",
-            f"known are {', '.join(LAYOUTS)}; its first key is {next(iter(kept))}",
-        )
-    state = strip_prefixes(state)
-    if is_googlenet(state):
-        return googlenet_source(state, origin)
-    for arch in _candidates(to):
-        found_model = _image_of(arch, state, origin)
-        if found_model is not None:
-            return found_model
-    raise UsageError(
-        f"'{origin}' is an image network that its keys do not tell; its architecture is needed too",
-        f"vidinit convert ARCH --weights {origin} --to {to}",
+    return load_image_model(
+        source, weights=weights, layout=layout, key=key, ema=ema, pretrained=pretrained
     )
 
 
-def _candidates(to: str) -> list[str]:
-    """Architectures a file may hold: the target's own, else the common ones."""
+def _video_of(file: WeightsFile, layout: str, to: str) -> VideoSource:
+    found = _find_video(file, layout, to)
+    if found is None:
+        raise UsageError(
+            f"{file.origin} is no video checkpoint of the layout {layout}",
+            f"leave --layout out, or use one of {', '.join(LAYOUTS)}",
+        )
+    return found
+
+
+def _find_video(file: WeightsFile, layout: str | None, to: str) -> VideoSource | None:
+    """The video checkpoint in a file; None where there is none of a layout that is known."""
+    for part in file.candidates():
+        state, joined = joined_norms(part.state)
+        found, read_as = _recognized(state, layout, to)
+        if found is None:
+            continue
+        notes = [*file.said(part), *joined, *read_as]
+        if part.outside:
+            notes.append(f"left out: {told(part.outside)}")
+        read = {
+            "key": part.key or None,
+            "prefix": part.prefix or None,
+            "kind": part.kind,
+            "layout": found.layout,
+            "left_out": list(part.outside),
+            "new": [],
+        }
+        classes = labels_of(file.config, found.num_classes)
+        return VideoSource(state, found, file.origin, classes, notes, read)
+    return None
+
+
+def _recognized(
+    state: Mapping[str, Tensor], layout: str | None, to: str
+) -> tuple[Found | None, list[str]]:
+    """A video checkpoint, and how its names were read where they are two code bases'."""
+    found = recognize(state, layout)
+    if not ALIASES.get(to, to).startswith("sts-") or found is None or found.layout != MMACTION:
+        return found, []
+    if layout == MMACTION:
+        return found, ["read as mmaction2's, whose kernels are plain: sts=False"]
+    as_sts = recognize(state, STS)
+    if as_sts is None:
+        return found, []
+    note = (
+        "mmaction2 and the STS repository have the same names: read as the latter's, as --to says"
+    )
+    return as_sts, [note]
+
+
+def _from_file(file: WeightsFile, to: str, layout: str | None) -> ImageSource | VideoSource:
+    if layout not in (*OWN_NAMES, OPENCLIP) or layout in LAYOUTS:
+        found = _find_video(file, layout, to)
+        if found is not None:
+            return found
+    if layout is not None and layout not in IMAGES:
+        raise UsageError(
+            f"{file.origin} is no {layout} video checkpoint",
+            "leave --layout out to have it recognized",
+        )
+    first = next(file.candidates())
+    if any(value.dim() == 5 for value in first.state.values()):
+        raise UsageError(
+            f"{file.origin} holds a video network of a layout that is not known",
+            f"known are {', '.join(LAYOUTS)}; its names begin with {begins(first.state)}",
+        )
+    if is_googlenet(file):
+        return googlenet_source(file)
     _, entry = find_target(to, "")
-    backbone = entry.backbone or ""
-    if backbone in ("", GOOGLENET):
-        return list(RECOGNIZED_IMAGES)
-    return [backbone]
-
-
-def _image_of(arch: str, state: Mapping[str, Tensor], origin: str) -> ImageSource | None:
-    """The network, where keys and shapes are those of ``arch``."""
-    with torch.device("meta"):
-        blank = ImageSource(arch, build_image_model(arch), origin, True)
-    head = state.get(f"{blank.classifier}.weight")
-    want = {
-        key: value.shape
-        for key, value in blank.model.state_dict().items()
-        if not key.startswith(blank.classifier + ".") and not key.endswith(SKIPPED)
-    }
-    rest = {key: value.shape for key, value in state.items() if not key.endswith(SKIPPED)}
-    rest = {key: shape for key, shape in rest.items() if not key.startswith(blank.classifier + ".")}
-    if head is None or rest != want:
-        return None
-    model = build_image_model(arch, num_classes=int(head.shape[0]))
-    load_exactly(model, state, origin)
-    return ImageSource(arch, model.eval(), origin, True)
+    if entry.backbone and entry.backbone != GOOGLENET:
+        return load_image_model(entry.backbone, weights=file, layout=layout)
+    known = image_of_unknown(file, layout)
+    if known is not None:
+        return known
+    raise UsageError(
+        f"'{file.origin}' is an image network that its keys do not tell (they begin with "
+        f"{begins(first.state)}); its architecture is needed too",
+        f"vidinit convert ARCH --weights {file.origin} --to {to}",
+    )
 
 
 def video_target(to: str, found: Found) -> str:

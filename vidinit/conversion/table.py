@@ -15,6 +15,9 @@ from ..zoo.spec import Origin
 from ..zoo.temporal import TemporalConv
 from . import rules
 
+MISFIT = "the model is not made of this image network: use another one, or --to c2d"
+"""The way out for weights that are whole, and that a model has no place for."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -51,6 +54,8 @@ RULES = {
     "sign-split": ("image kernel and its negative, joined again behind the ReLU", "inflated"),
     "shift": ("image kernel lifted above the ReLU and lowered again", "inflated"),
     "low-rank": ("best fit of the image kernel in fewer channels", "inflated"),
+    "fold-norm": ("classifier, the norm before it folded in", "copied"),
+    "join-heads": ("classifiers of the image network as one", "copied"),
 }
 """Each rule of an `Origin`: its description for people, and how the table counts it."""
 
@@ -120,7 +125,7 @@ def transfer(
                 if origin.source not in image_state:
                     raise UsageError(
                         f"the image weights lack {origin.source}, which {key} is made of",
-                        "they belong to another architecture",
+                        MISFIT,
                     )
                 source = image_state[origin.source]
                 used.add(origin.source)
@@ -128,13 +133,18 @@ def transfer(
         words, kind = RULES[rule]
         row = (stage_of(key), words, kind, origin.note)
         counted[row] = counted.get(row, 0) + 1
-    left = [key for key in image_state if key not in used]
+    # A tensor that several blocks share (CoaT's position encodings) has a name in each of them.
+    taken = {image_state[key].data_ptr() for key in used}
+    left = [key for key, tensor in image_state.items() if tensor.data_ptr() not in taken]
     if left:
         raise UsageError(
             f"{len(left)} image tensors have no place in {model.name}, {left[0]} first",
-            "they belong to another architecture",
+            MISFIT,
         )
     model.load_state_dict(state)
+    # Timm's LeViT and its kin keep what they computed from weights in eval mode until they train.
+    mode = model.training
+    model.train().train(mode)
     table = [Row(stage, words, kind, n, note) for (stage, words, kind, note), n in counted.items()]
     return sorted(table, key=lambda row: row.stage == "head")  # it stands first in the state dict
 
@@ -154,7 +164,7 @@ def _value(model: VideoModel, key: str, target: Tensor, rule: str, source: Tenso
         if value.shape != target.shape:
             raise UsageError(
                 f"{key} needs {tuple(target.shape)}, the image weights give {tuple(value.shape)}",
-                "they belong to another architecture",
+                MISFIT,
             )
         return value
     module: nn.Module = model.get_submodule(key.rpartition(".")[0])

@@ -61,7 +61,7 @@ def model_card(folder: Path, repo: str, *, parameters: int) -> str:
         repo: ``USER/NAME`` where it will be.
         parameters: learnable values of the model.
     """
-    card = names_only(read_card(folder))
+    card = names_only(read_card(folder).as_dict())
     run = run_of(folder)
     config = names_only(_yaml(run, "config.yaml"))
     health = _json(run, "data_health.json")
@@ -208,6 +208,8 @@ def _limits(card: dict[str, Any], config: dict[str, Any], health: dict[str, Any]
         lines.append("The epoch that was kept is the best on the validation data: figures flatter.")
     if health.get("bad"):
         lines.append(f"{len(health['bad'])} files could not be read and were left out.")
+    if health.get("partial"):
+        lines.append(f"Of {len(health['partial'])} damaged files the beginning was taken.")
     if config:
         lines.append("It was not tested on other footage than the data named here.")
     else:

@@ -47,8 +47,8 @@ def export(
     Args:
         model: a model or run folder, or ``hf-hub:USER/NAME``; for a graph a zoo name will do, whose
             weights are random.
-        out: file to write: .onnx, .pt2 (torch.export) or .safetensors; with a layout .pth or .pt,
-            too. Default, with a format: runs/export-<model>-<n>.
+        out: file to write: .onnx, .pt2 (torch.export) or .safetensors; with a layout .pth, .pt or
+            .pyth, too. Default, with a format: runs/export-<model>-<n>.
         format: ``onnx``, ``torch`` or ``safetensors``; default: by the suffix of ``out``.
         layout: whose keys and shapes weights have (``torchvision``, ``pytorchvideo``, ...);
             default: the model's own.

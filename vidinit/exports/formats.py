@@ -13,7 +13,7 @@ from ..zoo.names import check_option
 GRAPHS = {"onnx": ".onnx", "torch": ".pt2"}
 FORMATS = {**GRAPHS, "safetensors": ".safetensors"}
 """Formats and their suffixes; weights under a layout's keys may be pickles, too."""
-PICKLES = (".pth", ".pt")
+PICKLES = (".pth", ".pt", ".pyth")
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 

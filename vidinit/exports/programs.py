@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -93,8 +94,10 @@ def trace(model: nn.Module, shape: Sequence[int]) -> Any:
 def write_program(program: Any, path: Path, metadata: dict[str, Any]) -> None:
     """Write a traced model as a .pt2 file, without the clips it was traced with."""
     program.example_inputs = None
+    content = io.BytesIO()  # on a full disk torch's own writer ends the process
     with _quiet():
-        torch.export.save(program, path, extra_files={EXTRA_FILE: as_text(metadata)})
+        torch.export.save(program, content, extra_files={EXTRA_FILE: as_text(metadata)})
+    path.write_bytes(content.getbuffer())
 
 
 def write_onnx(program: Any, shape: Sequence[int], path: Path, metadata: dict[str, Any]) -> None:

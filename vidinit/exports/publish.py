@@ -42,14 +42,14 @@ def publish(
     if folder is None:
         raise UsageError(f"'{model}' is a zoo name without weights", "give a model or run folder")
     card = read_card(folder)
-    if card.get("tower", {}).get("weights", HUB) != HUB:
+    if card.tower is not None and card.tower.weights != HUB:
         raise UsageError(
             f"{folder} names its frozen tower by a file that others do not have",
             "convert it with --whole, so that the folder holds the tower",
         )
     parameters = count_parameters(load(folder))  # nothing is published that cannot be loaded
     text = yaml.safe_dump(
-        {**card, "lineage": names_only(card["lineage"])}, sort_keys=False, allow_unicode=True
+        {**card.as_dict(), "lineage": names_only(card.lineage)}, sort_keys=False, allow_unicode=True
     )
     own = folder / README
     files: dict[str, bytes | Path] = {
@@ -58,7 +58,7 @@ def publish(
         WEIGHTS: folder / WEIGHTS,
         **({} if extra is None else {extra.name: extra}),
     }
-    url, private = _push(name, files, f"vidinit: {card['name']}", public=public)
+    url, private = _push(name, files, f"vidinit: {card.name}", public=public)
     forget()
     return {"hub": f"hf-hub:{name}", "url": url, "private": private, "files": list(files)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,4 +45,6 @@ def write_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, Any]
 
         path.write_bytes(save(state, metadata={"format": "pt", KEY: as_text(metadata)}))
     else:
-        torch.save(state, path)
+        content = io.BytesIO()  # the errors of torch's own writer do not say that the disk is full
+        torch.save(state, content)
+        path.write_bytes(content.getbuffer())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
@@ -12,12 +12,20 @@ import torch
 from torch import nn
 
 from ..checkpoint import CARD, WEIGHTS, save_model
+from ..conversion.classifier import read_classifier
 from ..conversion.factor import factor
 from ..conversion.frozen_tower import check_tower, tower_conversion
 from ..conversion.layouts.read_write import fits, implied, read_layout
 from ..conversion.plan_options import checked_options
-from ..conversion.proof import prove
-from ..conversion.report import ConversionReport
+from ..conversion.proof import (
+    CarryOver,
+    Proof,
+    order_sensitivity,
+    prove,
+    prove_shaken,
+    silent_parts,
+)
+from ..conversion.report import ConversionReport, order_words
 from ..conversion.rules import INFLATIONS
 from ..conversion.sources import VideoSource, check_layout, is_file, open_source, video_target
 from ..conversion.table import ComputedTensor, Row, stage_of, transfer
@@ -40,6 +48,7 @@ from ..zoo.build import (
 from ..zoo.families.resnet3d import STEMS
 from ..zoo.families.timesformer import TimeSformer
 from ..zoo.families.vit import describe_vit, fixed_size, resize_grid
+from ..zoo.images.heads import channels_of
 from ..zoo.images.hub import hub_checkpoint, is_hub
 from ..zoo.images.networks import ImageSource, build_image_model, class_names, clip_spec_of
 from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
@@ -52,6 +61,8 @@ def convert(
     to: str,
     *,
     weights: str | Path | None = None,
+    weights_key: str | None = None,
+    ema: bool | None = None,
     layout: str | None = None,
     out: str | Path | None = None,
     inflate: str = "center",
@@ -60,7 +71,7 @@ def convert(
     attention: str | None = None,
     resizing: str | None = None,
     num_classes: int | None = None,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     allow_partial: bool = False,
     pretrained: bool = True,
     frames: int | None = None,
@@ -75,11 +86,16 @@ def convert(
 
     Args:
         source: an image model, by timm name (``resnet50``) or as ``torchvision:NAME``, or a file
-            whose layout is recognized: an image network or a video checkpoint. It may lie on the
-            hub: ``hf-hub:USER/NAME``, ``hf-hub:USER/NAME/FILE``.
+            whose layout is recognized: an image network or a video checkpoint; or a folder with
+            ``config.json`` and weights, as transformers saves it. It may lie on the hub:
+            ``hf-hub:USER/NAME``, ``hf-hub:USER/NAME/FILE``.
         to: a plan (`vidinit list plans`), with ``@top:K``, ``@bottom:K`` or ``@stages:1,2`` and
             ``-g`` for gates, put on the source's own architecture; or a zoo name (``sts-r3d50``).
         weights: local file with the weights of a named source; default: a package's, else the hub.
+        weights_key: which state dict of a file is meant (``model``, ``state_dict_ema``,
+            ``teacher.backbone``), where it holds several.
+        ema: moving averages of the weights, or plain ones; default: averages where the file has
+            them.
         layout: layout of a checkpoint whose keys fit several (`vidinit list layouts`).
         out: model folder to write; None writes nothing.
         inflate: ``center`` (exact) or ``mean`` (I3D's; exact with ``time_padding`` replicate).
@@ -89,7 +105,8 @@ def convert(
         resizing: of a TimeSformer's embeddings for other frames or sizes: ``smooth`` (default) or
             ``nearest``, the official code's.
         num_classes: size of a new head, which starts at random; default: the source's head.
-        in_channels: channels of the input, 2 for optical flow: the mean over RGB, repeated.
+        in_channels: channels of the input, 2 for optical flow: the mean over the source's kernels,
+            repeated; default: the source's channels.
         allow_partial: load what fits of a video checkpoint and list the rest.
         pretrained: start from trained image weights, or from random ones.
         frames: frames of the clip that the model folder records and the proof uses.
@@ -134,7 +151,15 @@ def convert(
     named = source
     if is_hub(source) and weights is None and pretrained:
         source = str(hub_checkpoint(source) or source)
-    opened = open_source(source, to, weights=weights, layout=layout, pretrained=pretrained)
+    opened = open_source(
+        source,
+        to,
+        weights=weights,
+        layout=layout,
+        pretrained=pretrained,
+        key=weights_key,
+        ema=ema,
+    )
     if source != named:
         opened.weights = named
     if isinstance(opened, VideoSource):
@@ -154,22 +179,22 @@ def convert(
         report = _from_image(opened, to, inflate, frames, size, place, seed, options)
     report.source = named
     report.out = folder
+    report.read = opened.read
+    report.notes[:0] = opened.notes
     report.notes += [note for note in (activation_note(named),) if note]
     model = report.model
+    shapes = {name: value.shape for name, value in model.named_parameters()}
     model.spec = replace(
         model.spec, frames=frames or model.spec.frames, size=size or model.spec.size
     )
+    report.notes.extend(_resized(model, shapes))
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_head(num_classes)
         report.rows = [row for row in report.rows if row.stage != "head"]
         report.rows.append(Row("head", f"new, for {num_classes} classes", "initialized", 2))
-    if in_channels != 3:
-        set_input_channels(model, in_channels)
-        report.notes.append(
-            f"the first kernels are RGB's mean, repeated for {in_channels} channels"
-        )
+    report.notes.extend(_fit_channels(model, in_channels))
     to_channels_last(model).eval()
-    clip = (1, in_channels, model.spec.frames, model.spec.size, model.spec.size)
+    clip = (1, model.in_channels, model.spec.frames, model.spec.size, model.spec.size)
     report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
     model.lineage.append(
         {
@@ -179,8 +204,10 @@ def convert(
             "to": report.target,
             "rule": None if report.layout else inflate,
             "layout": report.layout,
+            "read": report.read or None,
             "exact": report.exact,
             "max_difference": report.max_difference,
+            "reason": report.reason,
         }
     )
     if folder is not None:
@@ -188,6 +215,58 @@ def convert(
         mark(folder, WEIGHTS, CARD, "report.html")
         write_conversion_page(report, folder)
     return report
+
+
+@torch.no_grad()
+def _check_size(image_model: nn.Module, arch: str, size: int) -> None:
+    """Raise UsageError unless an image network takes images of ``size`` pixels a side."""
+    cfg: Any = getattr(image_model, "pretrained_cfg", None) or {}
+    own = int((cfg.get("input_size") or (3, size, size))[-1])
+    if size == own:
+        return
+    try:
+        image_model(torch.zeros(1, channels_of(image_model), size, size))
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{arch} takes no images of {size} pixels" + (f": {reason}" if reason else ""),
+            f"use --size {own}, which it was made for",
+        ) from error
+
+
+def _resized(model: VideoModel, before: Mapping[str, torch.Size]) -> list[str]:
+    """Which embeddings have values for another number of frames or patches now, as a note."""
+    told = []
+    for name, value in model.named_parameters():
+        for old, new in zip(before[name], value.shape, strict=True):
+            if old != new:
+                told.append(f"{name} from {old} to {new}")
+    if not told:
+        return []
+    spec = model.spec
+    clip = f"{spec.frames} frames of {spec.size} x {spec.size}"
+    return [f"embeddings were resized for clips of {clip}: {', '.join(told)}"]
+
+
+def _fit_channels(model: VideoModel, wanted: int | None) -> list[str]:
+    """Give the model as many input channels as are wanted; what that changed, as notes."""
+    own = model.in_channels
+    if wanted is not None and wanted != own:
+        set_input_channels(model, wanted)
+        of = {1: "the source's", 3: "RGB's mean"}.get(own, f"the mean over the source's {own}")
+        return [f"the first kernels are {of}, repeated for {_told(wanted)}"]
+    if own == 3:
+        return []
+    mean, std = model.spec.mean[0], model.spec.std[0]
+    return [
+        f"the input has {_told(own)}, as the source's; each is normalized by mean {mean:.3f} and "
+        f"deviation {std:.3f}"
+    ]
+
+
+def _told(channels: int) -> str:
+    """``1 channel``, ``2 channels``."""
+    return f"{channels} channel{'s' * (channels != 1)}"
 
 
 def _check_entry(name: str, entry: Entry) -> None:
@@ -213,32 +292,49 @@ def _from_image(
     assert entry.backbone is not None
     _check_backbone(image, entry.backbone, name)
     blank = None
+    channels = channels_of(image.model)
+    other = {} if channels == 3 else {"in_chans": channels}
     if entry.builder is None:
-        blank = build_image_model(image.arch, num_classes=0)
+        blank = build_image_model(image.arch, num_classes=0, **other, **image.arguments)
+        if image.arguments:
+            options = {**options, "network": image.arguments}
     else:
         options = {**_image_options(image, entry), **options}
+        if channels != 3:
+            options["in_channels"] = channels
+    params = count_parameters(image.model)
+    classifier = read_classifier(image, blank)
+    if classifier.tokens:
+        options = {**options, "class_tokens": classifier.tokens}
     classes = image.num_classes or CLASSES
     model = assemble(blank, entry, num_classes=classes, name=name, **options)
     spec = model.spec
     if image.arch != GOOGLENET:  # its builder knows its pixels
         spec = clip_spec_of(image.model, frames=spec.frames, stride=spec.stride, size=spec.size)
     model.spec = replace(spec, frames=frames or spec.frames, size=size or spec.size)
-    made: dict[str, ComputedTensor] = {}
     notes: list[str] = []
     if isinstance(model, TimeSformer):
         notes.extend(_fit_image(image, model.spec.size, model.resizing))
     elif entry.builder is None and fixed_size(image.model) not in (None, 2 * (model.spec.size,)):
         notes.extend(_fit_image(image, model.spec.size, "smooth"))
-    if not image.num_classes:
-        notes.append(f"{image.arch} has no classifier: features are compared, the head is random")
-    state = image.model.state_dict()
-    if entry.builder is not None:  # a plan's norms are the image network's own
-        made, notes = factor(model, state, seed, _norm_eps(image))
-    classifier = image.classifier if image.num_classes else None
-    rows = transfer(model, state, classifier, inflation, made)
+    _check_size(image.model, image.arch, model.spec.size)
+    notes.extend(classifier.notes)
+
+    def carry_over(source: nn.Module, target: VideoModel) -> tuple[list[Row], list[str]]:
+        state = source.state_dict()
+        made: dict[str, ComputedTensor] = {}
+        remarks: list[str] = []
+        if entry.builder is not None:  # a plan's norms are the image network's own
+            made, remarks = factor(target, state, seed, _norm_eps(image))
+        made.update(classifier.values(source))
+        return transfer(target, state, classifier.layer, inflation, made), remarks
+
+    rows, remarks = carry_over(image.model, model)
+    notes.extend(remarks)
     to_channels_last(model).eval()
-    proof = prove(image.model, model, device)
-    if not proof.exact:
+    proof, remarks = _proof(image, model, carry_over, device)
+    notes.extend(remarks)
+    if not proof.exact and not proof.reason:
         notes.extend(_reasons(model, entry, inflation, options))
     if image.num_classes:
         model.classes = class_names(image)
@@ -250,9 +346,37 @@ def _from_image(
         proof=proof,
         rows=rows,
         notes=notes,
-        image_params=count_parameters(image.model),
-        image_gmacs=count_macs(image.model, (1, 3, proof.size, proof.size)) / 1e9,
+        image_params=params,
+        image_gmacs=count_macs(image.model, (1, channels, proof.size, proof.size)) / 1e9,
     )
+
+
+def _proof(
+    image: ImageSource,
+    model: VideoModel,
+    carry_over: CarryOver,
+    device: torch.device | str,
+) -> tuple[Proof, list[str]]:
+    """The proof of a conversion, on copies with random gains where the weights hide something."""
+    if not image.pretrained:
+        proof = prove_shaken(image.model, model, carry_over, device)
+        return proof, ["the weights are random: copies with random gains and norms were compared"]
+    proof = prove(image.model, model, device, carry_over=carry_over)
+    notes = []
+    if proof.exact:
+        silent = silent_parts(image.model)
+        if silent:
+            tried = prove_shaken(image.model, model, carry_over, device)
+            more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+            notes.append(
+                f"{silent[0]}{more} of these weights let nothing through, so copies with random "
+                f"gains and norms were compared, too: {tried.verdict}, largest difference "
+                f"{tried.max_difference:.1e}"
+            )
+            if tried.exact is False:
+                return tried, notes
+    order = order_sensitivity(model, device, features=not image.num_classes)
+    return replace(proof, order=order), notes
 
 
 def _fit_image(image: ImageSource, size: int, resizing: str) -> list[str]:
@@ -307,6 +431,9 @@ def _from_video(
         )
     model = create_model(name, num_classes=found.num_classes, **{**implied(found, name), **options})
     imported = read_layout(model, video.state, found, allow_partial=allow_partial)
+    if video.read:
+        video.read["left_out"] += imported.leftovers
+        video.read["new"] += imported.missing
     counted: dict[tuple[str, str, str], int] = {}
     for key in model.state_dict():
         absent = key in imported.missing
@@ -322,7 +449,7 @@ def _from_video(
         model=model,
         proof=None,
         rows=sorted(rows, key=lambda row: row.stage == "head"),
-        notes=list(found.notes),
+        notes=[*found.notes, *imported.notes],
         layout=found.layout,
         leftovers=[*imported.leftovers, *imported.unexpected],
         missing=list(imported.missing),
@@ -373,11 +500,17 @@ def _verdict(report: ConversionReport) -> Section:
         return Section("Proof", f"<p>{escape(text)}</p>{notes}")
     what = "logit" if proof.isolated is None else "block's output"
     rows: list[tuple[str, Any]] = [
-        ("verdict", "exact" if proof.exact else "not exact"),
+        ("verdict", f"{proof.verdict}: {proof.reason}" if proof.reason else proof.verdict),
+        ("compared", "copies with random gains and norms" if proof.shaken else "these weights"),
         (f"largest difference of a {what}", f"{proof.max_difference:.1e}"),
         ("largest value, for comparison", proof.scale),
+        ("largest difference of two images", proof.spread),
         ("clip", f"{proof.frames} frames of {proof.size} x {proof.size}"),
     ]
+    if proof.double is not None:
+        rows.append(("largest difference in double precision", f"{proof.double[0]:.1e}"))
+    if proof.order is not None:
+        rows.append(("when the frames of a moving clip are reversed", order_words(proof)))
     if proof.isolated is not None:
         rows.append(("a gradient reaches the frozen tower", "no" if proof.isolated else "yes"))
     note = "A clip of one repeated frame through the video model, against the image model."
@@ -402,5 +535,6 @@ def _left(report: ConversionReport) -> Iterator[Section]:
         ("Tensors that the file lacked", report.missing),
     ):
         if names:
-            body = details(f"{len(names)} names", table(["tensor"], [[n] for n in names[:_NAMES]]))
+            tensors = "1 name" if len(names) == 1 else f"{len(names)} names"
+            body = details(tensors, table(["tensor"], [[n] for n in names[:_NAMES]]))
             yield Section(title, body)

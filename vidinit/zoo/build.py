@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import UsageError, suggest
 from .base import VideoModel, to_channels_last
+from .images.heads import channels_of
 from .images.networks import build_image_model, clip_spec_of, timm_module
 from .names import ALIASES, CLASSES, ZOO, Entry, find_entry
+from .plans.inflate import InflatedNet
 from .plans.plan import Plan, keyword_options, load_plan
 from .temporal import VolumeConv
 
@@ -27,7 +29,9 @@ def create_model(
         num_classes: size of the head; default: 400, and none for DiST, which embeds clips then.
         frames: frames of a clip by default; the convolutional models take any number.
         options: arguments of the plan or the family, ``sts=False`` for example, and for every model
-            ``in_channels`` (3; 2 for optical flow).
+            ``in_channels`` (3; 2 for optical flow); of a plan also ``network``, arguments of timm's
+            function for the image network (``{"global_pool": "avg"}``), and ``class_tokens``
+            (2: a distilled network's are side by side in a descriptor, not averaged).
 
     Returns:
         The model in train mode, its 4-D weights in channels_last memory. It takes normalized clips
@@ -44,7 +48,8 @@ def create_model(
     if plan is not None:
         assert entry.backbone is not None
         check_backbone(name, entry.backbone)
-        image_model = build_image_model(entry.backbone, None if plan.keeps_classifier else 0)
+        classes = None if plan.keeps_classifier else 0
+        image_model = build_image_model(entry.backbone, classes, **options.get("network", {}))
     if num_classes is None:
         num_classes = default_classes(entry)
     model = assemble(image_model, entry, num_classes=num_classes, name=name, **options)
@@ -73,14 +78,18 @@ def assemble(
 
     Args:
         image_model: for plans: a timm network, changed in place; without its classifier, unless
-            the plan keeps that. Unused where the entry has a builder.
+            the plan keeps that. Its input channels are the model's, unless ``in_channels`` says
+            otherwise. Unused where the entry has a builder.
         entry: from `find_entry` or `find_target`.
         num_classes: size of the head.
         name: the model's name.
         options: as for `create_model`; they overrule the entry's.
     """
     model_options = dict(options)
-    channels = options.pop("in_channels", 3)
+    channels = options.pop("in_channels", None)
+    tokens = options.pop("class_tokens", 0)
+    if entry.plan is not None:
+        options.pop("network", None)  # it was built with them
     check_options(name, entry, options)
     make, plan = maker_of(entry), plan_of(entry)
     if plan is None:
@@ -96,9 +105,17 @@ def assemble(
             model.spec = clip_spec_of(
                 image_model, frames=entry.frames, stride=entry.stride, size=entry.size
             )
+    if tokens:
+        if not isinstance(model, InflatedNet):
+            raise UsageError(f"model '{name}' has no option 'class_tokens'")
+        model.join_class_tokens(tokens)
     model.name = name
     model.options = model_options
-    if channels != 3:
+    given = 3 if image_model is None or plan is None else channels_of(image_model)
+    if given != 3:
+        _check_input_channels(model, given)
+        model.in_channels = model.options["in_channels"] = given
+    if channels not in (None, given):
         set_input_channels(model, channels)
     return model
 
@@ -143,32 +160,59 @@ def builder_of(entry: Entry) -> Callable[..., VideoModel]:
 
 
 def set_input_channels(model: VideoModel, channels: int) -> None:
-    """Kernels for other inputs than RGB (2 channels of optical flow): mean over RGB, repeated.
+    """Kernels for other inputs (2 channels of optical flow): the mean over the old ones, repeated.
 
-    Scaled by 3 / channels, so that inputs of the same size give responses of the same size. The
-    pixel statistics become the mean of RGB's.
+    Scaled by the old number of channels over the new one, so that inputs of the same size give
+    responses of the same size. The pixel statistics become the mean of the old ones.
 
     Raises:
-        UsageError: for a channel count below 1.
+        UsageError: for a channel count below 1, and a model whose inputs can be nothing but RGB.
     """
+    _check_input_channels(model, channels)
+    old = model.in_channels
+    for layer in _input_layers(model):
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        # (O, I, ...): some networks lay neighboring pixels side by side, each with its channels.
+        pixels = weight.detach().unflatten(1, (-1, old))
+        mean = pixels.mean(dim=2, keepdim=True) * (old / channels)
+        repeated = mean.repeat(1, 1, channels, *(1 for _ in weight.shape[2:])).flatten(1, 2)
+        layer.weight = nn.Parameter(repeated, requires_grad=weight.requires_grad)
+        if isinstance(layer, nn.Conv2d):
+            layer.in_channels = repeated.shape[1]
+    for module in model.modules():
+        if getattr(module, "in_chans", None) == old:  # timm's networks and patch embeddings
+            module.in_chans = channels  # type: ignore[assignment]
+    model.spec = model.spec.for_channels(channels)
+    model.in_channels = channels
+    model.options["in_channels"] = channels
+
+
+def _check_input_channels(model: VideoModel, channels: int) -> None:
     if channels < 1:
         raise UsageError(f"in_channels must be at least 1, not {channels}")
     if model.only_rgb:
         raise UsageError(f"in_channels={channels}: {model.only_rgb}", "leave it out")
-    for module in model.modules():
-        weight = getattr(module, "weight", None)
-        if not isinstance(module, (nn.Conv2d, VolumeConv)) or weight is None:
-            continue
-        if weight.shape[1] != 3 or module.groups != 1:
-            continue
-        mean = weight.detach().mean(dim=1, keepdim=True) * (3 / channels)
-        shape = [1, channels] + [1] * (weight.dim() - 2)
-        module.weight = nn.Parameter(mean.repeat(shape), requires_grad=weight.requires_grad)
-        if isinstance(module, nn.Conv2d):
-            module.in_channels = channels
-    model.spec = model.spec.for_channels(channels)
-    model.in_channels = channels
-    model.options["in_channels"] = channels
+
+
+def _input_layers(model: VideoModel) -> list[nn.Module]:
+    """The layers that read pixels."""
+    cfg = getattr(getattr(model, "trunk", None), "pretrained_cfg", None) or {}
+    first = cfg.get("first_conv") or ()
+    names = (first,) if isinstance(first, str) else first
+    found = {
+        key.rpartition(".")[0]
+        for key, origin in model.origins.items()
+        if origin.source in [f"{name}.weight" for name in names]
+    }
+    if found:
+        return [model.get_submodule(name) for name in sorted(found)]
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, (nn.Conv2d, VolumeConv))
+        and module.groups == 1
+        and module.weight.shape[1] == model.in_channels
+    ]
 
 
 def check_options(name: str, entry: Entry, options: Iterable[str]) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..data.flow.settings import STILL, Flow
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class ClipSpec:
     """How a clip is cut and normalized for a model.
+
+    The limits hold for what is read from a model folder (`card`).
 
     Attributes:
         frames: frames of a clip.
@@ -26,13 +33,13 @@ class ClipSpec:
         flow: which optical flow is seen, in two channels; None: RGB.
     """
 
-    frames: int = 8
-    stride: int = 8
-    size: int = 224
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    interpolation: str = "bilinear"
-    crop_pct: float = 0.875
+    frames: Annotated[int, Field(ge=1, le=100_000)] = 8
+    stride: Annotated[int, Field(ge=1, le=100_000)] = 8
+    size: Annotated[int, Field(ge=1, le=10_000)] = 224
+    mean: tuple[Finite, ...] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
+    interpolation: Literal["bicubic", "bilinear"] = "bilinear"
+    crop_pct: Annotated[float, Field(gt=0, le=2)] = 0.875
     sampling: Literal["dense", "uniform", "all"] = "dense"
     short: Literal["loop", "hold"] = "loop"
     flow: Flow | None = None
@@ -52,10 +59,10 @@ class ClipSpec:
         return cls(**plain, flow=None if flow is None else Flow(**flow))
 
     def for_channels(self, channels: int) -> ClipSpec:
-        """The same for other inputs than RGB: each channel gets the mean of RGB's statistics."""
-        if channels == 3:
+        """The same for another number of channels: each gets the mean of the statistics."""
+        if channels == len(self.mean):
             return self
-        mean, std = sum(self.mean) / 3, sum(self.std) / 3
+        mean, std = sum(self.mean) / len(self.mean), sum(self.std) / len(self.std)
         return replace(self, mean=(mean,) * channels, std=(std,) * channels)
 
     def of_flow(self, flow: Flow) -> ClipSpec:

@@ -75,6 +75,15 @@ def test_frozen_kernels_stay_frozen():
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_how_frames_are_resized_can_be_set():
+    model = vidinit.create_model(MODEL, num_classes=2)
+    own = model.spec.interpolation
+    other = {"bicubic": "bilinear", "bilinear": "bicubic"}[own]
+    assert set_spec(model, DataConfig()).interpolation == own
+    assert set_spec(model, DataConfig(interpolation=other)).interpolation == other
+    assert model.spec.interpolation == other, "and the folder records it"
+
+
 def test_an_rgb_model_is_as_it_was():
     model = vidinit.create_model(MODEL, num_classes=2)
     before = model.spec.as_dict()

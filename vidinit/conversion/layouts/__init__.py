@@ -19,3 +19,6 @@ LAYOUTS: dict[str, str] = {
     "dist": "dist",
 }
 """The layouts, which ``--layout`` takes, and the file of each, in the order they are tried."""
+
+IMAGES = ("timm", "torchvision", "openclip", "transformers")
+"""Layouts of image networks, which ``--layout`` of `convert` takes, too."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
 from ...zoo.spec import GRAY
 from .public_file import find_linspace_slowfast, find_pooled_trunk, find_x3d
 from .scheme import TRUNKS, X3DS, ZEROS, Rename, Scheme, renamer
@@ -59,6 +64,41 @@ _x3d = renamer(
     X3D,
     stages=STAGES,
 )
+
+_SPLIT = re.compile(r"(.+)\.split_bn\.(running_mean|running_var|num_batches_tracked)")
+
+
+def joined_norms(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Norms that PySlowFast trained on parts of a batch, as ordinary ones; and what was done.
+
+    Such a norm keeps the statistics of each part, behind one another, in ``split_bn``, and those
+    of all of them in ``bn``, which are only as new as the last evaluation. They are computed anew,
+    as PySlowFast does: the mean of means, the mean of variances and the variance of means.
+    """
+    names = {match[1] for key in state if (match := _SPLIT.fullmatch(key))}
+    if not names:
+        return dict(state), []
+    joined: dict[str, Tensor] = {}
+    for key, value in state.items():
+        module, _, leaf = key.rpartition(".")
+        norm = module.removesuffix(".bn").removesuffix(".split_bn")
+        if norm not in names or module == norm:
+            joined[key] = value
+        elif module == f"{norm}.bn" and leaf == "num_batches_tracked":
+            joined[f"{norm}.{leaf}"] = value
+    for norm in names:
+        width = len(state[f"{norm}.bn.running_mean"])
+        means = state[f"{norm}.split_bn.running_mean"].reshape(-1, width)  # (parts, channels)
+        variances = state[f"{norm}.split_bn.running_var"].reshape(-1, width)
+        mean = means.sum(0) / len(means)
+        spread = ((means - mean) ** 2).sum(0) / len(means)
+        joined[f"{norm}.running_mean"] = mean
+        joined[f"{norm}.running_var"] = variances.sum(0) / len(means) + spread
+    what = "1 norm" if len(names) == 1 else f"{len(names)} norms"
+    return joined, [
+        f"{what} had statistics of parts of a batch (sub-batch norms): they were joined"
+    ]
+
 
 LAYOUT = "pyslowfast"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -14,6 +15,7 @@ from ...errors import UsageError
 from ...zoo.base import VideoModel
 from ...zoo.build import default_classes
 from ...zoo.images.networks import timm_module
+from ...zoo.images.state_dicts import EXTRAS, check_numbers, count, told
 from ...zoo.names import ALIASES, CLASSES, ZOO, check_option, find_entry, parse_plan
 from . import LAYOUTS
 from .public_file import Candidate, PublicFile
@@ -82,14 +84,17 @@ class Imported:
     Attributes:
         loaded: our keys that were filled.
         leftovers: public keys that are known to have no place in our models.
-        missing: our keys that the file lacks, or has in another shape (``allow_partial``).
+        missing: our keys that the file lacks, or has in another shape: the head's, and with
+            ``allow_partial`` all others.
         unexpected: public keys nothing is known of, or of another shape (``allow_partial``).
+        notes: what was read under another name, is left out or new, one sentence each.
     """
 
     loaded: tuple[str, ...]
     leftovers: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def recognize(state: Mapping[str, Tensor], layout: str | None = None) -> Found | None:
@@ -108,11 +113,36 @@ def recognize(state: Mapping[str, Tensor], layout: str | None = None) -> Found |
     for scheme in all_schemes():
         if layout not in (None, scheme.layout):
             continue
-        file = PublicFile(scheme, state, asked=layout is not None)
+        file = PublicFile(scheme, with_plain_head(scheme, state), asked=layout is not None)
         candidate = scheme.recognize(file)
         if candidate is not None:
             return _found(file, candidate)
     return None
+
+
+def with_plain_head(scheme: Scheme, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A state dict whose classifier, if it is in a ``Sequential``, has its plain name."""
+    inside = _layers_of_head(scheme, state)
+    head = str(scheme.public_key("head.weight")).removesuffix(".weight")
+    linear = [name for name in inside if name.endswith(".weight") and state[name].dim() >= 2]
+    if f"{head}.weight" in state or len(linear) != 1:
+        return state
+    module = linear[0].removesuffix(".weight")
+    if any(not name.startswith(f"{module}.") for name in inside):
+        return state
+    return {
+        f"{head}{key.removeprefix(module)}" if key in inside else key: value
+        for key, value in state.items()
+    }
+
+
+def _layers_of_head(scheme: Scheme, state: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors of numbered layers in the place of one linear layer: ``fc.1.weight``."""
+    head = scheme.public_key("head.weight")
+    if head is None:
+        return []
+    layer = re.compile(re.escape(head.removesuffix(".weight")) + r"\.\d+\.\w+")
+    return [name for name in state if layer.fullmatch(name)]
 
 
 def _found(file: PublicFile, candidate: Candidate) -> Found:
@@ -198,13 +228,16 @@ def read_layout(
         model: built for ``found``: its number of classes, its options.
         state: the public state dict.
         found: what `recognize` returned for it.
-        allow_partial: load what fits, and list the rest.
+        allow_partial: load what fits, and list the rest. A file without its head is whole: that
+            stays as it is in the model.
 
     Raises:
-        UsageError: naming the first tensor that is missing, unexpected or of another shape.
+        UsageError: naming the first tensor that is missing, unexpected or of another shape, or has
+            values that no network can use.
     """
     model.spec = replace(model.spec, **found.clip)
-    scheme = _reader(model, state, found.layout)
+    scheme, public_state = _reader(model, state, found.layout), state
+    state = with_plain_head(scheme, state)
     ours = model.state_dict()
     loaded: dict[str, Tensor] = {}
     missing: list[str] = []
@@ -227,14 +260,39 @@ def read_layout(
             continue
         used.add(public)
         loaded[key] = scheme.inward(key, value.reshape(tensor.shape))
+    check_numbers(
+        {key: state[key] for key in used},
+        {str(scheme.public_key(key)): ours[key] for key in loaded if key not in scheme.absent},
+        f"the {scheme.layout} file",
+    )
     rest = [key for key in state if key not in used]
-    leftovers = [key for key in rest if scheme.is_leftover(key)]
+    ends = _layers_of_head(scheme, state)
+    leftovers = [k for k in rest if scheme.is_leftover(k) or EXTRAS.fullmatch(k) or k in ends]
     unexpected = [key for key in rest if key not in leftovers]
+    head = [key for key in missing if key.startswith("head.")]
+    lacks_head = not any(key.startswith("head.") for key in loaded)
     if not allow_partial:
-        _check_whole(scheme, wrong, missing, unexpected)
+        others = [key for key in missing if not (lacks_head and key in head)]
+        _check_whole(scheme, wrong, others, unexpected)
+    notes = []
+    if state is not public_state:
+        notes.append(f"its classifier is {_layers_of_head(scheme, public_state)[0]}")
+    if head and lacks_head and model.num_classes:
+        what = f"its classifier ({told(ends)}) does not fit" if ends else "it has no classifier"
+        notes.append(f"{what}: the head is new, for {model.num_classes} classes")
+    if leftovers:
+        notes.append(f"left out: {told(leftovers)}")
+    blind = [key for key in missing if key.endswith(("running_mean", "running_var"))]
+    if blind:
+        notes.append(
+            f"{count(len(blind))} statistics of norms that the file lacks: they are 0 and 1, and "
+            "the model says nothing before it is trained"
+        )
     model.load_state_dict(loaded, strict=False)
     _set_pixels(model, scheme)
-    return Imported(tuple(loaded), tuple(leftovers), tuple(missing), tuple(unexpected))
+    return Imported(
+        tuple(loaded), tuple(leftovers), tuple(missing), tuple(unexpected), tuple(notes)
+    )
 
 
 def _reader(model: VideoModel, state: Mapping[str, Tensor], layout: str) -> Scheme:
@@ -268,13 +326,13 @@ def _check_whole(
     if wrong:
         problem = wrong[0]
     elif missing:
-        problem = f"{len(missing)} tensors are missing, {scheme.public_key(missing[0])} first"
+        problem = f"{count(len(missing))} missing, {scheme.public_key(missing[0])} first"
     elif unexpected:
-        problem = f"{len(unexpected)} tensors are unexpected, {unexpected[0]} first"
+        problem = f"{count(len(unexpected))} unexpected, {unexpected[0]} first"
     if problem:
         raise UsageError(
             f"the {scheme.layout} file does not fit: {problem}",
-            "name the network it belongs to, or take what fits with --allow-partial",
+            "take what fits with --allow-partial, or give a file of this very network",
         )
 
 

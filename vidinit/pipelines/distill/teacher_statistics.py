@@ -119,7 +119,7 @@ def read(run: RunFolder) -> dict[str, np.ndarray] | None:
     file = run.root / FILE
     if not file.is_file():
         return None
-    with np.load(file) as arrays:
+    with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 

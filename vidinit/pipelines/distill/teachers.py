@@ -126,17 +126,19 @@ def load_source(teacher: TeacherSettings, *, pretrained: bool = True) -> ImageSo
         UsageError: unknown name, or weights that do not fit.
         VidinitError: weights that cannot be fetched.
     """
-    return load_image_model(
+    found = load_image_model(
         teacher.named.timm if teacher.named else teacher.model,
         weights=teacher.file,
         pretrained=pretrained,
-        headless=True,
         ways=(
             f"pass a local file with --teacher {teacher.model}=FILE",
             "--teacher imagenet-lite, which needs no hub",
         ),
         also=TEACHERS,
     )
+    for note in found.notes:
+        say(f"teacher {teacher.name}: {note}")
+    return found
 
 
 def make_teacher(

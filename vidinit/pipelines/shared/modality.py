@@ -25,7 +25,7 @@ def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
     set_modality(model, data)
     changes = {
         key: value
-        for key in ("frames", "stride", "sampling", "short", "size", "crop_pct")
+        for key in ("frames", "stride", "sampling", "short", "size", "crop_pct", "interpolation")
         if (value := getattr(data, key)) is not None
     }
     if changes:

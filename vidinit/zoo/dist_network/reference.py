@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ..base import VideoModel, to_channels_last
-from ..build import assemble
+from ..build import assemble, has_frozen_tower
 from ..images.networks import load_exactly, load_image_model
 from ..names import find_entry
 from .model import DistModel
@@ -20,6 +20,7 @@ from .tower import digest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..card import Card
     from ..images.networks import ImageSource
 
 HUB = "hub"
@@ -62,22 +63,20 @@ def with_reference(model: VideoModel) -> tuple[dict[str, Tensor], dict[str, Any]
     return kept, {"tower": reference}
 
 
-def rebuild(folder: Path, card: dict[str, Any], num_classes: int) -> DistModel:
+def rebuild(folder: Path, card: Card, num_classes: int) -> DistModel:
     """The model of a folder that names its tower; only the tower has its values.
 
     Raises:
         UsageError: weights that are gone or are others than those the side network learned beside.
         VidinitError: weights that cannot be fetched.
     """
-    reference: dict[str, str] = card["tower"]
+    assert card.tower is not None
+    reference: dict[str, str] = card.tower.model_dump()
+    entry = find_entry(card.name)
+    if not has_frozen_tower(entry):
+        raise UsageError(f"{folder} names a frozen tower, which {card.name} has not")
     image, own = _open(folder, reference)
-    model = assemble(
-        image.model,
-        find_entry(card["name"]),
-        num_classes=num_classes,
-        name=card["name"],
-        **card["options"],
-    )
+    model = assemble(image.model, entry, num_classes=num_classes, name=card.name, **card.options)
     assert isinstance(model, DistModel)
     to_channels_last(model)
     model.reference = None if own else reference
@@ -103,7 +102,7 @@ def _open(folder: Path, reference: dict[str, str]) -> tuple[ImageSource, bool]:
     in_folder = next((folder / file for file in TOWER_FILES if (folder / file).is_file()), None)
     file = in_folder or (None if origin == HUB else Path(origin))
     remedy = f"copy a file with the weights of {name} to {folder / TOWER_FILES[0]}"
-    if file is not None and not file.is_file():
+    if file is not None and not file.exists():
         raise UsageError(f"the frozen tower of {folder} is gone: no such file {file}", remedy)
     image = load_image_model(name, weights=file, ways=(remedy,))
     if digest(image.model) != reference["sha256"]:

@@ -73,6 +73,7 @@ class Tower(nn.Module):
         self.width = int(model.embed_dim)
         self.joint = int(model.num_classes or model.head_hidden_size)
         self.patch = int(model.patch_embed.patch_size[0])
+        self.prefix_tokens = int(model.num_prefix_tokens)
         self.left_out = False
         self.native_size = _image_size(vit)
         self.vit = vit.requires_grad_(False)
@@ -98,7 +99,7 @@ class Tower(nn.Module):
             found = vit.forward_intermediates(
                 self._cast(frames),
                 indices=self.blocks,
-                return_prefix_tokens=True,
+                return_prefix_tokens=self.prefix_tokens > 0,
                 norm=False,
                 output_fmt="NLC",
                 stop_early=True,
@@ -113,7 +114,7 @@ class Tower(nn.Module):
             last, found = vit.forward_intermediates(
                 self._cast(frames),
                 indices=self.blocks,
-                return_prefix_tokens=True,
+                return_prefix_tokens=self.prefix_tokens > 0,
                 norm=False,
                 output_fmt="NLC",
             )
@@ -226,6 +227,8 @@ def why_no_tower(vit: nn.Module) -> str:
         if not hasattr(vit, part):
             return "its tokens do not keep to one grid"
     embed: Any = vit.patch_embed
+    if hasattr(embed, "backbone"):
+        return "its patches are made by a convolutional network"
     if not hasattr(embed, "grid_size") or not isinstance(getattr(embed, "proj", None), nn.Conv2d):
         return "its patches are not made by one convolution"
     if len(set(embed.patch_size)) > 1 or tuple(embed.proj.stride) != tuple(embed.patch_size):

@@ -119,6 +119,8 @@ def hub_checkpoint(ref: str) -> Path | None:
         raise UsageError(
             f"{ref} is a video model already", "give it as MODEL to finetune, eval or export"
         )
+    if config is not None:  # of transformers: its pixels are in a file beside it
+        _fetch(hub_ref.repo, "preprocessor_config.json", hub_ref.revision)
     found = (_fetch(hub_ref.repo, name, hub_ref.revision) for name in CHECKPOINTS)
     return _require_file(ref, next((file for file in found if file is not None), None))
 

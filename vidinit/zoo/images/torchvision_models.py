@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError, VidinitError, suggest
+from .fitting import fit_image
 from .hub import reachable
-from .networks import (
-    ImageSource,
-    build_image_model,
-    load_exactly,
-    read_state_dict,
-    strip_prefixes,
-    timm_module,
-)
+from .networks import ImageSource, build_image_model, image_of, timm_module
+from .state_dicts import WeightsFile, open_weights
 
 PREFIX = "torchvision:"
+RANDOM = "random weights"
 GOOGLENET = f"{PREFIX}googlenet"
 
 
@@ -57,24 +54,33 @@ def googlenet(num_classes: int) -> nn.Module:
         init_weights=False,
     )
     made.num_classes = num_classes  # as timm's models have it
+    made.pretrained_cfg = {"classifier": "fc", "first_conv": "conv1.conv"}
     return made
 
 
-def is_googlenet(state: dict[str, Tensor]) -> bool:
-    """True for the keys of torchvision's GoogLeNet."""
-    return "inception3a.branch1.conv.weight" in state
+def is_googlenet(file: WeightsFile) -> bool:
+    """True for the names of torchvision's GoogLeNet."""
+    return any("inception3a.branch1.conv.weight" in part.state for part in file.candidates())
 
 
-def googlenet_source(
-    state: dict[str, Tensor], weights: str, classes: list[str] | None = None
-) -> ImageSource:
-    """GoogLeNet from its state dict; the auxiliary classifiers are left out."""
-    kept = {k: v for k, v in state.items() if not k.startswith(("aux1.", "aux2."))}
-    if "fc.weight" not in kept:
-        raise UsageError(f"{weights} lacks fc.weight", "a GoogLeNet with its classifier is needed")
-    model = googlenet(int(kept["fc.weight"].shape[0]))
-    load_exactly(model, kept, weights)
-    return ImageSource(GOOGLENET, model.eval(), weights, True, classes)
+def googlenet_source(file: WeightsFile, classes: list[str] | None = None) -> ImageSource:
+    """GoogLeNet from a file; the auxiliary classifiers are left out.
+
+    Raises:
+        UsageError: for another network's, or one without its classifier.
+    """
+    fitted = fit_image(GOOGLENET, lambda num_classes=1000: googlenet(num_classes), file)
+    model = googlenet(**fitted.arguments) if fitted.arguments else googlenet(1000)
+    model.load_state_dict(fitted.state, strict=False)
+    return ImageSource(
+        GOOGLENET,
+        model.eval(),
+        file.origin,
+        True,
+        classes,
+        notes=list(fitted.notes),
+        read=fitted.read,
+    )
 
 
 def published_state(source: str) -> tuple[dict[str, Tensor], str, list[str] | None]:
@@ -107,37 +113,50 @@ def published_state(source: str) -> tuple[dict[str, Tensor], str, list[str] | No
     return dict(state), f"torchvision, {name}.{chosen.name}", chosen.meta.get("categories")
 
 
-def image_source(source: str, weights: str | Path | None, pretrained: bool) -> ImageSource:
+def image_source(
+    source: str,
+    weights: str | Path | None,
+    pretrained: bool,
+    *,
+    key: str | None = None,
+    ema: bool | None = None,
+) -> ImageSource:
     """An image network of torchvision.
 
     All but GoogLeNet are run as timm's network of the same name, whose keys are the same.
+
+    Args:
+        source: ``torchvision:NAME``.
+        weights: a local file; None for the published ones.
+        pretrained: False for random weights.
+        key, ema: which state dict of the file is meant; see `state_dicts.open_weights`.
 
     Raises:
         UsageError: where timm has no such network, or the weights do not fit.
         VidinitError: weights that cannot be fetched.
     """
     name = source.removeprefix(PREFIX).split(".")[0]
-    classes = None
-    if weights is not None:
-        state, origin = strip_prefixes(read_state_dict(Path(weights))), str(weights)
-    elif pretrained:
-        state, origin, classes = published_state(source)
-    else:
-        state, origin = {}, "random weights"
-    if name == "googlenet":
-        if not state:
-            return ImageSource(GOOGLENET, googlenet(1000).eval(), origin, False)
-        return googlenet_source(state, origin, classes)
-    if not timm_module().is_model(name):
+    is_own = name == "googlenet"
+    if not is_own and not timm_module().is_model(name):
         raise UsageError(
             f"torchvision's '{name}' has no counterpart in timm", "use a timm name as SOURCE"
         )
-    if not state:
-        return ImageSource(name, build_image_model(name).eval(), origin, False)
-    head = next((v for k, v in reversed(state.items()) if k.endswith(".bias")), None)
-    model = build_image_model(name, num_classes=None if head is None else len(head))
-    load_exactly(model, state, origin)
-    return ImageSource(name, model.eval(), origin, True, classes)
+    classes = None
+    if weights is not None:
+        file = open_weights(weights, key=key, ema=ema)
+    elif pretrained:
+        state, origin, classes = published_state(source)
+        file = WeightsFile(origin, {"": state})
+    elif is_own:
+        return ImageSource(GOOGLENET, googlenet(1000).eval(), RANDOM, False)
+    else:
+        return ImageSource(name, build_image_model(name).eval(), RANDOM, False)
+    if is_own:
+        return googlenet_source(file, classes)
+    fitted = fit_image(name, functools.partial(build_image_model, name), file)
+    made = image_of(name, fitted, file)
+    made.classes = classes or made.classes
+    return made
 
 
 def _torchvision() -> Any:

@@ -15,8 +15,9 @@ from torch import nn
 from ...errors import UsageError
 from ..dist_network.model import DistModel
 from ..dist_network.side import HEAD_WIDTH, SideNetwork
-from ..dist_network.tower import PRECISIONS, Tower, set_projection
+from ..dist_network.tower import PRECISIONS, Tower, arch_of, set_projection
 from ..folding import FrameCount
+from ..images.heads import channels_of
 from ..images.networks import clip_spec_of
 from ..names import check_option
 from ..spec import Origin
@@ -63,6 +64,12 @@ def dist(
     for name, value in (("gamma", gamma), ("pools", pools), ("temporal_dim", temporal_dim)):
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
+    if channels_of(image_model) != 3:
+        raise UsageError(
+            f"{arch_of(image_model)} does not take RGB images ({channels_of(image_model)} input "
+            f"channels), and {DistModel.only_rgb}",
+            "use a network for RGB, or another plan",
+        )
     spec = clip_spec_of(image_model, frames=TOWER_FRAMES * gamma, stride=1, size=None)
     set_projection(image_model, projection)
     sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}

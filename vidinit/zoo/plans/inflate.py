@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
@@ -32,11 +33,28 @@ CUT_FORM = re.compile(r"(?P<end>top|bottom):(?P<count>\d+)|stages:(?P<stages>\d+
 
 
 class InflatedNet(VideoModel):
-    """An image network run frame by frame, with temporal kernels in the layers of the plan."""
+    """An image network run frame by frame, with temporal kernels in the layers of the plan.
+
+    Attributes:
+        trunk: timm's network.
+        class_tokens: how many class tokens are side by side in a descriptor; 0 where it is what
+            timm's network makes of its features.
+    """
 
     def __init__(self, trunk: nn.Module, num_features: int, num_classes: int) -> None:
         super().__init__(num_features, num_classes)
         self.trunk = trunk
+        self.class_tokens = 0
+
+    def join_class_tokens(self, count: int) -> None:
+        """Let descriptors be the first tokens side by side, which timm's network averages.
+
+        Distilled networks have a classifier for each of two class tokens: only then a linear head
+        can be both. The head is new.
+        """
+        self.class_tokens = count
+        self.num_features *= count
+        self.reset_head(self.num_classes)
 
     def fit_clip(self, spec: ClipSpec) -> None:
         """The positions of a plain vision transformer are resized; see `vit.fit_images`."""
@@ -48,7 +66,10 @@ class InflatedNet(VideoModel):
 
     def pooled(self, maps: Tensor) -> Tensor:
         """Timm's head on each frame's features, averaged over the clip's frames: (B, C)."""
-        frames: Tensor = self.trunk.forward_head(maps)  # type: ignore[operator]
+        if self.class_tokens:
+            frames = maps[:, : self.class_tokens].flatten(1)
+        else:
+            frames = self.trunk.forward_head(maps)  # type: ignore[operator]
         return frames.view(-1, self.frames.value, self.num_features).mean(dim=1)
 
     def spread(self, maps: Tensor, clips: int) -> Tensor:
@@ -64,7 +85,9 @@ class InflatedNet(VideoModel):
             tokens = maps.permute(0, 2, 3, 1)
         else:  # (B*T, H, W, C), as Swin and its kin have it
             tokens = maps
-        if tokens.shape[-1] != self.num_features:
+        if self.class_tokens:  # each patch stands beside itself, as wide as a descriptor
+            tokens = torch.cat([tokens] * self.class_tokens, dim=-1)
+        elif tokens.shape[-1] != self.num_features:
             # One position is a map of 1 x 1 to the head.
             tokens = self.trunk.forward_head(tokens.flatten(0, -2)[:, :, None, None])  # type: ignore[operator]
         return tokens.reshape(clips, -1, self.num_features)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ..images.heads import channels_of
 from ..modify.eval_mode import in_eval_mode
 
 SIZES = (32, 64, 128, 256)  # of the blank image; the smallest one that passes is taken
@@ -126,7 +127,7 @@ def read_network(trunk: nn.Module) -> Network:
     activation that serves several convolutions ends none of their groups.
 
     Args:
-        trunk: takes (N, 3, S, S), returns (N, C). It may be on the meta device.
+        trunk: takes (N, channels, S, S), returns (N, C). It may be on the meta device.
 
     Raises:
         UsageError: when no size of image passes, or when the result is not one vector an image.
@@ -201,7 +202,7 @@ def _run(trunk: nn.Module, name: str) -> tuple[list[_Call], Any]:
     try:
         for size in sizes:
             calls.clear()
-            image = parameter.new_zeros(1, 3, size, size)
+            image = parameter.new_zeros(1, channels_of(trunk), size, size)
             try:
                 with in_eval_mode(trunk), torch.no_grad():
                     return calls, trunk(image)
