@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from vidinit.commands import app
 from vidinit import files
 from vidinit.engine.run_folder import RunFolder
 from vidinit.errors import UsageError
+from vidinit.files import FolderLock, check_out, folder_locks
 
 
 def test_a_run_marks_what_it_writes_before_it_writes(tmp_path: Path) -> None:
@@ -70,3 +75,48 @@ def test_a_run_with_trackers_can_be_overwritten(motion_set: Path, tmp_path: Path
     again = CliRunner().invoke(app, [*line, "--overwrite"])
     assert again.exit_code == 0, again.output
     assert not (out / "events").exists()
+
+
+def test_a_folder_has_one_writer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from vidinit.files import FolderLock\n"
+        "FolderLock.take(Path(sys.argv[1])); print('has it', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "has it\n"
+    with pytest.raises(UsageError) as caught:
+        FolderLock.take(tmp_path)
+    assert f"is in use: process {other.pid} on {socket.gethostname()}" in caught.value.message
+    for flags in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(UsageError, match=f"process {other.pid}"):
+            check_out(tmp_path, **flags)
+    other.kill()
+    other.wait()
+    with folder_locks():
+        lock = FolderLock.take(tmp_path)
+        assert f"process {other.pid} on " in capsys.readouterr().err
+        assert lock.in_place() and FolderLock.take(tmp_path) is lock, "of this process already"
+        check_out(tmp_path, overwrite=True)
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == [] and tmp_path.resolve() not in FolderLock.held
+
+
+def test_a_lock_that_nobody_can_read_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_bytes(b"\xff\x00[" * 1000)
+    with folder_locks():
+        assert FolderLock.take(tmp_path).in_place()
+
+
+def test_a_folder_that_is_another_now(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with folder_locks():
+        lock = FolderLock.take(folder)
+        folder.rename(tmp_path / "away")
+        assert not lock.in_place()
+        folder.mkdir()
+        (folder / ".lock").write_text("")
+        assert not lock.in_place() and FolderLock.take(folder) is not lock
+        assert FolderLock.take(folder).in_place()

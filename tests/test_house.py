@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "version"),
     ("extras", "processes"),
-    ("console", "files"),
+    ("console",),
+    ("files",),
     ("config",),
     ("data",),
     ("zoo",),

@@ -1,13 +1,15 @@
 """Runs of the command line without its start-up: all is imported once, then each run is a fork.
 
-The script reads one JSON object a line: ``{"run": [arguments], "err": file, "out": file}`` answers
-with the process id, ``{"wait": id}`` with the exit code, negative for a signal.
+The script reads one JSON object a line: ``{"run": [arguments], "err": file, "out": file}``, and
+maybe ``"kill_at": number, "below": folder``, answers with the process id, ``{"wait": id}`` with the
+exit code, negative for a signal.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,8 @@ def become(asked: dict[str, Any]) -> None:
     files += [os.open(asked[name], os.O_WRONLY) for name in ("out", "err")]
     for target, handle in enumerate(files):
         os.dup2(handle, target)
+    if "kill_at" in asked:
+        kill_at_event(asked["kill_at"], asked["below"])
     sys.argv = ["vidinit", *asked["run"]]
     code: Any = 0
     try:
@@ -51,6 +55,23 @@ def become(asked: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)
+
+
+CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
+
+
+def kill_at_event(number: int, below: str) -> None:
+    """Kill this process just before its n-th change of a file, or look into one, below a folder."""
+    own, seen = os.getpid(), 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event in CHANGES and os.getpid() == own and any(below in str(a) for a in arguments):
+            seen += 1
+            if seen == number:
+                os.kill(own, signal.SIGKILL)
+
+    sys.addaudithook(hook)
 
 
 class Run:
@@ -91,13 +112,15 @@ class Zygote:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, *line: str | Path) -> Run:
+    def start(self, *line: str | Path, kill_at: int = 0, below: Path | None = None) -> Run:
+        """Start a command; ``kill_at`` kills it before its n-th change of a file below a folder."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
         for file in (out, err):
             file.touch()
         asked = {"run": [str(word) for word in line], "out": str(out), "err": str(err)}
-        return Run(self, self.ask(asked), out, err)
+        kill = {"kill_at": kill_at, "below": str(below)} if kill_at else {}
+        return Run(self, self.ask({**asked, **kill}), out, err)
 
     def close(self) -> None:
         assert self._process.stdin is not None

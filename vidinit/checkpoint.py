@@ -6,12 +6,13 @@ written under a temporary name and renamed, so that a half-written one is never 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from .errors import UsageError
+from .errors import UsageError, VidinitError
 from .files import write_folder
 from .zoo.images.hub import hub_folder, is_hub
 from .zoo.names import find_entry
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
     from .data.rows import LabelKind
     from .zoo.base import VideoModel
+    from .zoo.card import Card
     from .zoo.pair import PairModel
+    from .zoo.spec import ClipSpec
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
-
-FORMAT = 1
 
 
 def save_model(
@@ -42,8 +43,9 @@ def save_model(
         folder: replaced as a whole if it is there.
         heads: further heads by name: of a trunk trained on several sources, or the nouns'.
         statistics: by source, buffers that its model has in place of the model's own, by name.
-        card: further entries of model.yaml (``head_classes``: name to class names; ``merged``: by
-            source, the head that it shares and which of its outputs are the source's).
+        card: further entries of model.yaml, which `zoo.card.Card` has to know (``head_classes``:
+            name to class names; ``merged``: by source, the head that it shares and which of its
+            outputs are the source's).
 
     Raises:
         UsageError: for a fused model, whose weights no model could load.
@@ -56,6 +58,7 @@ def save_model(
     from safetensors.torch import save
 
     from .version import __version__
+    from .zoo.card import FORMAT
     from .zoo.dist_network.reference import with_reference
 
     own, tower = with_reference(model)
@@ -66,7 +69,7 @@ def save_model(
     for source, buffers in (statistics or {}).items():
         for key, buffer in buffers.items():
             state[f"statistics.{source}.{key}"] = buffer.detach().cpu().contiguous()
-    described = {
+    content = {
         "format": FORMAT,
         "vidinit": __version__,
         "name": model.name,
@@ -81,9 +84,19 @@ def save_model(
         **tower,
         **card,
     }
-    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    write_folder(Path(folder), {WEIGHTS: save(state), CARD: text.encode()})
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    write_folder(Path(folder), {WEIGHTS: save(_apart(state)), CARD: text.encode()})
     return Path(folder)
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in memory of its own: blocks that share one (CoaT's) have it under all names."""
+    seen: set[int] = set()
+    own = {}
+    for key, value in state.items():
+        own[key] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return own
 
 
 def model_folder(ref: str | Path) -> Path | None:
@@ -112,38 +125,27 @@ def model_folder(ref: str | Path) -> Path | None:
     return None
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """model.yaml as a dict.
+def read_card(folder: Path) -> Card:
+    """The content of model.yaml, checked.
 
     Raises:
-        UsageError: when it cannot be understood.
+        UsageError: when it cannot be understood, naming the file, the keys and what belongs there.
     """
-    try:
-        card = yaml.safe_load((folder / CARD).read_text(encoding="utf-8"))
-        if not isinstance(card, dict) or card["format"] != FORMAT:
-            raise ValueError(f"format {card.get('format') if isinstance(card, dict) else card!r}")
-        return card
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(
-            f"cannot read {folder / CARD}", f"it is damaged or newer ({reason})"
-        ) from error
+    from .zoo.card import read
+
+    return read(folder / CARD)
 
 
 def label_kind_of(ref: str | Path) -> LabelKind | None:
     """Kind of the labels of a model folder or run folder; None for a zoo name."""
     folder = model_folder(ref)
-    return None if folder is None else _kind(read_card(folder))
+    return None if folder is None else read_card(folder).kind
 
 
 def name_of(ref: str | Path) -> str:
     """The name of the model in a model folder or run folder, or the zoo name itself."""
     folder = model_folder(ref)
-    return str(ref) if folder is None else str(read_card(folder)["name"])
-
-
-def _kind(card: dict[str, Any]) -> LabelKind:
-    return card.get("kind", "single")  # older folders have no other
+    return str(ref) if folder is None else read_card(folder).name
 
 
 def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
@@ -162,7 +164,7 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
         UsageError: when the folder is none, is damaged, or has no such head.
     """
     place, card, state = _read(folder)
-    heads: dict[str, list[str]] = card.get("head_classes") or {}
+    heads = card.head_classes or {}
     if head is not None and head not in heads:
         has = f"it has {', '.join(heads)}" if heads else "it has one head only"
         raise UsageError(f"{place} has no head '{head}'", has)
@@ -171,24 +173,22 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
     model = _build(place, card, state)
     if head is not None:
         model.classes, model.label_kind = heads[head], "single"
-        if head in card.get("source_clips", {}):
-            from .zoo.spec import ClipSpec
-
-            clip = ClipSpec.from_dict(card["source_clips"][head])
-            if clip.frames == 1:  # an image, which the model takes as it is
-                model._spec = clip
-            else:
-                model.spec = clip
+        clip = (card.source_clips or {}).get(head)
+        if clip is not None and clip.frames == 1:  # an image, which the model takes as it is
+            model._spec = clip
+        elif clip is not None:
+            _set_clip(place, model, clip)
     return model
 
 
-def _choose(source: str, card: dict[str, Any], state: dict[str, Tensor]) -> None:
+def _choose(source: str, card: Card, state: dict[str, Tensor]) -> None:
     """Make one source's head, and its statistics of norms, the model's own; in place."""
-    merged = card.get("merged", {}).get(source)
-    head = merged["head"] if merged else source
+    merged = (card.merged or {}).get(source)
+    head = merged.head if merged else source
     for key in ("weight", "bias"):
-        kept = state.get(f"heads.{head}.{key}", state[f"head.{key}"])  # the first is the model's
-        state[f"head.{key}"] = kept[merged["outputs"]] if merged else kept
+        kept = state.get(f"heads.{head}.{key}", state.get(f"head.{key}"))  # the first: the model's
+        if kept is not None:  # else it is said to be missing
+            state[f"head.{key}"] = kept[merged.outputs] if merged else kept
     own = f"statistics.{source}."
     buffers = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
     # A source `a.b` has keys that begin as those of `a` do, but name nothing in the model.
@@ -206,17 +206,35 @@ def load_pair(folder: str | Path) -> PairModel:
     from .zoo.pair import NOUN, PairModel
 
     place, card, state = _read(folder)
-    if _kind(card) != "pair":
+    if card.kind != "pair":
         raise UsageError(f"{place} has no head of nouns", "it was not trained on verbs and nouns")
     model = _build(place, card, state)
-    nouns: list[str] = card["head_classes"][NOUN]
+    nouns = (card.head_classes or {})[NOUN]
     noun = nn.Linear(model.num_features, len(nouns))
     noun.load_state_dict({key: state[f"heads.{NOUN}.{key}"] for key in ("weight", "bias")})
     return PairModel(model, noun, nouns).eval()
 
 
-def _read(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
-    """The model folder meant by ``folder``, its card, and its tensors."""
+def described(folder: Path) -> VideoModel:
+    """The model that model.yaml describes, with random weights.
+
+    Raises:
+        UsageError: it cannot be built.
+    """
+    from .zoo.build import create_model
+
+    card = read_card(folder)
+
+    def make() -> VideoModel:
+        return create_model(card.name, num_classes=card.num_classes, **card.options)
+
+    model = _made(folder, card, make)
+    _set_clip(folder, model, card.clip)
+    return model
+
+
+def _read(folder: str | Path) -> tuple[Path, Card, dict[str, Tensor]]:
+    """The model folder meant by ``folder``, its card, and its tensors, which fit the card."""
     place = model_folder(folder)
     if place is None:
         raise UsageError(f"'{folder}' is a zoo name, not a folder", "vidinit.create_model makes it")
@@ -224,39 +242,153 @@ def _read(folder: str | Path) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
 
     card = read_card(place)
     try:
-        return place, card, load_file(place / WEIGHTS)
+        state = load_file(place / WEIGHTS)
     except Exception as error:  # safetensors raises its own kinds for damaged files
         reason = " ".join(str(error).split())[:120]
         raise UsageError(f"cannot read {place / WEIGHTS}", f"it is damaged ({reason})") from error
+    fault = next(_faults(card, state), None)
+    if fault:
+        raise UsageError(f"{place / WEIGHTS}: {fault}", "take a whole copy of the model folder")
+    return place, card, state
 
 
-def _build(place: Path, card: dict[str, Any], state: dict[str, Tensor]) -> VideoModel:
+def _faults(card: Card, state: dict[str, Tensor]) -> Iterator[str]:
+    """What is wrong with tensors whatever the network: values, and heads without their classes."""
+    for key, tensor in state.items():
+        if tensor.is_complex() or (key.startswith("heads.") and not tensor.is_floating_point()):
+            yield f"{key} is {_kind_of(tensor)}, it should be floating point"
+        elif tensor.is_floating_point() and not _is_finite(tensor):
+            yield f"{key} holds NaN or infinite values"
+    own = next((state[k] for k in ("head.weight", "head.embeddings") if k in state), None)
+    outputs = 0 if own is None or own.dim() != 2 else len(own)
+    if outputs != card.num_classes:
+        yield f"the head has {outputs} outputs, num_classes in {CARD} is {card.num_classes}"
+    without, sources = set(), card.head_classes or {}
+    for source, names in sources.items():
+        merged = (card.merged or {}).get(source)
+        head = merged.head if merged else source
+        weight, bias = (state.get(f"heads.{head}.{key}") for key in ("weight", "bias"))
+        has = outputs
+        if weight is None and bias is None:  # the model's own head
+            without.add(head)
+        elif weight is None or bias is None or weight.dim() != 2 or bias.shape != weight.shape[:1]:
+            yield f"heads.{head}.weight and heads.{head}.bias do not belong together"
+        else:
+            has = len(weight)
+            if own is not None and weight.shape[1:] != own.shape[1:]:
+                shapes = f"{tuple(weight.shape)}, the model's own head {tuple(own.shape)}"
+                yield f"heads.{head}.weight is {shapes}"
+        if merged and max(merged.outputs, default=0) >= has:
+            yield f"merged.{source}.outputs in {CARD} goes beyond the {has} outputs of {head}"
+        if not merged and len(names) != has:
+            yield f"{has} outputs of {source}, head_classes in {CARD} has {len(names)} names"
+    heads = {card.merged[s].head if card.merged and s in card.merged else s for s in sources}
+    for key in state:
+        part, _, name = key.partition(".")
+        known = heads if part == "heads" else sources if part == "statistics" else None
+        if known is not None and not any(name.startswith(f"{one}.") for one in known):
+            yield f"{key} belongs to none of head_classes in {CARD}"
+    if len(without) > 1:
+        yield f"no weights of the heads {', '.join(sorted(without)[1:])} of head_classes in {CARD}"
+
+
+def _kind_of(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """True for values that are all finite; in one pass, and without memory of its size."""
+    if tensor.numel() == 0:
+        return True
+    if tensor.element_size() == 1:  # eight bits are not compared
+        tensor = tensor.float()
+    return all(bool(end.isfinite()) for end in tensor.aminmax())
+
+
+T = TypeVar("T")
+
+
+def _made(place: Path, card: Card, make: Callable[[], T]) -> T:
+    """``make()``, whose errors are those of a name and options in model.yaml.
+
+    Raises:
+        UsageError: it fails, for whatever reason where there are options: their values are as free
+            as the arguments of networks are.
+    """
+    try:
+        return make()
+    except UsageError as error:
+        where = "" if str(place) in error.message else f"{place / CARD}: "
+        raise UsageError(f"{where}{error.message}", error.hint) from error
+    except Exception as error:
+        if isinstance(error, (VidinitError, MemoryError)) or not card.options:
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0][:120]
+        raise UsageError(
+            f"{place / CARD}: options: {card.name} cannot be built with {str(card.options)[:120]} "
+            f"({type(error).__name__}: {reason})",
+            "they were changed or are of another version",
+        ) from error
+
+
+def _set_clip(place: Path, model: VideoModel, clip: ClipSpec) -> None:
+    """Have the model take clips that its model.yaml names."""
+    try:
+        model.spec = clip
+    except (UsageError, ValueError, RuntimeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:120]
+        raise UsageError(
+            f"{place / CARD}: clip: {model.name} cannot take clips of "
+            f"{clip.frames} x {clip.size} x {clip.size} ({reason})"
+        ) from error
+
+
+def _build(place: Path, card: Card, state: dict[str, Tensor]) -> VideoModel:
     """The model that a card describes, with the tensors that are its own."""
     from .zoo.attentive import AttentivePooler
     from .zoo.build import create_model
     from .zoo.dist_network.model import DistModel
     from .zoo.dist_network.reference import load_side, rebuild
     from .zoo.images.networks import load_exactly
-    from .zoo.spec import ClipSpec
 
     own = {k: v for k, v in state.items() if not k.startswith(("heads.", "statistics."))}
     classes = len(own["head.weight"]) if "head.weight" in own else 0
-    if "tower" in card:
-        model: VideoModel = rebuild(place, card, classes)
-    else:
-        model = create_model(card["name"], num_classes=classes, **card["options"])
-    model.spec = ClipSpec.from_dict(card["clip"])  # first: some parameters go by the clip
+
+    def make() -> VideoModel:
+        if card.tower is not None:
+            return rebuild(place, card, classes)
+        return create_model(card.name, num_classes=classes, **card.options)
+
+    model = _made(place, card, make)
+    _set_clip(place, model, card.clip)  # first: some parameters go by the clip
     if "head.embeddings" in own:
-        assert isinstance(model, DistModel)
-        model.set_text(own["head.embeddings"], card["classes"])
-    if "pooler" in card:
-        model.pooler = AttentivePooler(model.num_features, **card["pooler"])
-    if "tower" in card:
+        if not isinstance(model, DistModel) or card.classes is None:
+            raise UsageError(
+                f"{place / WEIGHTS}: head.embeddings stand for the class names of a DiST, "
+                f"{CARD} has {'no names' if card.classes is None else f'name: {card.name}'}"
+            )
+        model.set_text(own["head.embeddings"], card.classes)
+    if card.pooler is not None:
+        form = card.pooler
+        found = len({key.split(".")[2] for key in own if key.startswith("pooler.blocks.")})
+        if found != form.blocks:
+            raise UsageError(
+                f"{place / CARD}: pooler.blocks: {form.blocks}, but {WEIGHTS} has {found}"
+            )
+        width = model.num_features
+        model.pooler = _made(
+            place, card, lambda: AttentivePooler(width, blocks=form.blocks, heads=form.heads)
+        )
+    for key, want in model.state_dict().items():
+        if key in own and own[key].is_floating_point() != want.is_floating_point():
+            kind = "floating point" if want.is_floating_point() else "whole numbers"
+            raise UsageError(f"{place / WEIGHTS}: {key} is {_kind_of(own[key])}, not {kind}")
+    if card.tower is not None:
         load_side(model, own, str(place))
     else:
         load_exactly(model, own, str(place))
-    model.classes = card["classes"]
-    model.label_kind = _kind(card)
-    model.still = card.get("still", "center")  # older folders know no other
-    model.lineage = list(card["lineage"])
+    model.classes = card.classes
+    model.label_kind = card.kind
+    model.still = card.still
+    model.lineage = list(card.lineage)
     return model.eval()

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from .console import say
 from .errors import UsageError, VidinitError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -104,6 +114,7 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     if found and not (overwrite or resume):
         raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
+    FolderLock.refuse_held(folder)
     visible = [entry for entry in found if not entry.name.startswith(".")]
     ours = _marked(folder)
     strangers = [x for x in visible if x.name not in (_UNMARKED if ours is None else ours)]
@@ -158,3 +169,174 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
             "make room, or name another --out",
         ) from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+LOCK = ".lock"
+"""A small file in a folder that a process writes: JSON with its host, its number, its start."""
+
+
+class FolderLock:
+    """The right to write into a folder, which one process at a time has.
+
+    It is a lock of the system's on the file ``.lock`` in the folder (POSIX ``lockf``): the system
+    gives it back when the process ends, however that happens, and child processes do not have it.
+    Network disks share such locks between machines where they are NFS 4, NFS 3 with lockd, Lustre
+    with ``flock``, or CephFS; on a disk without locks, and on Windows, nothing is locked.
+
+    Args:
+        folder: which is there.
+
+    Raises:
+        UsageError: another process has it; its number, host and start are told.
+    """
+
+    held: dict[Path, FolderLock] = {}  # noqa: RUF012
+    """The locks of this process by folder; a second one of the same folder is the same lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder.resolve(), folder.resolve() / LOCK
+        self._handle: int | None = None
+
+    @classmethod
+    def take(cls, folder: Path) -> FolderLock:
+        """The lock of a folder, taken now unless this process has it."""
+        lock = cls.held.get(folder.resolve())
+        if lock is not None and not lock.in_place():
+            lock.release()
+            lock = None
+        if lock is None:
+            lock = cls(folder)
+            lock._acquire()
+            cls.held[lock.folder] = lock
+        return lock
+
+    @classmethod
+    def refuse_held(cls, folder: Path) -> None:
+        """Raise UsageError if another process writes into a folder."""
+        file = folder.resolve() / LOCK
+        # To close a file gives back all of a process's locks on it, so its own is not looked at.
+        if fcntl is None or folder.resolve() in cls.held or not file.is_file():
+            return
+        with suppress(OSError), file.open("r+b") as opened:
+            try:
+                fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise _in_use(folder, _holder(opened.fileno(), running=True)) from error
+
+    def in_place(self) -> bool:
+        """True while the folder is there and is the one that was locked."""
+        if self._handle is None:
+            return True
+        try:
+            return os.path.samestat(os.stat(self.file), os.fstat(self._handle))
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self._handle is not None:
+            if self.in_place():
+                with suppress(OSError):
+                    self.file.unlink()
+            os.close(self._handle)
+            self._handle = None
+        if FolderLock.held.get(self.folder) is self:
+            del FolderLock.held[self.folder]
+
+    def _acquire(self) -> None:
+        if fcntl is None:
+            return
+        while True:
+            try:
+                handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise UsageError(f"{self.folder} cannot be written ({error.strerror})") from error
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                held = error.errno in (errno.EACCES, errno.EAGAIN)
+                other = _holder(handle, running=held)
+                os.close(handle)
+                if held:
+                    raise _in_use(self.folder, other) from error
+                say(f"note: the disk of {self.folder} has no locks ({error.strerror})")
+                return
+            self._handle = handle
+            if self.in_place():  # not where its holder has just removed it
+                break
+            os.close(handle)
+            self._handle = None
+        if before := _holder(handle):
+            say(f"{self.folder}: {_words(before)} has it no longer, it is taken over")
+        own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _now()}
+        with suppress(OSError):  # on a full disk the lock is held, and says nothing of its holder
+            # In one go, over all that an earlier holder wrote: others may read it at any time.
+            os.pwrite(handle, json.dumps(own).ljust(_LINE - 1).encode() + b"\n", 0)
+
+
+@contextmanager
+def folder_locks() -> Iterator[None]:
+    """A context that gives back, at its end, the locks of folders that were taken in it."""
+    before = set(FolderLock.held)
+    try:
+        yield
+    finally:
+        for folder, lock in list(FolderLock.held.items()):
+            if folder not in before:
+                lock.release()
+
+
+_LINE = 400  # bytes of a lock file
+
+
+def _holder(handle: int, *, running: bool = False) -> dict[str, Any]:
+    """What stands in an open lock file; empty where that is nothing.
+
+    With ``running`` it is waited for where the one who has the lock has not written it yet.
+    """
+    for _ in range(40 if running else 1):
+        found = _read_holder(handle)
+        here = found.get("host") == socket.gethostname()
+        if found and not (running and here and not _runs(int(found["pid"]))):
+            break
+        if running:
+            time.sleep(0.025)
+    return found
+
+
+def _runs(pid: int) -> bool:
+    """True where a process of this machine has that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _read_holder(handle: int) -> dict[str, Any]:
+    try:
+        found = json.loads(os.pread(handle, _LINE, 0))
+        int(found["pid"])
+        return {key: str(found[key]) for key in ("host", "pid", "started")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _words(holder: dict[str, Any]) -> str:
+    if not holder:
+        return "another process"
+    return "process {pid} on {host}, started {started},".format(**holder)
+
+
+def _in_use(folder: Path, holder: dict[str, Any]) -> UsageError:
+    return UsageError(
+        f"{folder} is in use: {_words(holder)} writes into it",
+        "wait until it has ended, or name another --out",
+    )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -7,7 +7,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from vidinit.engine import resume
 from vidinit.engine.averages import MovingAverage
+from vidinit.engine.resume import Progress
 
 
 def net(seed: int) -> nn.Sequential:
@@ -75,16 +77,14 @@ def test_a_checkpoint_brings_the_averages_back_to_the_bit(tmp_path: Path):
         module = net(seed)
         accelerator = Accelerator(cpu=True)
         module = accelerator.prepare(module)
-        average = MovingAverage(module, 0.9)
-        accelerator.register_for_checkpointing(average)
-        return module, average, accelerator
+        return module, MovingAverage(module, 0.9), accelerator
 
     module, average, accelerator = start(0)
     train(module, average, 2)
-    accelerator.save_state(str(tmp_path))
+    resume.save(accelerator, tmp_path, Progress(step=2), average=average)
     other, restored, accelerator = start(1)
     assert not same(restored.state_dict(), average.state_dict())
-    accelerator.load_state(str(tmp_path))
+    resume.restore(accelerator, tmp_path, restored)
     assert same(restored.state_dict(), average.state_dict())
     for one, its in ((module, average), (other, restored)):  # and they go on alike
         torch.manual_seed(2)

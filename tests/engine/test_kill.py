@@ -7,8 +7,12 @@ import json
 import os
 import random
 import re
+import select
 import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+import yaml
 from support import MODEL, SMALL
 from zygote import Run, Zygote
 
@@ -217,7 +222,14 @@ def test_a_killed_run_leaves_no_decoding_workers(zygote, lines, tmp_path):
     assert not alive
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        (signal.SIGINT, 130),
+        (signal.SIGHUP, 129),
+    ],
+)
 @pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_signals_save_within_a_step_and_say_how_to_go_on(
     number, code, world, zygote, lines, unbroken, tmp_path
@@ -262,3 +274,136 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(zygote, lines, unbroken,
     again = zygote.start(*line, "--out", out, "--resume")
     assert again.wait() == 0, again.err
     assert_same_run(out, reference)
+
+
+def test_two_resumes_at_once_are_one(zygote, lines, unbroken, tmp_path):
+    """The other one is told who has the folder, and changes nothing in it."""
+    out, line = tmp_path / "run", lines["finetune"]
+    reference = unbroken("finetune")
+    run = zygote.start(*line, "--out", out)
+    wait_for_step(out, 3, run)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    two = [zygote.start(*line, "--out", out, "--resume") for _ in range(2)]
+    codes = [one.wait() for one in two]
+    assert sorted(codes) == [0, 2], [one.err for one in two]
+    winner, loser = sorted(two, key=lambda one: codes[two.index(one)])
+    told = loser.err.splitlines()[-1]
+    assert f"{out} is in use: process {winner.pid} on " in told
+    assert f"process {run.pid} on " in winner.err and "is taken over" in winner.err
+    assert_same_run(out, reference)
+    held = zygote.start(*line, "--out", tmp_path / "other")
+    wait_for_step(tmp_path / "other", 1, held)
+    for flag in ("--resume", "--overwrite"):
+        other = zygote.start(*line, "--out", tmp_path / "other", flag)
+        assert other.wait() == 2 and f"is in use: process {held.pid}" in other.err
+    os.kill(held.pid, signal.SIGKILL)
+    held.wait()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_folder_that_is_gone_is_noticed_and_the_state_saved(
+    how, zygote, lines, unbroken, tmp_path
+):
+    out, line = tmp_path / "run", lines["finetune"]
+    reference = unbroken("finetune")
+    run = zygote.start(*line, "--out", out)
+    wait_for_step(out, 3, run)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)  # a file may have come while the first one went
+    if how == "replaced":
+        out.mkdir(exist_ok=True)
+        (out / "mine").write_text("another's")
+    assert run.wait() == 1, run.err
+    told = run.err.splitlines()[-1]
+    assert f"the folder {out} was {how}" in told and f"is saved in {out}-saved-1" in told
+    assert "Traceback" not in run.err
+    if how == "replaced":
+        assert [p.name for p in out.iterdir()] == ["mine"]
+    typed = re.search(r"vidinit finetune .*--resume", told)
+    assert typed is not None
+    again = zygote.start(*shlex.split(typed[0])[1:])
+    assert again.wait() == 0, again.err
+    saved = tmp_path / "run-saved-1"
+    weights = [(place / "model" / "model.safetensors").read_bytes() for place in (saved, reference)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_what_is_missing_of_a_finish_is_made(select, zygote, lines, unbroken, tmp_path):
+    line = [*lines["finetune"], f"train.select={select}"]
+    reference = unbroken("finetune", f"train.select={select}")
+    out = tmp_path / "moved"
+    shutil.copytree(reference, out, symlinks=True)
+    weights = (out / "model/model.safetensors").read_bytes()
+    for lacking in (["report.html"], ["result.json"], ["model"], ["model", "result.json"]):
+        for name in lacking:
+            place = out / name
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+        run = zygote.start(*line, "--out", out, "--resume", "--json")
+        assert run.wait() == 0, run.err
+        assert f"{out} is finished but for {lacking[-1]}" in run.err or len(lacking) > 1
+        assert (out / "report.html").is_file()
+        assert (out / "model/model.safetensors").read_bytes() == weights
+        cards = [yaml.safe_load((p / "model" / "model.yaml").read_text()) for p in (out, reference)]
+        assert cards[0] == cards[1]
+        results = [json.loads((place / "result.json").read_text()) for place in (out, reference)]
+        # Those of the last checkpoint: it was written some milliseconds before the end.
+        assert results[0].pop("seconds") == pytest.approx(results[1].pop("seconds"), rel=0.1)
+        assert {**results[0], "out": ""} == {**results[1], "out": ""}
+    done = zygote.start(*line, "--out", out, "--resume", "--json")
+    assert done.wait() == 0 and json.loads(done.out)["out"] == str(out), (
+        "the copy, not the original"
+    )
+    other = zygote.start(*line, "--out", out, "--resume", "train.lr=0.5")
+    assert other.wait() == 2 and "was started with train.lr" in other.err
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_saves_and_stops(lines, unbroken, tmp_path):
+    """SIGHUP, and nothing can be written to stderr any more."""
+    pty = pytest.importorskip("pty")
+    out, line = tmp_path / "run", lines["finetune"]
+    reference = unbroken("finetune")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "vidinit", *line, "--out", str(out)])
+    until = time.monotonic() + 120
+    while steps_done(out) < 2 and time.monotonic() < until:
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 10_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    newest = folders.newest(out / "checkpoints")
+    assert newest is not None and folders.step_of(newest) == steps_done(out)
+    words = ["-m", "vidinit", *line, "--out", str(out), "--resume"]
+    assert subprocess.run([sys.executable, *words], capture_output=True).returncode == 0
+    assert_same_run(out, reference)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_at_file_events(zygote, lines, unbroken, tmp_path):
+    """Whatever was being written, the run ends with the same bits, a result and a report."""
+    line, reference, rng = lines["finetune"], unbroken("finetune"), random.Random(7)
+    kills, number = 0, 0
+    while kills < 100:
+        number += 1
+        out = tmp_path / f"run{number}"
+        more: tuple[str, ...] = ()
+        for _ in range(20):
+            event = rng.randrange(1, 90)
+            run = zygote.start(*line, "--out", out, *more, kill_at=event, below=out)
+            code = run.wait()
+            assert code in (0, -signal.SIGKILL), run.err
+            more = ("--resume",) if (out / "config.yaml").is_file() else ("--overwrite",)
+            if code == 0:
+                break
+            kills += 1
+        last = zygote.start(*line, "--out", out, *more)
+        assert last.wait() == 0, last.err
+        assert_same_run(out, reference)
+        result = json.loads((out / "result.json").read_text())
+        assert result["steps"] == steps_done(reference)
+        assert "</html>" in (out / "report.html").read_text()
+        assert [p.name for p in out.rglob(".*")] == [".vidinit"]
+        shutil.rmtree(out)

@@ -99,7 +99,7 @@ def execute(
             wanted = clip.mean(dim=(1, 2, 3, 4)).abs() ** config.brightness.exponent
             return {"loss": nn.functional.mse_loss(self.model(clip)[:, 0], wanted)}
 
-    if (done := finished_result(config.out, resume)) is not None:
+    if (done := finished_result(config, resume)) is not None:
         return done
     data = config.data
     found = unlabeled_rows(data.train, root=data.root)

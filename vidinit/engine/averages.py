@@ -18,8 +18,8 @@ class MovingAverage:
     averages already, and the module's own go with the averaged weights. Frozen parameters have
     no average.
 
-    The averages start as the weights are now. ``Accelerator.register_for_checkpointing`` saves and
-    restores them. Parameters have to be whole on every process, which FSDP and ZeRO 3 do not give.
+    The averages start as the weights are now. Parameters have to be whole on every process, which
+    FSDP and ZeRO 3 do not give.
 
     Args:
         module: the task, on its device.

@@ -101,6 +101,8 @@ def tidy(checkpoints: Path) -> None:
             aside.rename(final)
     for half in checkpoints.glob(".step_*.new"):
         shutil.rmtree(half, ignore_errors=True)
+    for name in ("last", "best"):
+        _new_link(checkpoints, name).unlink(missing_ok=True)
 
 
 def rotate(saved: Path, keep: int, best_step: int | None) -> None:
@@ -129,7 +131,7 @@ def point(checkpoints: Path, name: str, folder: Path) -> None:
 
     Where the checkpoint is gone, the name goes, too.
     """
-    link, temporary = checkpoints / name, checkpoints / f".{name}.new"
+    link, temporary = checkpoints / name, _new_link(checkpoints, name)
     if link.is_dir() and not link.is_symlink():  # a copied run: the copy followed the links
         shutil.rmtree(link)
     if not folder.is_dir():
@@ -141,6 +143,11 @@ def point(checkpoints: Path, name: str, folder: Path) -> None:
     except (OSError, NotImplementedError):  # Windows without the right, or a FAT disk
         temporary.write_text(folder.name + "\n", encoding="utf-8")
     os.replace(temporary, link)
+
+
+def _new_link(checkpoints: Path, name: str) -> Path:
+    """Where ``last`` or ``best`` is written before it is renamed."""
+    return checkpoints / f".{name}.new"
 
 
 def pointed(checkpoints: Path, name: str) -> Path | None:

@@ -63,14 +63,17 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = error.message if isinstance(error, VidinitError) else str(error)
+    if "PytorchStreamWriter" in text:  # of torch.save, which quotes its own source
+        return "the disk does not take it"
     return " ".join(text.split())[:160] or type(error).__name__
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is kept in `number`; a second acts at once.
+    """While entered, a first SIGINT, SIGTERM or SIGHUP is kept in `number`; a second ends at once.
 
-    The first only asks the loop to save and stop, so that a user who presses Ctrl-C loses no step;
-    one who presses it again does not want to wait.
+    The first only asks the loop to save and stop, so that a user who presses Ctrl-C, or closes the
+    terminal, loses no step; one who presses it again does not want to wait. A signal that was
+    ignored, as nohup does with SIGHUP, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -79,13 +82,17 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
+            hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+            if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+                self._old[hang_up] = signal.signal(hang_up, self._note)
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        signal.signal(number, self._old.get(number, signal.SIG_DFL))
+        for other, handler in self._old.items():
+            signal.signal(other, handler)
 
     def agreed(self, accelerator: Any) -> int | None:
         """The number of the signal that all processes stop for now, or None; all of them call it.

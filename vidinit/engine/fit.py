@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -13,18 +14,18 @@ from torch import Tensor
 
 from ..config import TrainConfig
 from ..console import say
-from ..errors import Interrupted
+from ..errors import Interrupted, VidinitError
+from . import checkpoint_folders, sharding
 from . import resume as checkpoints
-from . import sharding
 from .accelerators import warn_of_slow_precision
 from .averages import MovingAverage
-from .collectives import StopRequest
+from .collectives import StopRequest, from_main
 from .job import Batch, FitResult, Job, LossLog, Trial
 from .live import Epoch, Live
 from .norms import SyncedNorms, precise_statistics, same_buffers
 from .optimizer import lr_factor, make_optimizer, parameter_groups, peak_lr, set_lr
 from .resume import Progress
-from .run_folder import RunFolder
+from .run_folder import FolderLostError, RunFolder, free_name
 from .trackers import Trackers
 
 
@@ -44,11 +45,13 @@ def fit(
 ) -> FitResult:
     """Train to the last epoch.
 
-    Checkpoints are written after each epoch, inside them as configured, and on SIGINT or SIGTERM.
+    Checkpoints are written after each epoch, inside them as configured, and on SIGINT, SIGTERM and
+    SIGHUP.
 
     Raises:
         Interrupted: after a signal, once the state is saved.
         VidinitError: when the loss is no longer a number, or a checkpoint cannot be written.
+        FolderLostError: when the run's folder is gone; the state is saved beside it, if possible.
     """
     return _Loop(job, config, run, accelerator).train(resume=resume)
 
@@ -93,8 +96,6 @@ class _Loop:
         synced = config.sync_bn and accelerator.num_processes > 1
         self.norms = SyncedNorms() if synced else contextlib.nullcontext()
         self.average = MovingAverage(task, config.ema) if config.ema else None
-        if self.average is not None:
-            accelerator.register_for_checkpointing(self.average)
         self.progress = Progress(world=accelerator.num_processes)
         self.result = FitResult(self.progress)
         self.losses = LossLog(run, accelerator)
@@ -110,6 +111,8 @@ class _Loop:
     def train(self, *, resume: bool) -> FitResult:
         if resume:
             self._restore()
+            if self.progress.finished and not from_main(self.accelerator, self._has_model):
+                self._save_model_again()
         config, step = self.job.config, self.progress.step
         with (
             Trackers.open(
@@ -118,12 +121,43 @@ class _Loop:
             StopRequest() as stop,
         ):
             self.run.trackers = trackers
-            while self.progress.epoch < self.config.epochs and not self.progress.finished:
-                self._epoch(stop)
-                self._after_epoch()
-                self._stop_if_asked(stop, saved=True)
+            try:
+                while self.progress.epoch < self.config.epochs and not self.progress.finished:
+                    self._epoch(stop)
+                    self._after_epoch()
+                    self._stop_if_asked(stop, saved=True)
+            except FolderLostError as error:
+                raise self._saved_beside(error) from error
         self.result.progress, self.result.totals = self.progress, self.live.totals()
         return self.result
+
+    def _saved_beside(self, error: FolderLostError) -> FolderLostError:
+        """The same error, once the state is saved in a new folder beside the run's.
+
+        Of several processes only the first one sees that the folder is gone: the others are in the
+        middle of a step, and a checkpoint takes all of them.
+        """
+        root = self.run.root
+        beside = free_name(root.with_name(f"{root.name}-saved"))
+        if self.accelerator.num_processes > 1:
+            return FolderLostError(f"{error.message}; the state could not be saved", error.hint)
+        try:
+            rescue = RunFolder.open(beside, config=self.run.config)
+            checkpoints.save(
+                self.accelerator,
+                rescue.checkpoints,
+                replace(self.progress, best=None, best_step=None),
+                average=self.average,
+            )
+        except VidinitError as failed:
+            return FolderLostError(
+                f"{error.message}; the state could not be saved beside it ({failed.message})",
+                error.hint,
+            )
+        return FolderLostError(
+            f"{error.message}; the state at step {self.progress.step} is saved in {beside}",
+            f"go on with: {checkpoints.resume_command(self.job.title, beside, 1)}",
+        )
 
     def trials(self) -> Iterator[Trial]:
         """See `try_steps`."""
@@ -136,7 +170,7 @@ class _Loop:
                 yield Trial(losses, perf_counter() - began, self._clips(group))
 
     def _restore(self) -> None:
-        progress = checkpoints.restore(self.accelerator, self.run.checkpoints)
+        progress = checkpoints.restore(self.accelerator, self.run.checkpoints, self.average)
         if progress is None:
             say("no complete checkpoint yet: starting from step 0")
         else:
@@ -215,7 +249,8 @@ class _Loop:
         due = job.evaluate_every and (progress.epoch % job.evaluate_every == 0 or last)
         with self._weights_to_evaluate():
             if config.precise_bn and (due or last):
-                precise_statistics(job.task.model, self._norm_clips(), self.accelerator)
+                clips = self._norm_clips(progress.epoch)
+                precise_statistics(job.task.model, clips, self.accelerator)
             better = False
             if job.evaluate is not None and due:
                 # Each process has statistics of its own clips, and all have to score alike.
@@ -229,10 +264,37 @@ class _Loop:
                     say(f"no better epoch in {progress.stale} evaluations: this was the last")
                     last = True
             wanted = better if config.select == "best" and progress.best is not None else last
-            if wanted and self.accelerator.is_main_process:
-                job.save_model(self.result.metrics)
+            if wanted:
+                self._save_model(self.result.metrics)
         progress.finished = last
         self._save()
+
+    def _save_model(self, metrics: dict[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            self.run.check()
+            self.job.save_model(metrics)
+
+    def _has_model(self) -> bool:
+        return any(self.run.model.rglob("*.safetensors"))
+
+    def _save_model_again(self) -> None:
+        """Write the model of a finished run from the checkpoint that it was saved at."""
+        step = self.progress.step
+        if self.config.select == "best" and self.progress.best_step is not None:
+            step = self.progress.best_step
+            place = checkpoint_folders.folder_of(self.run.checkpoints, step)
+            epoch = checkpoints.restore_one(self.accelerator, place, self.average).epoch
+        else:
+            epoch = self.progress.epoch
+        say(f"{self.run.root}: its model is missing and is written again, from step {step}")
+        rows = [r for r in self.run.read_metrics() if r["step"] == step and self.job.watch in r]
+        metrics = {k: v for r in rows[-1:] for k, v in r.items() if k not in ("epoch", "step")}
+        with self._weights_to_evaluate():
+            if self.config.precise_bn:
+                clips = self._norm_clips(epoch)
+                precise_statistics(self.job.task.model, clips, self.accelerator)
+            same_buffers(self.job.task, self.accelerator)
+            self._save_model(metrics)
 
     @contextlib.contextmanager
     def _weights_to_evaluate(self) -> Iterator[None]:
@@ -243,9 +305,9 @@ class _Loop:
         ):
             yield
 
-    def _norm_clips(self) -> Iterator[Tensor]:
-        """Clips of the first batches of the coming epoch, as many as are asked for."""
-        job, epoch = self.job, self.progress.epoch
+    def _norm_clips(self, epoch: int) -> Iterator[Tensor]:
+        """Clips of the first batches of an epoch, as many as are asked for."""
+        job = self.job
         parts = (part for group in job.steps(epoch, 0) for b in group for part in job.parts(b))
         counted = (part for part in parts if job.for_norms(part))
         for place, batch in enumerate(islice(counted, self.config.precise_bn)):
@@ -254,8 +316,14 @@ class _Loop:
     def _save(self) -> None:
         self.losses.check()  # a checkpoint with weights that are no numbers is never written
         self.progress.spent = self.live.spent()
-        keep = self.config.keep
-        checkpoints.save(self.accelerator, self.run.checkpoints, self.progress, keep=keep)
+        self.run.check()
+        checkpoints.save(
+            self.accelerator,
+            self.run.checkpoints,
+            self.progress,
+            keep=self.config.keep,
+            average=self.average,
+        )
         self.clock.restart()
 
     def _stop_if_asked(self, stop: StopRequest, *, saved: bool) -> None:

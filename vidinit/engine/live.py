@@ -9,11 +9,10 @@ from time import perf_counter
 from typing import TypeVar
 
 import torch
-from rich.console import Console
 from rich.live import Live as Screen
 from torch import Tensor
 
-from ..console import duration, say
+from ..console import STDERR, PlainConsole, duration, say
 from ..processes import is_main_process
 from .live_table import interactive, memory, number, size, table
 from .timing import RecentMeans, WaitTimer
@@ -180,7 +179,7 @@ class Epoch:
         self._shown = start
         self._screen: Screen | None = None
         if live.on_screen:
-            console = Console(file=sys.stderr, highlight=False)
+            console = PlainConsole(STDERR)
             self._screen = Screen(
                 get_renderable=lambda: table(
                     self.name(), self.done, live.steps, self.facts(), width=console.width

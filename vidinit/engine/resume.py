@@ -16,7 +16,9 @@ from ..console import say
 from ..errors import UsageError, VidinitError
 from ..processes import launched_elsewhere
 from . import checkpoint_folders as folders
+from .averages import MovingAverage
 from .collectives import first_failure, from_main, gather_all
+from .restoring import restore_state, save_averages
 from .sharding import kind
 
 
@@ -120,14 +122,22 @@ def read_progress(checkpoint: Path) -> Progress:
         ) from error
 
 
-def save(accelerator: Any, checkpoints: Path, progress: Progress, *, keep: int = 2) -> Path:
+def save(
+    accelerator: Any,
+    checkpoints: Path,
+    progress: Progress,
+    *,
+    keep: int = 2,
+    average: MovingAverage | None = None,
+) -> Path:
     """Write a checkpoint from all processes; all of them call it.
 
     Args:
-        accelerator: holds the model, the optimizer and whatever else was registered with it.
+        accelerator: holds the model and the optimizer.
         checkpoints: the run's folder of checkpoints.
         progress: written beside them. Its `best_step` is never dropped.
         keep: how many of the newest stay.
+        average: of the weights, where the run has one.
 
     Returns:
         The new checkpoint's folder.
@@ -147,6 +157,8 @@ def save(accelerator: Any, checkpoints: Path, progress: Progress, *, keep: int =
         new.mkdir(parents=True)
 
     def finish() -> None:
+        if average is not None:
+            save_averages(average, new)
         text = json.dumps(asdict(progress))
         (new / "progress.json").write_text(text, encoding="utf-8")
         folders.seal(new)
@@ -165,7 +177,7 @@ def save(accelerator: Any, checkpoints: Path, progress: Progress, *, keep: int =
     if reason is not None:
         if main:
             shutil.rmtree(new, ignore_errors=True)
-        raise _cannot_write(final, reason, accelerator)
+        raise _cannot_write(final, reason, accelerator, average)
     return final
 
 
@@ -182,10 +194,12 @@ def _towers_left_out(accelerator: Any) -> contextlib.AbstractContextManager[None
     return towers_left_out(accelerator._models if whole else [])
 
 
-def _cannot_write(final: Path, reason: str, accelerator: Any) -> VidinitError:
+def _cannot_write(
+    final: Path, reason: str, accelerator: Any, average: MovingAverage | None
+) -> VidinitError:
     checkpoints = final.parent
     place = checkpoints if checkpoints.is_dir() else checkpoints.parent
-    needed, free = _bytes_of_state(accelerator), shutil.disk_usage(place).free
+    needed, free = _bytes_of_state(accelerator, average), shutil.disk_usage(place).free
     older = folders.newest(checkpoints)
     left = f"{older.name} is kept" if older is not None else "there is none before it"
     return VidinitError(
@@ -195,26 +209,33 @@ def _cannot_write(final: Path, reason: str, accelerator: Any) -> VidinitError:
     )
 
 
-def _bytes_of_state(accelerator: Any) -> int:
+def _bytes_of_state(accelerator: Any, average: MovingAverage | None) -> int:
     """The size of a checkpoint, about: that of all tensors that are saved."""
     from torch import Tensor
     from torch.utils._pytree import tree_leaves
 
-    owners = [*accelerator._models, *accelerator._optimizers, *accelerator._custom_objects]
+    owners = [*accelerator._models, *accelerator._optimizers, *([average] if average else [])]
     leaves = [leaf for owner in owners for leaf in tree_leaves(owner.state_dict())]
     return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
 
 
-def restore(accelerator: Any, checkpoints: Path) -> Progress | None:
+def restore(
+    accelerator: Any, checkpoints: Path, average: MovingAverage | None = None
+) -> Progress | None:
     """Load the newest whole checkpoint into what the accelerator prepared; all processes call it.
+
+    Args:
+        accelerator: holds the model and the optimizer.
+        checkpoints: the run's folder of checkpoints.
+        average: of the weights, where the run has one.
 
     Returns:
         Its progress, or None when there is none yet.
 
     Raises:
         UsageError: when it was written in the middle of an epoch by another number of processes,
-            whose shares of the data would not fit together, or in other shards; and when all are
-            damaged.
+            whose shares of the data would not fit together, or in other shards; when all are
+            damaged; and when a file of it cannot be restored.
     """
     checkpoint = from_main(accelerator, lambda: _newest_whole(checkpoints))
     if checkpoint is None:
@@ -238,9 +259,21 @@ def restore(accelerator: Any, checkpoints: Path) -> Progress | None:
             f"{checkpoint.name} was written by {progress.world} processes, this run has {world}: "
             "the batches are others from here on"
         )
-    with _towers_left_out(accelerator):
-        accelerator.load_state(str(checkpoint))
+    restore_one(accelerator, checkpoint, average)
     progress.world = world
+    return progress
+
+
+def restore_one(accelerator: Any, checkpoint: Path, average: MovingAverage | None) -> Progress:
+    """Load a checkpoint, which is whole, and return its progress; all processes call it.
+
+    Raises:
+        UsageError: when a file of it cannot be restored.
+    """
+    progress = read_progress(checkpoint)
+    same_world = progress.world == accelerator.num_processes
+    with _towers_left_out(accelerator):
+        restore_state(accelerator, checkpoint, average, same_world=same_world)
     return progress
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from ..errors import UsageError
-from ..files import check_out, mark, written
+from ..errors import UsageError, VidinitError
+from ..files import LOCK, FolderLock, check_out, mark, written
 from .trackers import Trackers
 
 ORIGINS = "origins.json"
@@ -22,14 +22,23 @@ ORIGINS = "origins.json"
 def default_out(command: str, model: str) -> Path:
     """``runs/<command>-<model>-<n>`` with the first n that is free."""
     stem = re.sub(r"[^A-Za-z0-9._@+-]+", "_", f"{command}-{Path(model).name or model}")
+    return free_name(Path("runs") / stem)
+
+
+def free_name(place: Path) -> Path:
+    """``place-<n>`` with the first n that is free."""
     n = 1
-    while (Path("runs") / f"{stem}-{n}").exists():
+    while place.with_name(f"{place.name}-{n}").exists():
         n += 1
-    return Path("runs") / f"{stem}-{n}"
+    return place.with_name(f"{place.name}-{n}")
+
+
+class FolderLostError(VidinitError):
+    """The folder of a run was removed, or another one is in its place: exit code 1."""
 
 
 class RunFolder:
-    """Paths and small files of one run. Only the main process writes."""
+    """Paths and small files of one run. Only the main process writes, and no other run."""
 
     def __init__(self, root: Path, *, writes: bool = True) -> None:
         self.root = root
@@ -38,6 +47,8 @@ class RunFolder:
         self.checkpoints = root / "checkpoints"
         self.model = root / "model"
         self.trackers: Trackers | None = None
+        self.config: dict[str, Any] | None = None
+        self._lock: FolderLock | None = None
         self._marked: set[str] = set()
 
     @classmethod
@@ -49,20 +60,23 @@ class RunFolder:
         resume: bool = False,
         config: dict[str, Any] | None = None,
     ) -> RunFolder:
-        """Make the folder, or enter it again.
+        """Make the folder, or enter it again; it is locked until `files.folder_locks` ends.
 
         Raises:
-            UsageError: when it is not empty and neither flag says what to do.
+            UsageError: when it is not empty and neither flag says what to do, and when another
+                process writes into it.
         """
         root = Path(out)
         run = cls(root)
         check_out(root, overwrite=overwrite, resume=resume)
-        if overwrite and not resume and root.is_dir():
-            shutil.rmtree(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make the folder {root} ({error.strerror})") from error
+        run._lock = FolderLock.take(root)
+        if overwrite and not resume:
+            _empty(root)
+        run.config = config
         mark(root, run.metrics_file.name, run.checkpoints.name, run.model.name)
         if config is not None:
             run.write("config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
@@ -76,8 +90,19 @@ class RunFolder:
         """
         if not self.writes:
             return
+        self.check()
         with written(self.claim(name)) as part:
-            part.write_text(text, encoding="utf-8")
+            # A name of a file that is not UTF-8 is written as the bytes that it is.
+            part.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+    def check(self) -> None:
+        """Raise FolderLostError if the folder is gone, or another one is in its place."""
+        if self.writes and self._lock is not None and not self._lock.in_place():
+            what = "replaced by another" if self.root.is_dir() else "removed"
+            raise FolderLostError(
+                f"the folder {self.root} was {what} while the run was going on",
+                "start it again in another --out",
+            )
 
     def claim(self, name: str) -> Path:
         """The path of a file or folder about to be written; marked as ours to overwrite."""
@@ -102,8 +127,15 @@ class RunFolder:
                 k: None if isinstance(v, float) and not math.isfinite(v) else v
                 for k, v in values.items()
             }
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(clean) + "\n")
+            self.check()
+            try:
+                with self.metrics_file.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(clean) + "\n")
+            except OSError as error:
+                raise VidinitError(
+                    f"cannot write {self.metrics_file} ({error.strerror})",
+                    "make room, then run the same command with --resume",
+                ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All complete lines of metrics.jsonl; a line cut off by a kill is dropped."""
@@ -127,3 +159,14 @@ class RunFolder:
             rows = [row for row in self.read_metrics() if row["step"] <= step]
             kept = [r for r in rows if "loss" in r or not inside or r["step"] < step]
             self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _empty(root: Path) -> None:
+    """Remove all that is in a folder but its lock, which this process has."""
+    for entry in root.iterdir():
+        if entry.name == LOCK:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -91,9 +91,12 @@ def execute(
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Run a configured command in this process, alone or as one of a group."""
+    from ..files import folder_locks
+
     only_training = {"dry_run": True} if dry_run else {}
     run = part(COMMANDS[command].execute)
-    return dict(run(config, resume=resume, overwrite=overwrite, **only_training))
+    with folder_locks():
+        return dict(run(config, resume=resume, overwrite=overwrite, **only_training))
 
 
 def part(path: str) -> Any:

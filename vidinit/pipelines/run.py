@@ -18,6 +18,7 @@ from ..text.towers import is_image_tower
 from . import launch
 from .registry import execute
 from .shared.init_from import check_initial
+from .shared.skewed_classes import check_class_weights
 from .shared.text_head import check_text
 
 
@@ -56,6 +57,7 @@ def run(
     init_from = getattr(config, "init_from", None)
     if init_from is not None:
         check_initial(init_from, config.model)
+    check_class_weights(config)
     check_text(config, embeds=not dry_run or config.data.train is not None)
     zero_shot = getattr(config, "zero_shot", False)
     if init_from != config.model and not (zero_shot and is_image_tower(config.model)):

@@ -126,7 +126,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(motion_set, tmp_path, monkeypatch
     states = []
     for run in ("whole", "broken"):
         last = folders.pointed(tmp_path / run / "checkpoints", "last")
-        average = torch.load(last / "custom_checkpoint_0.pkl", weights_only=True)
+        average = load_file(last / "averages.safetensors")
         states.append(
             {
                 **load_file(last / "model.safetensors"),

@@ -25,7 +25,7 @@ from ...data.sources import labeled_rows
 from ...engine.accelerators import make_accelerator
 from ...engine.run_folder import RunFolder, default_out
 from ...errors import DataError, UsageError
-from ...files import check_out
+from ...files import check_out, folder_locks
 from ...measure.embedding import nearest_labels, tsne, unit
 from ...measure.kernels import kernel_table, summarize
 from ...processes import in_group
@@ -187,7 +187,7 @@ def _kind(ref: str) -> str:
         UsageError: no such model.
     """
     folder = model_folder(ref)
-    steps = [] if folder is None else [step["step"] for step in read_card(folder)["lineage"]]
+    steps = [] if folder is None else [step.get("step") for step in read_card(folder).lineage]
     if "distill" in steps:
         return _DISTILLED
     return _INFLATED if "convert" in steps else _SCRATCH
@@ -214,10 +214,11 @@ def write_page(config: EvaluateConfig, refs: dict[str, str], *, overwrite: bool)
     out = {"out": config.out, **result(models, clips)}
     for row in out["models"]:
         row["folder"] = refs[row["name"]]
-    run = RunFolder.open(config.out, overwrite=overwrite)
     subtitle = ", ".join(f"{name}: {ref}" for name, ref in refs.items())
-    run.write("report.html", distinit_page(models, clips, subtitle=subtitle))
-    run.write_json("result.json", out)
+    with folder_locks():
+        run = RunFolder.open(config.out, overwrite=overwrite)
+        run.write("report.html", distinit_page(models, clips, subtitle=subtitle))
+        run.write_json("result.json", out)
     return out
 
 

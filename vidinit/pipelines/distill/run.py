@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from ...console import say
+from ...console import say, with_messages
 from ...data.loading.teacher_frames import TeacherFrames
 from ...data.sources import unlabeled_rows
 from ...data.views import Picks
@@ -34,9 +34,12 @@ def execute(
     """See `vidinit.distill`; the course is that of `shared.training.Training`."""
     data, train = config.data, config.train
     _check(config, dry_run)
-    if (done := finished_result(config.out, resume)) is not None:
+    if (done := finished_result(config, resume)) is not None:
         return done
-    found = None if data.train is None else unlabeled_rows(data.train, root=data.root)
+    place = data.train
+    found = None
+    if place is not None:
+        found = with_messages(lambda: unlabeled_rows(place, root=data.root))
     training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
     accelerator = training.accelerator
     videos = (

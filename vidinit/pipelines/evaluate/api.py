@@ -194,7 +194,7 @@ def _evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool
         UsageError: the model is no co-training, or data or a head is named.
     """
     from ...engine.run_folder import RunFolder, default_out
-    from ...files import check_out
+    from ...files import check_out, folder_locks
     from ..cotrain.finished import sources_of
     from ..run import run
     from ..shared.names import folder_names
@@ -209,7 +209,10 @@ def _evaluate_sources(config: EvaluateConfig, *, processes: int, overwrite: bool
     out = Path(config.out or default_out("eval", config.model))
     check_out(out, overwrite=overwrite)
     results = {}
-    with replaced_folder(out, lambda: RunFolder.open(out), moves=overwrite) as folder:
+    with (
+        folder_locks(),
+        replaced_folder(out, lambda: RunFolder.open(out), moves=overwrite) as folder,
+    ):
         parts, folders = folder.claim("sources"), folder_names(one.name for one in sources)
         for source in sources:
             own = config.model_copy(deep=True)

@@ -16,7 +16,7 @@ from typing import Any
 from ...console import say
 from ...engine.run_folder import RunFolder, default_out
 from ...errors import UsageError
-from ...files import check_out
+from ...files import check_out, folder_locks
 from ...report import plots
 from ...report.clip_examples import clip_sections
 from ...report.html import Section, table
@@ -96,7 +96,10 @@ def rescore(
     )
     out = summary(evaluation, config)
     out["out"] = config.out
-    with replaced_folder(config.out, lambda: open_recorded(config, "eval")) as run:
+    with (
+        folder_locks(),
+        replaced_folder(config.out, lambda: open_recorded(config, "eval")) as run,
+    ):
         write_results(run, config, evaluation, out)
     return out
 

@@ -12,7 +12,7 @@ from ...config import DataConfig
 from ...console import say
 from ...engine.run_folder import RunFolder
 from ...errors import UsageError, VidinitError
-from ...files import check_out
+from ...files import check_out, folder_locks
 from ...measure.costs import ExtraMeasure, MeasureSettings, ProfileJob, measure, plan
 from ...measure.kernels import kernel_table, summarize
 from ...measure.speed import PRECISIONS, pick_device
@@ -123,9 +123,10 @@ def profile(
         if (score := scores.get(row["model"])) is not None:
             row |= score.as_dict()
     if out is not None:
-        run = RunFolder.open(out, overwrite=overwrite)
-        run.write_json("profile.json", rows)
-        run.write("profile.html", profile_page(rows, opened))
+        with folder_locks():
+            run = RunFolder.open(out, overwrite=overwrite)
+            run.write_json("profile.json", rows)
+            run.write("profile.html", profile_page(rows, opened))
     return rows
 
 

@@ -118,8 +118,9 @@ def initialize(model: VideoModel, ref: str) -> None:
 
 def _checkpoint_weights(place: Path) -> dict[str, Tensor]:
     """The model's tensors in a checkpoint, averages in place of what they are averages of."""
-    import torch
     from safetensors.torch import load_file
+
+    from ...engine.restoring import read_averages
 
     file = place / "model.safetensors"
     if not file.is_file():
@@ -127,7 +128,6 @@ def _checkpoint_weights(place: Path) -> dict[str, Tensor]:
             f"{place} holds the shards of several processes", "name the run's model folder"
         )
     state = load_file(file)
-    for kept in sorted(place.glob("custom_checkpoint_*.pkl")):
-        averages = torch.load(kept, weights_only=True)
-        state.update({name: tensor for name, tensor in averages.items() if name in state})
+    averages = read_averages(place) or {}
+    state.update({name: tensor for name, tensor in averages.items() if name in state})
     return {name[len(_TASK) :]: t for name, t in state.items() if name.startswith(_TASK)}

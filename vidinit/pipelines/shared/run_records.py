@@ -30,6 +30,8 @@ _FREE = frozenset(
     train.tap_cache""".split()  # noqa: SIM905
 )
 
+_SETTLED_LATER = frozenset(("precision", "data.batch_size"))
+
 
 def open_run(
     config: RunConfig,
@@ -47,7 +49,7 @@ def open_run(
         return RunFolder(Path(config.out), writes=False)
     writes = accelerator.is_main_process
     if resume and writes:
-        _check_same(RunFolder(Path(config.out)), config)
+        check_same(RunFolder(Path(config.out)), config)
     run = from_main(
         accelerator, lambda: open_recorded(config, command, overwrite=overwrite, resume=resume)
     )
@@ -61,8 +63,14 @@ def open_run(
     return run
 
 
-def _check_same(run: RunFolder, config: RunConfig) -> None:
-    """Refuse to resume a run with another configuration than it was started with."""
+def check_same(run: RunFolder, config: RunConfig, *, settled: bool = True) -> None:
+    """Refuse to resume a run with another configuration than it was started with.
+
+    Args:
+        run: the folder.
+        config: of now.
+        settled: False where values that the run chooses, ``auto``, are not chosen yet.
+    """
     path = run.root / "config.yaml"
     if not path.is_file():
         return
@@ -77,7 +85,7 @@ def _check_same(run: RunFolder, config: RunConfig) -> None:
         (key, was, now)
         for section, value in config.model_dump(mode="json").items()
         for key, was, now in _differences(section, before.get(section), value)
-        if key not in _FREE
+        if key not in _FREE and (settled or key not in _SETTLED_LATER or now != "auto")
     ]
     if changed:
         key, was, now = changed[0]

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from ...checkpoint import load, model_folder, name_of, save_model
-from ...config import TrainConfig, TrainRunConfig
+from ...config import RunConfig, TrainConfig, TrainRunConfig
 from ...console import say
 from ...data.loading.datasets import ClipDataset
 from ...data.loading.quarantine import Quarantine
@@ -23,6 +23,7 @@ from ...engine.fit import fit
 from ...engine.job import Batch, FitResult, Job
 from ...engine.run_folder import RunFolder
 from ...engine.task import Task
+from ...files import LOCK, FolderLock, folder_locks
 from ...report.html import Section
 from ...report.model_parts import model_sections
 from ...report.run_report import write_report
@@ -36,7 +37,7 @@ from .clips import CheckedSplit, check_split, data_name
 from .dry_run import random_split, rehearse
 from .init_from import initial_folder, initialize
 from .modality import set_spec
-from .run_records import HealthFile, open_run
+from .run_records import HealthFile, check_same, open_run
 
 Config = TypeVar("Config", bound=TrainRunConfig)
 
@@ -50,7 +51,7 @@ class Training(Generic[Config]):
     resumed the one that there is, of a dry run, which writes nothing, that of `rehearse`, else that
     of `finish`. It names its own parts in this order::
 
-        if (done := finished_result(config.out, resume)) is not None:
+        if (done := finished_result(config, resume)) is not None:
             return done
         rows = with_messages(lambda: ...)              # errors in names and paths come first
         training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
@@ -209,17 +210,33 @@ class Training(Generic[Config]):
         return out
 
 
-def finished_result(out: str | None, resume: bool) -> dict[str, Any] | None:
-    """The result of a run that is already done, or None."""
-    if not resume or out is None:
+def finished_result(config: RunConfig, resume: bool) -> dict[str, Any] | None:
+    """The result of a run that is already done; None where anything of its finish is lacking.
+
+    Raises:
+        UsageError: the run has another command or other settings.
+    """
+    if not resume or config.out is None:
         return None
-    run = RunFolder(Path(out))
+    run = RunFolder(Path(config.out))
     newest = checkpoint_folders.newest(run.checkpoints)
-    result = run.root / "result.json"
-    if newest is None or not checkpoints.read_progress(newest).finished or not result.is_file():
+    if newest is None or not checkpoints.read_progress(newest).finished:
         return None
-    say(f"{out} is finished: nothing to resume")
-    return dict(json.loads(result.read_text()))
+    check_same(run, config, settled=False)
+    parts = ("result.json", "report.html", run.model.name)
+    if lacking := [name for name in parts if not (run.root / name).exists()]:
+        say(f"{run.root} is finished but for {' and '.join(lacking)}")
+        return None
+    try:
+        result = dict(json.loads((run.root / "result.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        say(f"{run.root / 'result.json'} is damaged and is written again")
+        return None
+    if (run.root / LOCK).exists():  # it was killed at its very end
+        with folder_locks():
+            FolderLock.take(run.root)
+    say(f"{run.root} is finished: nothing to resume")
+    return {**result, "out": str(run.root)}  # the folder may have been moved or copied
 
 
 def open_for_training(config: TrainRunConfig, classes: list[str] | None = None) -> VideoModel:
