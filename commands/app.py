@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from vidinit import __version__
-from vidinit.errors import Interrupted, VidinitError
+from vidinit.errors import Interrupted, VidinitError, escaped
 from vidinit.pipelines.registry import COMMANDS
 from vidinit.processes import in_group, is_main_process, keep_freed_memory, wait_for_first_error
 
 from .derived import plain_command
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +34,8 @@ def show_error(text: str, *, alone: bool = False) -> None:
     ``alone`` lets any process speak: one that failed, and maybe as the only one.
     """
     if is_main_process() or alone:
-        typer.secho("error: " + " ".join(text.split()), err=True, fg=typer.colors.RED)
+        with suppress(OSError):  # of a terminal that was closed; the exit code is still told
+            typer.secho(f"error: {escaped(text)}", err=True, fg=typer.colors.RED)
 
 
 class Group(TyperGroup):
@@ -63,8 +69,8 @@ class Group(TyperGroup):
                 raise
             context = getattr(error, "ctx", None)
             where = context.command_path if context is not None else "vidinit"
-            if message():
-                show_error(f"{message().rstrip('.')}; see `{where} --help`")
+            if message():  # of several lines, some of them
+                show_error(f"{' '.join(message().split()).rstrip('.')}; see `{where} --help`")
             elif context is not None:
                 typer.echo(context.get_help())
             sys.exit(getattr(error, "exit_code", 2))
@@ -81,6 +87,11 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         from vidinit.config.layers import COMMAND_LINE, called_from
+        from vidinit.console import escape_warnings
+
+        escape_warnings()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # stderr is so by itself
+            sys.stdout.reconfigure(errors="backslashreplace")  # letters that it has no code for
 
         if keeps_memory:
             keep_freed_memory()
@@ -94,7 +105,7 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
             raise typer.Exit(130) from None
         except VidinitError as error:
             if kwargs.get("debug"):
-                traceback.print_exc()
+                _show_traceback()
             if not isinstance(error, Interrupted):  # which all processes are
                 wait_for_first_error(to_main=True)
             show_error(str(error), alone=not isinstance(error, Interrupted))
@@ -105,7 +116,11 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 _leave(141)  # as a program does that is told so by a signal
             if kwargs.get("debug"):
-                traceback.print_exc()
+                _show_traceback()
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                place = "" if error.filename is None else f" {error.filename}"
+                show_error(f"cannot write{place} ({error.strerror}); make room", alone=True)
+                _leave(1)
             wait_for_first_error()  # the end of another process may be all that went wrong here
             first = (str(error).strip().splitlines() or [""])[0]
             show_error(
@@ -116,6 +131,11 @@ def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[
             _leave(1)
 
     return wrapped
+
+
+def _show_traceback() -> None:
+    for line in traceback.format_exc().splitlines():
+        typer.echo(escaped(line), err=True)
 
 
 def _is_unread() -> bool:

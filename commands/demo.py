@@ -40,7 +40,8 @@ def demo(
     if json:
         opt.print_json(result.as_dict())
     else:
-        typer.echo(result.table())
+        for line in result.table().splitlines():
+            opt.put(line)
 
 
 def _make_clips(keywords: dict[str, Any], *, as_json: bool) -> None:
@@ -54,5 +55,5 @@ def _make_clips(keywords: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         opt.print_json(clips.as_dict())
         return
-    typer.echo(f"labelled: {clips.labelled}, train/ and val/ with a folder per class")
-    typer.echo(f"unlabelled: {clips.unlabelled}")
+    opt.put(f"labelled: {clips.labelled}, train/ and val/ with a folder per class")
+    opt.put(f"unlabelled: {clips.unlabelled}")

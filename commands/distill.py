@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from . import options as opt
 from .derived import command
 from .options import INPUT
@@ -38,4 +36,4 @@ def distill(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug =
     from vidinit.pipelines.distill.report import lines_of
 
     for line in lines_of(result):
-        typer.echo(line)
+        opt.put(line)

@@ -44,22 +44,24 @@ def doctor(
 
 def show(findings: Sequence[Finding]) -> None:
     """A line a check, and the verdict, for people."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from vidinit.console import result_console
     from vidinit.doctor.examine import verdict
+    from vidinit.errors import escaped
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        text = Text(finding.found)
+        text = Text(escaped(finding.found))
         if finding.advice:
-            text.append(f"\n-> {finding.advice}", style="cyan")
+            text.append(f"\n-> {escaped(finding.advice)}", style="cyan")
         shown = "-" if finding.status == "none" else finding.status
         table.add_row(Text(shown, style=STYLES[finding.status]), finding.check, text)
-    console = Console(highlight=False)
+    console = result_console()
     console.print(table)
-    console.print(f"\n{verdict(findings)}", markup=False, soft_wrap=True)
+    console.print()
+    console.print(verdict(findings), soft_wrap=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from vidinit.processes import is_main_process
 
 from . import options as opt
@@ -56,34 +54,34 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
     elif is_main_process():
         for name, own in result.get("sources", {"": result}).items():
             if name:
-                typer.echo(f"{name}:")
+                opt.put(f"{name}:")
             _print_scores(own)
 
 
 def _print_scores(result: dict[str, Any]) -> None:
     low, high = result["top1_interval"]
-    typer.echo(
+    opt.put(
         f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "
         + "   ".join(f"{name} {result[key]:.3f}" for key, name in SHOWN if key in result)
     )
     missing = f", {len(result['missing'])} missing" if result["missing"] else ""
     what = "logits" if result["average"] == "logits" else "probabilities"
-    typer.echo(
+    opt.put(
         f"{result['videos']} videos of {result['expected']}, {_views(result)}, {what} averaged"
         f"{missing}"
     )
     if result["empty_classes"]:
-        typer.echo(f"{result['empty_classes']} of the model's classes have no video here")
+        opt.put(f"{result['empty_classes']} of the model's classes have no video here")
     for point in result.get("curve", ()):
-        typer.echo(f"  {point['clips']} x {point['crops']}: top-1 {point['top1']:.3f}")
+        opt.put(f"  {point['clips']} x {point['crops']}: top-1 {point['top1']:.3f}")
     for test, values in result.get("temporal", {}).items():
-        typer.echo(
+        opt.put(
             f"  {test}: top-1 {values['top1']:.3f} ({values['change']['top1']:+.3f}, "
             f"p = {values['p_value']:.2g})"
         )
     if "against" in result:
         _print_comparison(result["against"])
-    typer.echo(f"report: {result['out']}/report.html")
+    opt.put(f"report: {result['out']}/report.html")
 
 
 def _views(result: dict[str, Any]) -> str:
@@ -99,8 +97,8 @@ def _print_comparison(other: dict[str, Any]) -> None:
             continue
         ends = metric["interval"]
         spread = f" (95 %: {ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
-        typer.echo(f"  {name} {metric['gain']:+.3f}{spread} against {metric['there']:.3f}")
-    typer.echo(
+        opt.put(f"  {name} {metric['gain']:+.3f}{spread} against {metric['there']:.3f}")
+    opt.put(
         f"against {other['model']} on {other['videos']} videos of both: {counts['here']} right "
         f"only here, {counts['there']} only there, p = {counts['p_value']:.2g} (McNemar); not in "
         f"both: {other['only_here']} here, {other['only_there']} there"

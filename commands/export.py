@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from . import options as opt
 from .derived import command
 from .options import OUTPUT
@@ -42,7 +40,7 @@ def export(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = 
         opt.print_json(report)
     else:
         for line in lines(report):
-            typer.echo(line)
+            opt.put(line)
 
 
 def lines(report: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vidinit.errors import escaped
 from vidinit.processes import is_main_process
 
 INPUT, TRAINING, COMPUTING, OUTPUT = "Input", "Training", "Computing", "Output"
@@ -17,12 +18,17 @@ Json = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUTPUT)]
 
 
+def put(line: str) -> None:
+    """One line of a result on stdout, for people; names in it are `escaped`."""
+    print(escaped(line), flush=True)
+
+
 def print_json(value: Any) -> None:
     """The result on stdout, for scripts."""
     if is_main_process():
-        from json import dumps
+        from vidinit.console import json_text
 
-        typer.echo(dumps(value, indent=2))
+        print(json_text(value, indent=2), flush=True)
 
 
 def print_training(result: dict[str, Any], *, as_json: bool, dry_run: bool) -> None:
@@ -33,4 +39,4 @@ def print_training(result: dict[str, Any], *, as_json: bool, dry_run: bool) -> N
         from vidinit.pipelines.shared.summary import dry_run_summary, summary
 
         for line in dry_run_summary(result) if dry_run else summary(result):
-            typer.echo(line)
+            put(line)

@@ -64,7 +64,7 @@ def predict(
         if prediction.error is not None and prediction.start is None:
             say(f"cannot read {prediction.file}: {prediction.error}")
         for line in [] if json else lines.of(prediction):
-            typer.echo(line)
+            opt.put(line)
 
     import vidinit
 

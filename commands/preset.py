@@ -45,10 +45,11 @@ def list_all(
     if json:
         opt.print_json([{"name": name, **header.as_dict()} for name, header in headers.items()])
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    from vidinit.console import result_console
+
+    console = result_console()
     if not console.is_terminal:
         console.width = 1000  # one line each, for grep
     table = Table("preset", "what", "published", box=None, pad_edge=False)
@@ -87,7 +88,8 @@ def show(
         config = {"command": command, **built.model_dump(mode="json")}
         opt.print_json({"name": full, "config": config, "origins": built.origins})
         return
-    typer.echo(dumped(built, origins=origin), nl=False)
+    for line in dumped(built, origins=origin).splitlines():
+        opt.put(line)
 
 
 def copy(
@@ -104,7 +106,7 @@ def copy(
     from vidinit.config.presets import copy_preset
 
     command = copy_preset(name, file, force=force).partition("/")[0]
-    typer.echo(f"{file}: edit it, then `vidinit {command} ... --config {file}`")
+    opt.put(f"{file}: edit it, then `vidinit {command} ... --config {file}`")
 
 
 def check(
@@ -124,4 +126,4 @@ def check(
     from vidinit.config.build import check_file
     from vidinit.pipelines.registry import config_classes
 
-    typer.echo(f"{file}: valid for `vidinit {check_file(file, config_classes(), command)}`")
+    opt.put(f"{file}: valid for `vidinit {check_file(file, config_classes(), command)}`")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from . import options as opt
 from .derived import command
 from .options import OUTPUT
@@ -65,14 +63,16 @@ def profile(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug =
     for sheet in sheets(rows):
         show(sheet)
     if keywords["out"] is not None:
-        typer.echo(f"page: {keywords['out']}/profile.html")
+        opt.put(f"page: {keywords['out']}/profile.html")
 
 
 def show(sheet: Sheet) -> None:
     """One table, for people."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from vidinit.console import result_console
 
     table = Table(
         title=sheet.title,
@@ -88,12 +88,13 @@ def show(sheet: Sheet) -> None:
             )
             table.add_column(header, overflow="fold", min_width=min(longest, 16))
         else:  # numbers are not broken; their headers are
-            table.add_column(header.replace(" ", "\n"), justify="right", no_wrap=True)
+            lines = Text(header.replace(" ", "\n"))
+            table.add_column(lines, justify="right", no_wrap=True)
     for row in sheet.rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    console = Console()
+    console = result_console()
     # Lines that a narrow terminal breaks are better than numbers that are not there.
     least = console.measure(table).minimum
     console.print(table, width=max(console.width, least), crop=False)
     if sheet.note:
-        console.print(sheet.note, markup=False, highlight=False)
+        console.print(sheet.note)

@@ -1,14 +1,20 @@
-"""Messages and progress on stderr: a rich bar on a terminal, plain lines elsewhere."""
+"""What a terminal shows: messages and progress on stderr, tables of results on stdout.
+
+Every text goes through `escaped`, and no markup in it is obeyed: names of files and classes can do
+nothing but be read. Lines of results are printed by `put` of the command line.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -19,18 +25,82 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
+from .errors import escaped
 from .processes import is_main_process
 
 
-def console() -> Console:
+class PlainConsole(Console):
+    """A rich console to which a str, also in a table, is text and nothing else.
+
+    Whoever wants styles or several lines in a cell makes a `Text` or a group of what is certain.
+    """
+
+    def __init__(self, file: IO[str], **options: Any) -> None:
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """The text, `escaped`."""
+        plain = {"markup": False, "emoji": False, "highlight": False}
+        return super().render_str(escaped(text), **{**options, **plain})
+
+
+class _Stderr:
+    """sys.stderr, which swallows text once its terminal was closed: a training has to save then."""
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+STDERR = cast("IO[str]", _Stderr())
+"""Where messages go, whatever `sys.stderr` is at the time."""
+
+
+def console() -> PlainConsole:
     """Rich console on stderr. Plain text when it is no terminal or NO_COLOR is set."""
-    return Console(file=sys.stderr, quiet=not is_main_process(), soft_wrap=True, highlight=False)
+    return PlainConsole(STDERR, quiet=not is_main_process(), soft_wrap=True)
+
+
+def result_console(**options: Any) -> PlainConsole:
+    """Rich console on stdout, for tables of results."""
+    return PlainConsole(sys.stdout, **options)
 
 
 def say(text: str) -> None:
     """One message to the user."""
-    console().print(text, markup=False)
+    console().print(text)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON of printable ASCII alone, in which names are whole: a terminal may show it as it is."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")  # the one JSON lets pass
+
+
+def escape_warnings() -> None:
+    """Have warnings that Python prints by itself show their text `escaped`."""
+    usual = warnings.formatwarning
+
+    def formatted(message: Any, *place: Any, **more: Any) -> str:
+        return usual(escaped(str(message)), *place, **more)
+
+    if usual.__name__ != formatted.__name__:
+        warnings.formatwarning = formatted
 
 
 class ProgressBar:
@@ -50,14 +120,14 @@ class ProgressBar:
         screen = console()
         if screen.is_terminal and not screen.quiet:
             self.bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 console=screen,
                 transient=True,
             )
-            self.task = self.bar.add_task(self.title, total=None)
+            self.task = self.bar.add_task(escaped(self.title), total=None)
             self.bar.start()
         return self
 

@@ -7,6 +7,7 @@ anywhere and rendered once, in ``commands/app.py``, as one line on stderr.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,9 +32,8 @@ class VidinitError(Exception):
         return _restored, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:
-        """One line: the message, then the hint."""
-        text = f"{self.message}; {self.hint}" if self.hint else self.message
-        return " ".join(text.split())
+        """One line: the message, then the hint, as `escaped` shows them."""
+        return escaped(f"{self.message}; {self.hint}" if self.hint else self.message)
 
 
 def _restored(
@@ -63,6 +63,27 @@ class Interrupted(VidinitError):
     def __init__(self, message: str, hint: str = "", *, signal_number: int = 2) -> None:
         super().__init__(message, hint)
         self.exit_code = 128 + signal_number
+
+
+_JOINERS = "\u200c\u200d"  # part of words in Persian and Hindi, and of emoji
+
+
+def escaped(text: str) -> str:
+    r"""Text as one line that a terminal shows and does not obey.
+
+    Names of files and classes come from anywhere. Line breaks, escape sequences and all other
+    control characters, marks that turn the direction of text, invisible ones, and bytes of names
+    that are not UTF-8 are written as Python writes them: ``\n``, ``\x1b``, ``\u202e``,
+    ``\udcff``. Letters of any script stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(repr(c)[1:-1] if _is_unseen(c) else c for c in text)
+
+
+def _is_unseen(character: str) -> bool:
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -80,8 +80,9 @@ class DemoResult:
 
     def table(self) -> str:
         """The table for a terminal, and where the report is."""
-        from rich.console import Console
         from rich.table import Table
+
+        from ..console import PlainConsole
 
         parts = ", ".join(path.name for path in self.clips.test_videos)
         table = Table(title=f"{self.videos} test clips of footage never trained on ({parts})")
@@ -91,7 +92,7 @@ class DemoResult:
         for line in self.cells():
             table.add_row(*line)
         text = io.StringIO()
-        Console(file=text, width=100).print(table)
+        PlainConsole(text, width=100).print(table)
         minutes, seconds = divmod(int(self.seconds), 60)
         return f"{text.getvalue()}\n{minutes} min {seconds} s   report: {self.out}/report.html"
 

@@ -17,7 +17,7 @@ from ..config.build import build
 from ..config.layers import called_from
 from ..console import say
 from ..engine.run_folder import RunFolder, default_out
-from ..files import check_out, mark
+from ..files import check_out, folder_locks, mark
 from ..pipelines.convert import convert
 from ..pipelines.distill.api import distill
 from ..pipelines.distill.settings import DistillConfig
@@ -84,6 +84,7 @@ def _clips_in(
 
 
 @called_from("the demo")
+@folder_locks()
 def run_demo(
     *,
     videos: str | Path | None = None,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkpoint import load, model_folder, read_card
+from ..checkpoint import described, load, model_folder
 from ..config import TrainConfig
 from ..console import say
 from ..errors import UsageError
@@ -93,12 +93,7 @@ def outline(ref: str) -> VideoModel:
     """The model of a zoo name or folder without values, on the meta device."""
     folder = model_folder(ref)
     with torch.device("meta"):
-        if folder is None:
-            return create_model(ref)
-        card = read_card(folder)
-        model = create_model(card["name"], num_classes=card["num_classes"], **card["options"])
-    model.spec = ClipSpec.from_dict(card["clip"])
-    return model
+        return create_model(ref) if folder is None else described(folder)
 
 
 def plan(

@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ..errors import escaped
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -46,10 +47,15 @@ def _template() -> Template:
 
 
 def page(title: str, sections: Sequence[Section], *, subtitle: str = "") -> str:
-    """A whole page; title and subtitle are plain text."""
-    return _template().render(
+    """A whole page; title and subtitle are plain text.
+
+    Control characters, marks that turn the direction of text, and bytes that are not UTF-8 stand in
+    it as `escaped` writes them, wherever in it they are.
+    """
+    text = _template().render(
         title=title, subtitle=subtitle, sections=sections, version=__version__
     )
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 def _is_number(value: Any) -> bool:

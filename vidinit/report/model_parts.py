@@ -20,13 +20,14 @@ from .profile_page import KERNELS, sheets
 
 if TYPE_CHECKING:
     from ..zoo.base import VideoModel
+    from ..zoo.card import Card, Converted
 
 _FILTERS = (
     "The first temporal kernel: a strip for each output channel, time from left to right. Zero is "
     "gray. Patches that are alike look at appearance."
 )
 _STEPS_BACK = 8  # runs that are followed to the conversion that stands at their beginning
-_APART = ("exact", "max_difference")  # of a conversion's step, that the proof tells
+_APART = ("exact", "max_difference", "reason")  # of a conversion's step, that the proof tells
 _counted: dict[str, dict[str, Any]] = {}  # by network: one process may train it many times
 
 
@@ -47,10 +48,11 @@ def model_sections(folder: Path, model: VideoModel) -> list[Section]:
 def _costs(folder: Path) -> dict[str, Any] | None:
     """The row of a profile that runs nothing; None where a clip of its own does not go through."""
     card = read_card(folder)
-    key = json.dumps([card[k] for k in ("name", "options", "num_classes", "clip")], default=str)
+    form = (card.name, card.options, card.num_classes, card.clip.as_dict())
+    key = json.dumps(form, default=str)
     if key not in _counted:
         try:
-            job = plan(card["name"], str(folder), [], None, stages=True)[0]
+            job = plan(card.name, str(folder), [], None, stages=True)[0]
         except UsageError:  # no reason for a run that is done to fail
             return None
         _counted[key] = job.as_row()
@@ -103,17 +105,17 @@ def lineage_sections(run: Path, model: str | None) -> list[Section]:
         model: that it started from: a zoo name, or a model or run folder.
     """
     card = _card(run) or (None if model is None else _card(Path(model)))
-    if card is None or not card["lineage"]:
+    if card is None or not card.lineage:
         return []
     rows = [
         [number, step["step"], _details(step), _verdict(step)]
-        for number, step in enumerate(card["lineage"], 1)
+        for number, step in enumerate(card.lineage, 1)
     ]
     headers = ["", "step", "what it took and gave", "proof"]
     sections = [Section("Where the weights come from", table(headers, rows))]
-    conversion = card.get("conversion") or (None if model is None else _conversion(Path(model)))
+    conversion = card.conversion or (None if model is None else _conversion(Path(model)))
     if conversion:
-        sections.append(conversion_section(conversion))
+        sections.append(conversion_section([row.model_dump() for row in conversion]))
     return sections
 
 
@@ -138,7 +140,7 @@ def conversion_section(rows: Sequence[Mapping[str, Any]]) -> Section:
 def _verdict(step: Mapping[str, Any]) -> str | None:
     """The outcome of a conversion's proof by the still clip; None for other steps."""
     if step.get("exact") is None:
-        return None
+        return f"not told: {step['reason']}" if step.get("reason") else None
     verdict = "exact" if step["exact"] else "not exact"
     return f"{verdict}, largest difference {step['max_difference']:.1e}"
 
@@ -159,7 +161,7 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-def _card(folder: Path) -> dict[str, Any] | None:
+def _card(folder: Path) -> Card | None:
     """model.yaml of a model or run folder; None where there is none to be read."""
     for place in (folder, folder / "model"):
         if (place / CARD).is_file():
@@ -170,12 +172,12 @@ def _card(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _conversion(folder: Path) -> list[dict[str, Any]] | None:
+def _conversion(folder: Path) -> list[Converted] | None:
     """The table of the conversion at the beginning of a chain of runs, or None."""
     for _ in range(_STEPS_BACK):
         card = _card(folder)
-        if card is not None and card.get("conversion"):
-            return list(card["conversion"])
+        if card is not None and card.conversion:
+            return card.conversion
         config = folder / "config.yaml"
         if not config.is_file():
             return None

@@ -208,9 +208,12 @@ def _health(health: Row | None) -> list[Section]:
         ("Left out: the segment begins behind the end of its file", outside),
     ):
         body += _files(title, ("file", "reason"), [(f["path"], f["reason"]) for f in files])
+    kept = health.get("partial", [])
+    rows = [(f["path"], f["kept"], f["of"] or "unknown", f["reason"]) for f in kept]
+    body += _files("Damaged: the beginning is kept", ("file", "frames", "of", "reason"), rows)
     title = "Failed while training, another clip was taken"
     body += _files(title, ("file",), [(path,) for path in substituted])
-    if max(map(len, (bad, outside, substituted))) > _BAD_FILES:
+    if max(map(len, (bad, outside, kept, substituted))) > _BAD_FILES:
         notes.append("All files are named in data_health.json.")
     if health.get("events"):
         count = len(health["events"])
