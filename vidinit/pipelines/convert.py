@@ -375,7 +375,8 @@ def _proof(
             )
             if tried.exact is False:
                 return tried, notes
-    order = order_sensitivity(model, device, features=not image.num_classes)
+    features = not image.num_classes
+    order = order_sensitivity(model, device, features=features, spread=proof.spread)
     return replace(proof, order=order), notes
 
 

@@ -43,7 +43,7 @@ def check(name: str, classifiers: int, *, has_norm: bool, **arguments) -> None:
     with torch.no_grad():
         pixels = torch.randn(2, 3, size, size)
         want, features = image(pixels), bare(pixels)
-        got = features @ head.weight.T + head.bias
+        got = (features.double() @ head.weight.T + head.bias).float()
     assert want.std() > 0.01
     assert (got - want).abs().max() < 1e-5 * want.abs().max()
 
@@ -94,7 +94,8 @@ def test_classifiers_of_two_tokens_want_them_side_by_side(name):
     with torch.no_grad():
         pixels = torch.randn(2, 3, 224, 224)
         tokens = bare.forward_features(pixels)[:, :2]
-        got, want = tokens.flatten(1) @ head.weight.T + head.bias, image(pixels)
+        got = (tokens.flatten(1).double() @ head.weight.T + head.bias).float()
+        want = image(pixels)
     assert (got - want).abs().max() < 1e-5 * want.abs().max()
 
 
