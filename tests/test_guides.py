@@ -12,7 +12,7 @@ from option_tables import MARKED, commands, pages, rewritten
 
 import vidinit
 
-SLOW = {"demo", "doctor", "export", "cotrain"}  # minutes, the machine's state, or tested elsewhere
+SLOW = {"demo", "doctor", "export", "cotrain", "distill", "eval"}  # minutes, the machine's state, or tested elsewhere
 HEADS = sorted({name.partition(" ")[0] for name in commands()})
 
 

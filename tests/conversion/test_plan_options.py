@@ -25,6 +25,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidinit.pipelines.convert.open_source", never)
 
 
+@pytest.mark.slow
 def test_options_reach_the_model_and_its_folder(tmp_path: Path):
     words = ["vit_tiny_patch16_224", "--no-pretrained", "--to", "dist", "--size", 32, "--whole"]
     words += ["--option", "pools=4", "--option", "gamma=4", "--option", "blocks=[3, 11]"]

@@ -43,8 +43,22 @@ def trained(name: str = "resnet18", classes: int = 11) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("name", ["resnet18", "lcnet_050", "convnext_atto", "resnetv2_18"])
-@pytest.mark.parametrize("plan", ["tsm", "i3d"])
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("resnet18", "tsm"),
+        ("lcnet_050", "i3d"),
+        *(
+            pytest.param(name, plan, marks=pytest.mark.slow)
+            for name, plan in (
+                ("resnet18", "i3d"),
+                ("lcnet_050", "tsm"),
+                *(("convnext_atto", plan) for plan in ("tsm", "i3d")),
+                *(("resnetv2_18", plan) for plan in ("tsm", "i3d")),
+            )
+        ),
+    ],
+)
 def test_random_weights_are_no_excuse(name: str, plan: str) -> None:
     """Fresh residual branches return zero: what a shift does in them would not show."""
     report = vidinit.convert(name, plan, pretrained=False, **SMALL)
@@ -80,7 +94,11 @@ def test_silent_parts() -> None:
 
 @pytest.mark.parametrize(
     ("plan", "form"),
-    [("i3d", "zero head"), ("tsm", "zero head with a bias"), ("i3d", "dead stem")],
+    [
+        ("i3d", "zero head"),
+        pytest.param("tsm", "zero head with a bias", marks=pytest.mark.slow),
+        pytest.param("i3d", "dead stem", marks=pytest.mark.slow),
+    ],
 )
 def test_weights_that_tell_nothing(plan: str, form: str, tmp_path: Path) -> None:
     model = trained()
@@ -125,7 +143,9 @@ def test_logits_that_are_no_numbers(tmp_path: Path) -> None:
     assert report.exact is None and report.reason and "not finite" in report.reason
 
 
-@pytest.mark.parametrize("form", ["tiny", "huge", "far from zero"])
+@pytest.mark.parametrize(
+    "form", ["far from zero", *(pytest.param(x, marks=pytest.mark.slow) for x in ("tiny", "huge"))]
+)
 @pytest.mark.parametrize(("plan", "exact"), [("tsm", False), ("i3d", True)])
 def test_the_scale_of_the_logits_does_not_matter(
     plan: str, exact: bool, form: str, tmp_path: Path

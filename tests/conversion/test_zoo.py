@@ -206,6 +206,7 @@ def test_bad_requests_are_one_line_each(files, tmp_path):
     assert (report.total("copied"), report.total("initialized")) == (223, 1)
 
 
+@pytest.mark.slow
 def test_export_and_back(tmp_path):
     def invoke(*words):
         return CliRunner().invoke(app, [str(word) for word in words])

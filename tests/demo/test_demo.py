@@ -132,6 +132,7 @@ def test_missing_packages_are_named(monkeypatch):
         choose_footage(None)
 
 
+@pytest.mark.slow
 def test_the_whole_demo_in_small(tmp_path):
     result = run_demo(quick=True, out=tmp_path / "demo")
     names = [row.model for row in result.rows]

@@ -256,6 +256,7 @@ def test_signals_save_within_a_step_and_say_how_to_go_on(
     assert_same_run(out, reference)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_loses_nothing(zygote, lines, unbroken, tmp_path):
     resource = pytest.importorskip("resource")
     if not hasattr(resource, "prlimit"):

@@ -77,6 +77,7 @@ def test_a_resumed_run_counts_its_time_from_its_first_start(trained, motion_set,
     assert here > 0 and result["seconds"] > before["seconds"] + here
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_as_one(motion_set, tmp_path):
     out = tmp_path / "run"
     flags = ["--processes", "2", "--batch-size", "2"]

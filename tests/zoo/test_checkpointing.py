@@ -129,6 +129,7 @@ def test_a_trunk_without_blocks_says_so():
         model.set_grad_checkpointing()
 
 
+@pytest.mark.slow
 def test_training_runs_log_the_same_losses(motion_set, tmp_path):
     losses = []
     for on in (False, True):

@@ -165,6 +165,7 @@ def test_clips_that_a_model_does_not_take_are_refused_before_training(motion_set
     check_lengths([source], vidinit.create_model(MODEL))
 
 
+@pytest.mark.slow
 def test_a_transformer_and_its_images(motion_set, picture_set, tmp_path):
     out = tmp_path / "run"
     vidinit.cotrain(

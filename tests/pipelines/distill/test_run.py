@@ -203,6 +203,7 @@ def test_a_hub_out_of_reach_tells_the_ways(monkeypatch):
 # ------------------------------------------------------------------ runs
 
 
+@pytest.mark.slow
 def test_the_order_of_teachers_does_not_matter(motion_set, tmp_path):
     both = [f"{tiny_teacher(tmp_path / f'{n}.pth', n)},name={n},weight=0.{n}" for n in (2, 5)]
     run(motion_set, tmp_path / "a", *both)
@@ -212,6 +213,7 @@ def test_the_order_of_teachers_does_not_matter(motion_set, tmp_path):
     assert set(losses(tmp_path / "a")[0]) == {"loss", "loss_2", "loss_5"}
 
 
+@pytest.mark.slow
 def test_confidence_and_features_from_a_first_pass(files, motion_set, tmp_path):
     vit = f"vit_tiny_patch16_224={files['vit']},size=32,standardize=whiten"
     out, sure = tmp_path / "run", tiny_teacher(tmp_path / "9.pth")

@@ -88,6 +88,7 @@ def test_workers_and_a_cache_agree(motion_set, tmp_path, tiny):
     assert files_of(tmp_path / "cache-a") == files_of(tmp_path / "cache-b")
 
 
+@pytest.mark.slow
 def test_a_cache_of_another_teacher_or_other_videos_is_refused(motion_set, tmp_path, tiny):
     place = tmp_path / "cache"
     teachers = [tiny_teacher(tmp_path / f"{seed}.pth", seed) for seed in (0, 1)]
@@ -109,6 +110,7 @@ def test_a_cache_of_another_teacher_or_other_videos_is_refused(motion_set, tmp_p
     cached(motion_set, tmp_path / "again", place, teachers[0], overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_caching_is_one_error_and_loses_nothing(
     motion_set, tmp_path, monkeypatch, tiny
 ):

@@ -104,6 +104,7 @@ def test_evaluation_meets_them_first(hostile, trained, tmp_path):
     assert len(events) == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_rows(hostile, tmp_path, monkeypatch):
     """What was quarantined half way stays a row, replaced as before: the order is the same."""
     from safetensors.torch import load_file
