@@ -12,7 +12,8 @@ from option_tables import MARKED, commands, pages, rewritten
 
 import vidinit
 
-SLOW = {"demo", "doctor", "export", "cotrain", "distill", "eval"}  # minutes, the machine's state, or tested elsewhere
+# Minutes, the machine's state, or tested elsewhere.
+SLOW = {"demo", "doctor", "export", "cotrain", "distill", "eval"}
 HEADS = sorted({name.partition(" ")[0] for name in commands()})
 
 

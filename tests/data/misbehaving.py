@@ -17,7 +17,7 @@ from vidinit.data.loading.quarantine import Quarantine
 from vidinit.data.rows import Rows
 
 DEADLINE = 1.0
-SLACK = 3.0
+SLACK = 10.0  # of a busy machine
 
 
 def sleep() -> None:

@@ -95,7 +95,7 @@ def test_a_decoder_that_holds_the_interpreter_does_not_hold_up_the_batch_before(
     time.sleep(0.3)  # by now the worker hangs, and its second batch was not fetched
     start = time.monotonic()
     assert next(batches)["index"].tolist() == [2, 3]
-    assert time.monotonic() - start < DEADLINE / 2
+    assert not quarantine.reasons, "it did not have to wait until the worker was killed"
     assert [batch["index"].tolist() for batch in batches] == [[4, 5], [6, 7], [8, 9]]
     assert time.monotonic() - start < DEADLINE + SLACK
     assert quarantine.reasons == {4: "no answer within 1 s"}

@@ -131,7 +131,8 @@ def test_workers_that_are_lost_over_and_over_end_the_run(
     rows: Rows, stuck: bool, monkeypatch: pytest.MonkeyPatch, pids: list[int]
 ) -> None:
     monkeypatch.setattr(module, "_MAX_LOST", 2)
-    monkeypatch.setattr(module, "_BETWEEN_ROWS", -DEADLINE + 0.1)
+    if stuck:
+        monkeypatch.setattr(module, "_BETWEEN_ROWS", -DEADLINE + 0.1)
     act = sleep if stuck else die(signal.SIGKILL)
     monkeypatch.setattr(ClipDataset, "collate", lambda *_: act())
     said = "no answer within 1 s" if stuck else "SIGKILL"
