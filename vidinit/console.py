@@ -11,7 +11,8 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import IO, Any, TypeVar, cast
@@ -46,23 +47,27 @@ class PlainConsole(Console):
         return super().render_str(escaped(text), **{**options, **plain})
 
 
+@contextmanager
+def _if_open() -> Iterator[None]:
+    """Pass over the error of a terminal that was closed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
 class _Stderr:
     """sys.stderr, which swallows text once its terminal was closed: a training has to save then."""
 
     def write(self, text: str) -> int:
-        try:
-            return sys.stderr.write(text)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return len(text)
+        with _if_open():
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        try:
+        with _if_open():
             sys.stderr.flush()
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -67,11 +68,16 @@ class Proof:
     shaken: bool = False
 
     @property
+    def judged(self) -> tuple[float, float, float]:
+        """Difference, scale and spread by which the verdict is given."""
+        return self.double or (self.max_difference, self.scale, self.spread)
+
+    @property
     def reason(self) -> str:
         """Why the weights tell nothing, as a sentence; empty where they do."""
-        difference, scale, spread = self.double or (self.max_difference, self.scale, self.spread)
+        _, scale, spread = self.judged
         what = "logits" if self.isolated is None else "outputs of the blocks"
-        if not all(map(_is_finite, (difference, scale, spread))):
+        if not all(map(math.isfinite, self.judged)):
             return f"the {what} of these weights are not finite numbers"
         if spread <= CONSTANT * scale:
             return f"the {what} of these weights are the same for different images"
@@ -88,7 +94,7 @@ class Proof:
             return None
         if self.isolated is not None:
             return self.max_difference == 0.0 and self.isolated
-        difference, _, spread = self.double or (self.max_difference, self.scale, self.spread)
+        difference, _, spread = self.judged
         return difference < TOLERANCE * spread
 
     @property
@@ -146,7 +152,7 @@ def prove(
     double = None
     clear = difference < TOLERANCE * spread and spread > 1e-2 * scale
     # Even a large difference may be rounding: networks with random gains can multiply it by 1e6.
-    if not clear and all(map(_is_finite, measured)):
+    if not clear and all(map(math.isfinite, measured)):
         # On a GPU without double precision (Apple's) the CPU has to do.
         place = "cpu" if torch.device(device).type == "mps" else device
         with contextlib.suppress(RuntimeError):  # networks that make float32 tensors as they run
@@ -215,7 +221,7 @@ def order_sensitivity(
     moved = float((found[0] - found[1]).abs().max())
     if spread is None:
         spread = float((found[0] - found[2]).abs().max())
-    return moved / spread if spread > 0 and _is_finite(moved) and _is_finite(spread) else None
+    return moved / spread if spread > 0 and math.isfinite(moved) and math.isfinite(spread) else None
 
 
 def silent_parts(model: nn.Module) -> list[str]:
@@ -321,7 +327,3 @@ _PARTS_WITHOUT_GAIN = re.compile(
 def _is_gain_or_kernel(name: str) -> bool:
     """True for parameters that multiply what passes; not for what is added, and for attention's."""
     return _PARTS_WITHOUT_GAIN.search(name) is None
-
-
-def _is_finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")

@@ -248,9 +248,8 @@ class _Loop:
         last = progress.epoch == config.epochs
         due = job.evaluate_every and (progress.epoch % job.evaluate_every == 0 or last)
         with self._weights_to_evaluate():
-            if config.precise_bn and (due or last):
-                clips = self._norm_clips(progress.epoch)
-                precise_statistics(job.task.model, clips, self.accelerator)
+            if due or last:
+                self._renew_statistics(progress.epoch)
             better = False
             if job.evaluate is not None and due:
                 # Each process has statistics of its own clips, and all have to score alike.
@@ -290,9 +289,7 @@ class _Loop:
         rows = [r for r in self.run.read_metrics() if r["step"] == step and self.job.watch in r]
         metrics = {k: v for r in rows[-1:] for k, v in r.items() if k not in ("epoch", "step")}
         with self._weights_to_evaluate():
-            if self.config.precise_bn:
-                clips = self._norm_clips(epoch)
-                precise_statistics(self.job.task.model, clips, self.accelerator)
+            self._renew_statistics(epoch)
             same_buffers(self.job.task, self.accelerator)
             self._save_model(metrics)
 
@@ -304,6 +301,12 @@ class _Loop:
             contextlib.nullcontext() if self.average is None else self.average.applied(),
         ):
             yield
+
+    def _renew_statistics(self, epoch: int) -> None:
+        """Take norms' statistics anew from clips of an epoch, where that is asked for."""
+        if self.config.precise_bn:
+            clips = self._norm_clips(epoch)
+            precise_statistics(self.job.task.model, clips, self.accelerator)
 
     def _norm_clips(self, epoch: int) -> Iterator[Tensor]:
         """Clips of the first batches of an epoch, as many as are asked for."""

@@ -46,12 +46,17 @@ def read_averages(checkpoint: Path) -> dict[str, torch.Tensor] | None:
     """
     from safetensors.torch import load_file
 
-    for name in (AVERAGES, _AVERAGES_OF_0_1):
-        file = checkpoint / name
-        if file.is_file():
-            with _restoring(file):
-                return load_file(file) if file.suffix == ".safetensors" else _tensors_of(file)
-    return None
+    file = _averages_file(checkpoint)
+    if not file.is_file():
+        return None
+    with _restoring(file):
+        return load_file(file) if file.suffix == ".safetensors" else _tensors_of(file)
+
+
+def _averages_file(checkpoint: Path) -> Path:
+    """Where a checkpoint has its averages; one of 0.1 has them elsewhere."""
+    new, old = checkpoint / AVERAGES, checkpoint / _AVERAGES_OF_0_1
+    return old if old.is_file() and not new.is_file() else new
 
 
 def restore_state(
@@ -81,8 +86,7 @@ def restore_state(
             say("DeepSpeed reads pickles, which can run code: resume only runs that you trust")
         accelerator.load_state(str(checkpoint))
     averages = read_averages(checkpoint)
-    file = checkpoint / (AVERAGES if (checkpoint / AVERAGES).is_file() else _AVERAGES_OF_0_1)
-    with _restoring(file):
+    with _restoring(_averages_file(checkpoint)):
         if average is not None and averages is not None:
             average.load_state_dict(averages)
         elif average is not None:
