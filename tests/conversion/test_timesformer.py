@@ -66,6 +66,15 @@ def test_positions_that_cannot_be_resized_keep_their_size():
         model.spec = replace(model.spec, size=192)
 
 
+def test_a_size_that_the_network_does_not_take_is_refused_by_any_plan():
+    small = {"embed_dims": (16,) * 4, "mlp_ratios": (1,) * 4}
+    model = vidinit.create_model("c2d-coat_lite_mini", network=small)
+    statistics = [buffer.clone() for buffer in model.buffers()]
+    with pytest.raises(UsageError, match=r"no images of 64 pixels.*doesn't match model \(224\)"):
+        model.spec = replace(model.spec, size=64)
+    assert model.training and all(map(torch.equal, statistics, model.buffers()))
+
+
 def test_joint_attention_says_why_it_is_not_exact():
     report = convert("test_vit", attention="joint")
     assert not report.exact and "class token" in report.notes[-1]

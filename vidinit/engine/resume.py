@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shlex
 import shutil
 import time
@@ -182,8 +183,19 @@ def save(
 
 
 def _save_state(accelerator: Any, folder: Path) -> None:
-    with _towers_left_out(accelerator):
-        accelerator.save_state(str(folder))
+    # Networks may share parameters between layers. A checkpoint has them under one name, and
+    # loading knows that: Accelerate's warning lists all names, each time.
+    library = logging.getLogger("accelerate.utils.other")
+    library.addFilter(_says_news)
+    try:
+        with _towers_left_out(accelerator):
+            accelerator.save_state(str(folder))
+    finally:
+        library.removeFilter(_says_news)
+
+
+def _says_news(record: logging.LogRecord) -> bool:
+    return "Removed shared tensor" not in record.getMessage()
 
 
 def _towers_left_out(accelerator: Any) -> contextlib.AbstractContextManager[None]:

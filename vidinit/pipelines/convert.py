@@ -47,7 +47,7 @@ from ..zoo.build import (
 )
 from ..zoo.families.resnet3d import STEMS
 from ..zoo.families.timesformer import TimeSformer
-from ..zoo.families.vit import describe_vit, fixed_size, resize_grid
+from ..zoo.families.vit import check_images, describe_vit, fixed_size, resize_grid
 from ..zoo.images.heads import channels_of
 from ..zoo.images.hub import hub_checkpoint, is_hub
 from ..zoo.images.networks import ImageSource, build_image_model, class_names, clip_spec_of
@@ -217,23 +217,6 @@ def convert(
     return report
 
 
-@torch.no_grad()
-def _check_size(image_model: nn.Module, arch: str, size: int) -> None:
-    """Raise UsageError unless an image network takes images of ``size`` pixels a side."""
-    cfg: Any = getattr(image_model, "pretrained_cfg", None) or {}
-    own = int((cfg.get("input_size") or (3, size, size))[-1])
-    if size == own:
-        return
-    try:
-        image_model(torch.zeros(1, channels_of(image_model), size, size))
-    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(
-            f"{arch} takes no images of {size} pixels" + (f": {reason}" if reason else ""),
-            f"use --size {own}, which it was made for",
-        ) from error
-
-
 def _resized(model: VideoModel, before: Mapping[str, torch.Size]) -> list[str]:
     """Which embeddings have values for another number of frames or patches now, as a note."""
     told = []
@@ -317,7 +300,7 @@ def _from_image(
         notes.extend(_fit_image(image, model.spec.size, model.resizing))
     elif entry.builder is None and fixed_size(image.model) not in (None, 2 * (model.spec.size,)):
         notes.extend(_fit_image(image, model.spec.size, "smooth"))
-    _check_size(image.model, image.arch, model.spec.size)
+    check_images(image.model, model.spec.size)
     notes.extend(classifier.notes)
 
     def carry_over(source: nn.Module, target: VideoModel) -> tuple[list[Row], list[str]]:

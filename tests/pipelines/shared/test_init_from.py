@@ -11,6 +11,7 @@ import yaml
 from support import MODEL, SMALL
 
 import vidinit
+from vidinit.checkpoint import save_model
 from vidinit.engine import checkpoint_folders as folders
 from vidinit.errors import UsageError
 from vidinit.pipelines.shared.init_from import initial_folder
@@ -91,6 +92,45 @@ def test_the_averages_of_a_checkpoint_are_what_counts(motion_set, tmp_path):
     vidinit.finetune(MODEL, data=motion_set, out=out, overrides=[*SMALL, "train.ema=0.9"], epochs=1)
     model = open_model(MODEL, 2, ["left", "right"], init_from=str(out / "checkpoints" / "last"))
     assert same(model, vidinit.load(out), head=False), "the model folder holds the averages, too"
+
+
+def test_parameters_that_layers_share_are_averaged_and_taken_under_all_their_names(
+    motion_set, tmp_path, capsys, caplog
+):
+    """CoaT's blocks of a stage share their position encodings."""
+    small = {"img_size": 32, "embed_dims": (16,) * 4, "mlp_ratios": (1,) * 4}
+    shared = vidinit.create_model("c2d-coat_lite_mini", num_classes=2, network=small)
+    save_model(shared, tmp_path / "model")
+    out = tmp_path / "run"
+    overrides = [*SMALL, "train.ema=0.5", "train.select=last"]
+    vidinit.finetune(
+        tmp_path / "model", data=motion_set, out=out, overrides=overrides, epochs=2, lr=0.01
+    )
+    assert "Removed shared tensor" not in caplog.text + capsys.readouterr().err
+    last = str(out / "checkpoints" / "last")
+    model = open_model(str(tmp_path / "model"), 2, ["left", "right"], init_from=last)
+    end = vidinit.load(out)
+    assert same(model, end, head=False)
+    assert not same(model, vidinit.load(tmp_path / "model"), head=False), "it has learned"
+    assert "as new: head.weight, head.bias\n" in capsys.readouterr().err
+    # A run that goes on from its checkpoint is the run that was not stopped.
+    newest = folders.newest(out / "checkpoints")
+    assert newest is not None
+    for path in (newest, out / "model"):
+        shutil.rmtree(path)
+    for path in (out / "result.json", newest.with_name("last"), newest.with_name("best")):
+        path.unlink(missing_ok=True)
+    assert folders.newest(out / "checkpoints") is not None
+    vidinit.finetune(
+        tmp_path / "model",
+        data=motion_set,
+        out=out,
+        overrides=overrides,
+        epochs=2,
+        lr=0.01,
+        resume=True,
+    )
+    assert same(vidinit.load(out), end, head=True)
 
 
 def test_a_run_that_was_stopped_gives_its_newest_checkpoint(trained, tmp_path):

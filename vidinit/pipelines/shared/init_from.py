@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def initialize(model: VideoModel, ref: str) -> None:
         same_head = source.classes is not None and source.classes == model.classes
         lineage = list(source.lineage)
     else:
-        state, same_head = _checkpoint_weights(place), False
+        state, same_head = _checkpoint_weights(place, model), False
         lineage = [{"step": "checkpoint", "of": str(place)}]
     own = model.state_dict()
     fits = {
@@ -116,8 +117,12 @@ def initialize(model: VideoModel, ref: str) -> None:
     say(f"{ref}: {len(fits)} of the {len(own)} tensors of {model.name}{new}{more}")
 
 
-def _checkpoint_weights(place: Path) -> dict[str, Tensor]:
-    """The model's tensors in a checkpoint, averages in place of what they are averages of."""
+def _checkpoint_weights(place: Path, model: VideoModel) -> dict[str, Tensor]:
+    """The model's tensors in a checkpoint, averages in place of what they are averages of.
+
+    A parameter that layers of the model share has one name of several in a checkpoint, and here all
+    of them.
+    """
     from safetensors.torch import load_file
 
     from ...engine.restoring import read_averages
@@ -127,7 +132,15 @@ def _checkpoint_weights(place: Path) -> dict[str, Tensor]:
         raise UsageError(
             f"{place} holds the shards of several processes", "name the run's model folder"
         )
-    state = load_file(file)
-    averages = read_averages(place) or {}
-    state.update({name: tensor for name, tensor in averages.items() if name in state})
-    return {name[len(_TASK) :]: t for name, t in state.items() if name.startswith(_TASK)}
+    weights, averages = (
+        {name[len(_TASK) :]: t for name, t in found.items() if name.startswith(_TASK)}
+        for found in (load_file(file), read_averages(place) or {})
+    )
+    state = {**weights, **averages}
+    names_of: dict[int, list[str]] = defaultdict(list)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names_of[id(tensor)].append(name)
+    for names in names_of.values():
+        there = [name for name in names if name in averages] or [n for n in names if n in state]
+        state |= {name: state[there[0]] for name in names if there}
+    return state

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ..images.heads import channels_of
 from ..images.networks import timm_module
+from ..modify.eval_mode import in_eval_mode
 
 RESIZINGS = ("smooth", "nearest")
 """How embeddings are resized: bicubic over positions and linear over time, or nearest."""
@@ -162,6 +164,30 @@ def fit_images(network: nn.Module, size: int) -> None:
             f"use {side.partition('x')[0]}, or a plain vision transformer or a CNN",
         )
     resize_grid(network, size)
+
+
+@torch.no_grad()
+def check_images(network: nn.Module, size: int) -> None:
+    """Raise UsageError unless an image network takes images of ``size`` pixels a side.
+
+    It is tried where that is another size than the network was made for: one image.
+    """
+    cfg: Any = getattr(network, "pretrained_cfg", None) or {}
+    own = int((cfg.get("input_size") or (3, size, size))[-1])
+    first = next(network.parameters(), None)
+    if size == own or first is None:
+        return
+    image = torch.zeros(1, channels_of(network), size, size).to(first)
+    try:
+        with in_eval_mode(network):
+            network(image)
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UsageError(
+            f"{_arch(network)} takes no images of {size} pixels"
+            + (f": {reason}" if reason else ""),
+            f"use a size of {own}, which it was made for",
+        ) from error
 
 
 def resize_grid(vit: nn.Module, size: int, resizing: str = "smooth") -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ..base import VideoModel
-from ..families.vit import fit_images
+from ..families.vit import check_images, fit_images, is_vit
 from ..folding import FrameCount
 from ..modify.depth import by_timm
 from ..spec import ClipSpec, Origin
@@ -57,8 +57,15 @@ class InflatedNet(VideoModel):
         self.reset_head(self.num_classes)
 
     def fit_clip(self, spec: ClipSpec) -> None:
-        """The positions of a plain vision transformer are resized; see `vit.fit_images`."""
+        """The positions of a plain vision transformer are resized; see `vit.fit_images`.
+
+        Raises:
+            UsageError: for a size that the network does not take.
+        """
         fit_images(self.trunk, spec.size)
+        if not is_vit(self.trunk):
+            self.frames.value = 1
+            check_images(self.trunk, spec.size)
 
     def feature_maps(self, x: Tensor) -> Tensor:
         """As timm's network has them: maps, channels first or last, or (B*T', L, C) tokens."""
