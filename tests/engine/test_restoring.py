@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import MODEL, SMALL
 from toy import make, weights
+from typer.testing import CliRunner
+from vidinit.commands.app import app
 
+import vidinit
 from vidinit.engine import checkpoint_folders as folders
 from vidinit.engine import resume
 from vidinit.engine.averages import MovingAverage
@@ -218,3 +223,136 @@ def test_metadata_of_shards_holds_classes_of_torch_alone(tmp_path: Path) -> None
     with pytest.raises(pickle.UnpicklingError, match=r"(os|posix)\.system"):
         _check_metadata(file)
     assert RAN == [] and os.path.exists(file)
+
+
+# Through the command line: named, or passed over for the checkpoint before it.
+
+TENSORS = (
+    "model.safetensors",
+    "averages.safetensors",
+    "optimizer.bin",
+    "random_states_0.pkl",
+)
+
+
+def flipped(file: Path) -> None:
+    found = bytearray(file.read_bytes())
+    for place in range(8, len(found), max(len(found) // 40, 1)):
+        found[place] ^= 0xFF
+    file.write_bytes(bytes(found))
+
+
+def grain(file: Path) -> None:
+    file.write_bytes(bytes(range(256)) * 8)
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def code(file: Path) -> None:
+    torch.save({"state": Attack(file.name)}, file)
+
+
+def text(content: str) -> Callable[[Path], None]:
+    def write(file: Path) -> None:
+        file.write_text(content, encoding="utf-8")
+
+    write.__name__ = content[:24] or "empty"
+    return write
+
+
+def changed(**values: object) -> Callable[[Path], None]:
+    def write(file: Path) -> None:
+        file.write_text(json.dumps({**json.loads(file.read_text()), **values}), encoding="utf-8")
+
+    write.__name__ = str(values)
+    return write
+
+
+CASES = [
+    *(
+        (name, damage)
+        for name in TENSORS
+        for damage in (emptied, cut, flipped, grain, other_tensors, removed, a_folder, code)
+    ),
+    *(
+        ("progress.json", damage)
+        for damage in (
+            *(emptied, cut, removed, text("[]"), text("null"), text('{"step": 1}')),
+            *(changed(step="three"), changed(step=-1), changed(epoch=1e300), changed(epoch=None)),
+            *(changed(bad=3), changed(skipped=[]), changed(spent=5), changed(unknown=1)),
+        )
+    ),
+    ("manifest.json", text("{}")),
+    ("manifest.json", removed),
+]
+QUICK = {("optimizer.bin", "code"), ("progress.json", "{'step': 'three'}")}
+
+
+@pytest.fixture(scope="module")
+def half_done(motion_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run after two of three epochs, which has two checkpoints."""
+    out = tmp_path_factory.mktemp("damaged") / "run"
+    vidinit.finetune(MODEL, data=motion_set, out=out, overrides=OPTIONS, epochs=2)
+    shutil.rmtree(out / "model")
+    for name in ("result.json", "report.html"):
+        (out / name).unlink()
+    newest = folders.newest(out / "checkpoints")
+    assert newest is not None
+    at = newest / "progress.json"
+    assert json.loads(at.read_text())["epoch"] == 2
+    return out
+
+
+OPTIONS = [*SMALL, "train.ema=0.5", "train.schedule=constant", "train.warmup_epochs=0"]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        pytest.param(
+            *case,
+            marks=() if (case[0], case[1].__name__) in QUICK else pytest.mark.slow,
+            id=f"{case[0]} {case[1].__name__}",
+        )
+        for case in CASES
+    ],
+)
+def test_a_resume_of_a_damaged_checkpoint(
+    name: str,
+    damage: Callable[[Path], None],
+    sealed: bool,
+    half_done: Path,
+    motion_set: Path,
+    tmp_path: Path,
+    looked_up: list[tuple[str, str]],
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(half_done, run, symlinks=True)
+    newest = folders.newest(run / "checkpoints")
+    assert newest is not None
+    older = [p for p in folders.step_folders(run / "checkpoints") if p != newest]
+    before = {p: p.read_bytes() for f in older for p in f.rglob("*") if p.is_file()}
+    damage(newest / name)
+    if sealed and name != "manifest.json":
+        (newest / "manifest.json").unlink()
+        try:
+            folders.seal(newest)
+        except OSError:
+            pytest.skip("such a folder cannot be sealed")
+    words = ["finetune", MODEL, "--data", motion_set, "--out", run, "--resume", *OPTIONS]
+    looked_up.clear()
+    done = CliRunner().invoke(app, [*map(str, words), "--epochs", "2", "--json"])
+    said = done.stderr
+    assert "a fault of vidinit" not in said and "Traceback" not in said, said
+    assert RAN == [] and looked_up == []
+    if done.exit_code == 0:  # a checkpoint that can be used, or the one before it
+        assert json.loads(done.stdout)["steps"] == 6
+        return
+    assert done.exit_code == 2, said
+    error = said.splitlines()[-1]
+    assert error.startswith("error: ") and (name in error or "averages" in error), error
+    assert {p: p.read_bytes() for p in before} == before, "the older checkpoint is untouched"

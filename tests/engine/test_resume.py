@@ -356,8 +356,17 @@ def test_progress_json_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match="cannot read"):
         resume.read_progress(tmp_path)
     (tmp_path / "progress.json").write_text(json.dumps({"step": 1, "pets": 3}))
-    with pytest.raises(UsageError, match="delete that checkpoint folder"):
+    with pytest.raises(UsageError, match="unexpected keyword argument 'pets'") as caught:
         resume.read_progress(tmp_path)
+    assert f"delete the folder {tmp_path.name}" in str(caught.value.hint)
+    (place := tmp_path / "step_00000004").mkdir()
+    (place / "progress.json").write_text(json.dumps({"step": 4, "epoch": 1, "best": 0.5}))
+    assert resume.read_progress(place).epoch == 1
+    for wrong in ({"step": 3}, {"epoch": 1.0}, {"best": True}, {"bad": [1]}, {"finished": 0}):
+        content = {"step": 4, "epoch": 1, **wrong}
+        (place / "progress.json").write_text(json.dumps(content))
+        with pytest.raises(UsageError, match=rf"progress.json \({next(iter(wrong))}: "):
+            resume.read_progress(place)
 
 
 def test_the_command_that_goes_on(tmp_path):

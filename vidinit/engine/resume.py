@@ -116,11 +116,42 @@ def read_progress(checkpoint: Path) -> Progress:
         UsageError: when it cannot be understood.
     """
     try:
-        return Progress(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
+        progress = Progress(**json.loads((checkpoint / "progress.json").read_text("utf-8")))
+        _check(progress, checkpoint)
     except (OSError, ValueError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
-            f"cannot read {checkpoint / 'progress.json'}", "delete that checkpoint folder"
+            f"cannot read {checkpoint / 'progress.json'} ({str(reason)[:160]})",
+            f"delete the folder {checkpoint.name} to go on from the checkpoint before it",
         ) from error
+    return progress
+
+
+def _check(progress: Progress, checkpoint: Path) -> None:
+    """Raise ValueError unless what a file says can be the state of a run."""
+
+    def is_count(value: Any) -> bool:
+        return type(value) is int and 0 <= value < 2**63
+
+    def is_number(value: Any) -> bool:
+        return type(value) in (int, float)
+
+    counts = ("epoch", "step_in_epoch", "step", "stale", "skipped", "world", "own_skipped")
+    good = {name: is_count(getattr(progress, name)) for name in counts}
+    good["best"] = progress.best is None or is_number(progress.best)
+    good["best_step"] = progress.best_step is None or is_count(progress.best_step)
+    good["sharded"] = progress.sharded in ("whole", "fsdp", "deepspeed")
+    good["finished"] = isinstance(progress.finished, bool)
+    for name in ("bad", "own_bad"):
+        paths = getattr(progress, name)
+        good[name] = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
+    spent = progress.spent
+    good["spent"] = isinstance(spent, dict) and all(map(is_number, spent.values()))
+    for name, is_good in good.items():
+        if not is_good:
+            raise ValueError(f"{name}: {getattr(progress, name)!r}")
+    if folders.folder_of(checkpoint.parent, progress.step).name != checkpoint.name:
+        raise ValueError(f"step: {progress.step}")
 
 
 def save(
@@ -200,7 +231,7 @@ def _says_news(record: logging.LogRecord) -> bool:
 
 def _towers_left_out(accelerator: Any) -> contextlib.AbstractContextManager[None]:
     """Leave out frozen towers, which the run's first model has: they would be written each time."""
-    from ..zoo.dist_network.tower import towers_left_out
+    from ..zoo.adapters.frozen import towers_left_out
 
     whole = kind(accelerator) == "whole"  # FSDP and DeepSpeed write their shards themselves
     return towers_left_out(accelerator._models if whole else [])
