@@ -26,6 +26,7 @@ def check(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = F
         vidinit data check train.csv --root videos/ --json
         vidinit data check videos/ --max-bad 5% --workers 16
         vidinit data check videos/ --full
+        vidinit data check boxes.csv --root videos/
     """
     import vidinit
     from vidinit.data.index import UnreadableError
@@ -36,7 +37,7 @@ def check(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = F
         _print(error.report, as_json=json)
         raise
     _print(report, as_json=json)
-    if report["bad"] or report["outside"]:
+    if report["bad"] or report["outside"] or report.get("boxes", {}).get("behind"):
         raise typer.Exit(1)
 
 
@@ -118,6 +119,9 @@ def _print(report: dict[str, Any], *, as_json: bool) -> None:
     _print_failed("cannot be read", report["bad"])
     _print_kept(report["partial"])
     _print_failed("ends early", report["outside"])
+    behind = report["boxes"]["behind"] if "boxes" in report else []
+    reason = "{key_frames:,} key frames behind its end"
+    _print_failed("ends early", [{**one, "reason": reason.format(**one)} for one in behind])
     if report["bad"]:
         opt.put("This holds until a file changes; --again probes all of them anew.")
 
@@ -137,8 +141,35 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     for name, key in (("classes", "classes"), ("nouns", "nouns")):
         if report.get(key) is not None:
             lines += _class_lines(name, report[key])
+    if "boxes" in report:
+        lines += _box_lines(report["boxes"])
     if report["classes"] is not None and report["unlabelled"]:
         lines.append(("without a class", f"{report['unlabelled']:,}"))
+    return lines
+
+
+def _box_lines(boxes: dict[str, Any]) -> list[tuple[str, str]]:
+    """Key frames, boxes and classes of a file of boxes."""
+    lines = [("key frames", f"{boxes['key_frames']:,}"), ("boxes", f"{boxes['boxes']:,}")]
+    if len(boxes["parts"]) > 1:
+        for name, part in boxes["parts"].items():
+            counts = f"{part['videos']:,} videos, {part['key_frames']:,} key frames"
+            lines.append((f"  {name}", f"{counts}, {part['boxes']:,} boxes"))
+    if boxes["origin"]:
+        lines.append(("videos begin at", f"{boxes['origin']:g} s of the film"))
+    lost = sum(one["key_frames"] for one in boxes["behind"])
+    for name, count in (
+        ("key frames of unreadable videos", boxes["unread"]),
+        ("key frames behind the end", lost),
+        ("boxes outside the picture", boxes["outside"]),
+    ):
+        if count:
+            lines.append((name, f"{count:,}"))
+    classes = boxes["classes"]
+    lines.append(("classes", f"{len(classes):,}"))
+    empty = {name: count for name, count in classes.items() if not count}
+    shown = classes if len(classes) <= _FIRST else empty
+    lines += [(f"  {name}", f"{count:,} boxes") for name, count in list(shown.items())[:_FIRST]]
     return lines
 
 

@@ -23,6 +23,7 @@ FLOORS = (
     ("measure",),
     ("conversion",),
     ("engine",),
+    ("detection",),
     ("scoring",),
     ("report",),
     ("pipelines",),

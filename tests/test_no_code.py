@@ -74,6 +74,7 @@ CALLS = (
     "vidinit.load(FOLDER)",
     "vidinit.evaluate(predictions=FOLDER)",
     "vidinit.finetune('s3d-mobilenetv2_050', init_from=FOLDER, data=FOLDER)",
+    "vidinit.check_data(FOLDER + '/boxes.pkl')",
 )
 
 
@@ -90,6 +91,7 @@ def test_files_of_attackers(tmp_path: Path) -> None:
         f"!!python/object/apply:builtins.open ['{ran}', w]", encoding="utf-8"
     )
     (folder / "model.safetensors").write_bytes(pickle.dumps(Attack(ran)))
+    (folder / "boxes.pkl").write_bytes(pickle.dumps({"gttubes": Attack(ran)}))
     np.savez(folder / "predictions.npz", logits=np.array([Attack(ran)], dtype=object))
     code = f"""
 import sys

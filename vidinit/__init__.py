@@ -32,6 +32,7 @@ _ROOMS = (
     "config",
     "conversion",
     "data",
+    "detection",
     "engine",
     "errors",
     "exports",

@@ -365,7 +365,7 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     (
         "ava_train_v2.2.csv",
         "-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1\n",
-        r":1: a list of AVA, one box and action of a person a line; detection is not read yet",
+        r":1: a list of AVA, one box and action of a person a line; no command trains on boxes yet",
     ),
     (
         "ava_predicted_boxes.csv",
@@ -375,12 +375,12 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     (
         "boxes.csv",
         "path,frame,x1,y1,x2,y2,label\na.mp4,1,10,10,50,50,run\n",
-        r":1: column 'x1' says that these are boxes; detection is not read yet",
+        r":1: column 'x1' says that these are boxes; no command trains on boxes yet",
     ),
     (
         "coco.json",
         '{"images": [], "annotations": [], "categories": []}',
-        r"boxes in COCO's form \(images, annotations, categories\); detection is not read yet",
+        r"boxes in COCO's form \(images, annotations, categories\); no command trains on boxes yet",
     ),
     (
         "video_datainfo.json",
@@ -567,10 +567,32 @@ def test_names_with_words_behind_an_id(write: Callable, touch: Callable, named) 
 
 def test_other_lists_say_nothing(write: Callable, touch: Callable) -> None:
     touch("run/a.mp4", "jump/b.mp4")
-    folder = os.path.dirname(write("list.txt", "a.mp4 run\nb.mp4 riding a bike\n"))
+    folder = os.path.dirname(write("list.txt", "run/a.mp4 run\njump/b.mp4 riding a bike\n"))
     write("list.csv", "path,label,split\na.mp4,run,train\nb.mp4,jump,val\n")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(labeled_rows(folder)) == 2
         assert len(labeled_rows(os.path.join(folder, "list.txt"))) == 2
         assert len(labeled_rows(os.path.join(folder, "list.csv"))) == 2
+
+
+def test_names_alone_are_found_in_folders_of_a_class(write: Callable, touch: Callable) -> None:
+    """Few-shot lists as ViFi-CLIP's: a name and an id, for videos in one folder."""
+    touch("org/wave/a_wave_u.avi", "org/brush_hair/b.avi")
+    file = write("train1_few_shot_2.txt", "a_wave_u.avi 1\nb.avi 0\ngone.avi 0\n")
+    root = os.path.join(os.path.dirname(file), "org")
+    with pytest.warns(UserWarning, match=r"2 of 3 names are found as files in folders below"):
+        rows = labeled_rows(file, root=root)
+    paths = ["wave/a_wave_u.avi", "brush_hair/b.avi", "gone.avi"]
+    assert [row.path for row in rows.rows] == [os.path.join(root, path) for path in paths]
+    assert [row.label for row in rows.rows] == [1, 0, 0]
+
+
+def test_names_alone_that_are_right_are_left_alone(write: Callable, touch: Callable) -> None:
+    touch("flat/a.avi", "flat/deeper/b.avi", "flat/deeper/a.avi")
+    file = write("list.txt", "a.avi 0\nb.avi 1\n")
+    root = os.path.join(os.path.dirname(file), "flat")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = labeled_rows(file, root=root)
+    assert [row.path for row in rows.rows] == [os.path.join(root, n) for n in ("a.avi", "b.avi")]

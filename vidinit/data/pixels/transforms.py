@@ -92,7 +92,7 @@ def augment_clip(
     # Drawn even when it is not used, so that ``flip`` changes nothing but the flip.
     mirrored = bool(generator.random() < 0.5) and augment.flip
     clip = _tensor(frames)[:, top : top + height, left : left + width]
-    clip = _resize(clip, augment.size, augment.size, augment.interpolation)
+    clip = resize(clip, augment.size, augment.size, augment.interpolation)
     if mirrored:
         clip = clip.flip(2)
         if clip.shape[-1] == 2:
@@ -138,7 +138,7 @@ def eval_crops(
         height, width = short, short * width // height
     else:
         height, width = short * height // width, short
-    clip = _resize(_tensor(frames), height, width, interpolation)
+    clip = resize(_tensor(frames), height, width, interpolation)
     # 0, 1/2 and 1 of the free way; with three crops only the long side has any.
     places = (0.5,) if crops == 1 else (0.0, 0.5, 1.0)
     views = []
@@ -197,7 +197,7 @@ def _tensor(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames))
 
 
-def _resize(clip: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
+def resize(clip: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
     """uint8 (T, H, W, C) to (T, height, width, C), both channels last in memory."""
     if clip.shape[1:3] == (height, width):
         return clip

@@ -11,8 +11,8 @@ from .options import SourceOptions
 from .table import Table
 
 _HINT = (
-    "detection is not read yet; to classify whole clips, list them as 'path label' or as a csv "
-    "with path, label, start and end"
+    "no command trains on boxes yet, `vidinit data check` reads them; to classify whole clips, "
+    "list them as 'path label' or as a csv with path, label, start and end"
 )
 _CORNERS = frozenset(("x1", "xmin", "x_min", "xtl", "bbox", "boxes", "bbox_x", "box"))
 _COCO = frozenset(("images", "annotations", "categories"))

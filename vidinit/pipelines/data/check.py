@@ -1,10 +1,14 @@
-"""`vidinit data check`: the rows of a source, the check of their files, and figures about both."""
+"""`vidinit data check`: the rows of a source, the check of their files, and figures about both.
+
+Of a file of boxes the videos are checked, and the boxes are held against what was found of them.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +16,8 @@ from pydantic import ValidationError
 
 from ...config import DataConfig
 from ...console import ProgressBar, say, with_messages
+from ...data.boxes import BoxPart, try_boxes
+from ...data.boxes.located import locate
 from ...data.index import Health, UnreadableError, check
 from ...data.index.cache import file_key
 from ...data.readers import require_reader
@@ -43,10 +49,10 @@ def check_data(
 
     Args:
         source: folder, file, list, json, csv, official splits or tar shards, or several of them.
-            Labels are counted where there are any.
+            Labels are counted where there are any. Or one file of boxes of actions.
         root: folder that the paths of lists are relative to; default: the list's own.
         class_names: file with the class names in order; labels are then required.
-        split: which official split of UCF101, HMDB51, NTU RGB+D or Toyota Smarthome.
+        split: which official split of UCF101, HMDB51, NTU RGB+D, Toyota Smarthome or JHMDB.
         workers: processes at a time; default: one per core.
         deadline: seconds for a file of up to 64 MiB, in proportion for larger ones, after which
             its process is killed and the file is bad.
@@ -61,19 +67,28 @@ def check_data(
     Returns:
         ``{files, good, bad: [{path, reason}], ...}`` as `data.index.Health.as_dict` describes, and
         ``rows``; ``classes`` (``nouns``): ``{name: {rows, good}}`` or None without labels;
-        ``unlabelled``: rows without a label.
+        ``unlabelled``: rows without a label. Of a file of boxes also ``boxes``: ``{key_frames,
+        boxes, classes: {name: boxes}, parts: {name: {videos, key_frames, boxes}}, unread: key
+        frames of videos that cannot be read, behind: [{path, key_frames}] of videos with some
+        behind their end, outside: boxes that reach beyond the picture by more than a pixel, origin:
+        seconds of the film at which its videos begin, or None}``.
 
     Raises:
         UsageError: a wrong path or value.
-        DataError: there is nothing to check; and, as its kind `data.index.UnreadableError` with the
-            result as ``report``, nothing is readable, or more than ``max_bad`` is not.
+        DataError: there is nothing to check, or a file of boxes is wrong; and, as its kind
+            `data.index.UnreadableError` with the result as ``report``, nothing is readable, or more
+            than ``max_bad`` is not.
         Interrupted: by Ctrl-C; what was found until then is kept.
     """
     arguments = {"split": split, "workers": workers, "deadline": deadline, "max_bad": max_bad}
     arguments |= {"partial": partial, "reader": reader}
     settings = _settings({key: value for key, value in arguments.items() if value is not None})
     require_reader(reader)
-    rows = with_messages(lambda: _rows(source, root, class_names, split))
+    parts = with_messages(lambda: _boxes(source, root, class_names, split))
+    if parts is None:
+        rows = with_messages(lambda: _rows(source, root, class_names, split))
+    else:
+        rows = Rows(tuple(row for part in parts for row in part.rows.rows))
 
     def probe_all() -> Health:
         with ProgressBar("checking") as bar:
@@ -90,9 +105,9 @@ def check_data(
             )
 
     try:
-        return _report(rows, with_messages(probe_all))
+        return _report(rows, with_messages(probe_all), parts)
     except UnreadableError as error:
-        error.report = _report(rows, error.health)
+        error.report = _report(rows, error.health, parts)
         raise
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "what was found is kept, a new check goes on") from None
@@ -105,6 +120,28 @@ def _settings(arguments: dict[str, Any]) -> DataConfig:
         wrong = error.errors()[0]
         message = wrong["msg"][0].lower() + wrong["msg"][1:]
         raise UsageError(f"{wrong['loc'][0]}: {message}, not {wrong['input']!r}") from error
+
+
+def _boxes(
+    source: str | Path | Sequence[str | Path],
+    root: str | Path | None,
+    class_names: str | Path | None,
+    split: int,
+) -> list[BoxPart] | None:
+    """The parts of a file of boxes; None for another source.
+
+    Raises:
+        UsageError: it is one of several sources.
+    """
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    files = [one for one in sources if os.path.isfile(os.path.expanduser(one))]
+    for file in files:
+        parts = try_boxes(file, root=root, class_names=class_names, split=split)
+        if parts is not None and len(sources) > 1:
+            raise UsageError(f"{file} holds boxes", "check files of boxes one by one")
+        if parts is not None:
+            return parts
+    return None
 
 
 def _rows(
@@ -130,14 +167,49 @@ def _rows(
     return rows.of([*rows.rows, *(row for row in below if file_key(row.path) not in known)])
 
 
-def _report(rows: Rows, health: Health) -> dict[str, Any]:
+def _report(rows: Rows, health: Health, parts: Sequence[BoxPart] | None) -> dict[str, Any]:
     report = {**health.as_dict(), "rows": len(rows)}
+    if parts is not None:
+        report["boxes"] = _box_report(parts, health)
     good = health.good.rows
     report["unlabelled"] = sum(row.label is None for row in rows.rows)
     report["classes"] = _by_class(rows.classes, rows.rows, good, 0 if rows.nouns else None)
     if rows.nouns is not None:
         report["nouns"] = _by_class(rows.nouns, rows.rows, good, 1)
     return report
+
+
+def _box_report(parts: Sequence[BoxPart], health: Health) -> dict[str, Any]:
+    """Figures about boxes and the frames that they are in."""
+    probes = {row.path: row.probe for row in health.good.rows}
+    classes: Counter[str] = Counter()
+    behind: Counter[str] = Counter()
+    unread = outside = 0
+    origin = None
+    for part in parts:
+        rows = [replace(row, probe=probes.get(row.path)) for row in part.rows.rows]
+        located = locate(part.boxes, rows)
+        classes.update(part.boxes.boxes_by_class())
+        behind.update(dict(located.behind))
+        unread, outside = unread + located.unread, outside + located.outside
+        origin = located.origin if origin is None else origin
+    return {
+        "key_frames": sum(len(part.boxes) for part in parts),
+        "boxes": sum(len(part.boxes.box) for part in parts),
+        "classes": dict(classes),
+        "parts": {
+            part.name: {
+                "videos": len(part.rows),
+                "key_frames": len(part.boxes),
+                "boxes": len(part.boxes.box),
+            }
+            for part in parts
+        },
+        "unread": unread,
+        "behind": [{"path": path, "key_frames": count} for path, count in behind.items()],
+        "outside": outside,
+        "origin": origin,
+    }
 
 
 def _by_class(
