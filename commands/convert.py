@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     panels={
         COMPUTING: "device",
         "Options": "to",
-        INPUT: "weights_key ema layout pretrained allow_partial frames size seed",
-        RULES: "inflate stem time_padding attention resizing num_classes in_channels whole",
+        INPUT: "weights_key ema layout tower pretrained allow_partial frames size seed",
+        RULES: "inflate stem time_padding attention resizing num_classes in_channels whole merge",
     },
     arguments={"source": "SOURCE"},
     texts={"out": "Model folder to write; default runs/convert-<to>-<n>."},
@@ -49,6 +49,8 @@ def convert(
         vidinit convert resnet50 --weights resnet50.pth --to i3d@top:4 --json
         vidinit convert vit_base_patch16_clip_quickgelu_224.openai --to dist --option pools=4
         vidinit convert r2plus1d_34_kinetics.pth --to r2plus1d-34
+        vidinit convert st-adapter.pth --to st-adapter-b16 --tower clip-visual.pth
+        vidinit convert runs/finetune-zero-cost-1 --merge
     """
     import vidinit
     from vidinit.conversion.plan_options import parse_options
@@ -56,7 +58,7 @@ def convert(
 
     keywords |= parse_options(option or [], vidinit.convert)
     if keywords["out"] is None:
-        keywords["out"] = default_out("convert", keywords["to"])
+        keywords["out"] = default_out("convert", keywords["to"] or "merged")
     report = vidinit.convert(**keywords)
     if json:
         opt.print_json(report.as_dict())
@@ -135,6 +137,6 @@ def print_verdict(console: PlainConsole, report: ConversionReport) -> None:
         figures = (
             f", largest logit difference {proof.max_difference:.1e} (largest logit {scale}{double})"
         )
-        console.print(Text.assemble("still clip: ", verdict, figures))
+        console.print(Text.assemble(f"{report.compared}: ", verdict, figures))
     if proof.order is not None:
         console.print(f"frames reversed: {order_words(proof)}")

@@ -6,7 +6,7 @@ written under a temporary name and renamed, so that a half-written one is never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,8 @@ import yaml
 
 from .errors import UsageError, VidinitError
 from .files import write_folder
+from .zoo.encoders.folder import encoder_folder, is_encoder, is_encoder_folder
+from .zoo.encoders.kinds import is_encoder_name
 from .zoo.images.hub import hub_folder, is_hub
 from .zoo.names import find_entry
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from .zoo.spec import ClipSpec
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
+MEAN_POOL = "mean_pool.safetensors"
+"""A linear head on the mean of a probed trunk's tokens, with which the probe is compared."""
 
 
 def save_model(
@@ -34,6 +38,7 @@ def save_model(
     folder: str | Path,
     heads: dict[str, nn.Linear] | None = None,
     statistics: dict[str, dict[str, Tensor]] | None = None,
+    mean_pool: nn.Linear | None = None,
     **card: Any,
 ) -> Path:
     """Write a model folder, without the frozen tower of a DiST model that is had by reference.
@@ -43,6 +48,7 @@ def save_model(
         folder: replaced as a whole if it is there.
         heads: further heads by name: of a trunk trained on several sources, or the nouns'.
         statistics: by source, buffers that its model has in place of the model's own, by name.
+        mean_pool: the linear head on the trunk's own descriptor that was trained beside a probe.
         card: further entries of model.yaml, which `zoo.card.Card` has to know (``head_classes``:
             name to class names; ``merged``: by source, the head that it shares and which of its
             outputs are the source's).
@@ -58,8 +64,8 @@ def save_model(
     from safetensors.torch import save
 
     from .version import __version__
+    from .zoo.adapters.reference import with_reference
     from .zoo.card import FORMAT
-    from .zoo.dist_network.reference import with_reference
 
     own, tower = with_reference(model)
     state = {k: v.detach().cpu().contiguous() for k, v in own.items()}
@@ -85,7 +91,10 @@ def save_model(
         **card,
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    write_folder(Path(folder), {WEIGHTS: save(_apart(state)), CARD: text.encode()})
+    files = {WEIGHTS: save(_apart(state)), CARD: text.encode()}
+    if mean_pool is not None:
+        files[MEAN_POOL] = save({k: v.detach().cpu() for k, v in mean_pool.state_dict().items()})
+    write_folder(Path(folder), files)
     return Path(folder)
 
 
@@ -102,7 +111,8 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def model_folder(ref: str | Path) -> Path | None:
     """The model folder meant by a model folder or a run folder; None for a zoo name.
 
-    One on the hub, ``hf-hub:USER/NAME``, is fetched, and the local copy is meant.
+    One on the hub, ``hf-hub:USER/NAME``, is fetched, and the local copy is meant. A folder with a
+    video encoder of transformers, and ``hf:USER/NAME``, stands for a model folder, too.
 
     Raises:
         UsageError: for a path that is no such folder, and for an unknown zoo name.
@@ -110,10 +120,14 @@ def model_folder(ref: str | Path) -> Path | None:
     """
     if is_hub(ref):
         return hub_folder(str(ref))
+    if is_encoder(ref):
+        return encoder_folder(str(ref))
     path = Path(ref)
     for folder in (path, path / "model"):
         if (folder / CARD).is_file() and (folder / WEIGHTS).is_file():
             return folder
+    if is_encoder_folder(path):
+        return path
     if path.is_dir():
         raise UsageError(
             f"{path} is no model or run folder: it has no {CARD} with {WEIGHTS}",
@@ -126,11 +140,15 @@ def model_folder(ref: str | Path) -> Path | None:
 
 
 def read_card(folder: Path) -> Card:
-    """The content of model.yaml, checked.
+    """The content of model.yaml, checked; of a folder of transformers what stands for it.
 
     Raises:
         UsageError: when it cannot be understood, naming the file, the keys and what belongs there.
     """
+    if is_encoder_folder(folder):
+        from .zoo.encoders.opening import read_encoder
+
+        return read_encoder(folder)
     from .zoo.card import read
 
     return read(folder / CARD)
@@ -163,6 +181,13 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
     Raises:
         UsageError: when the folder is none, is damaged, or has no such head.
     """
+    found = model_folder(folder)
+    if found is not None and is_encoder_folder(found):
+        from .zoo.encoders.opening import open_encoder
+
+        if head is not None:
+            raise UsageError(f"{folder} has no head '{head}'", "it has one head only")
+        return open_encoder(found, str(folder))
     place, card, state = _read(folder)
     heads = card.head_classes or {}
     if head is not None and head not in heads:
@@ -195,6 +220,38 @@ def _choose(source: str, card: Card, state: dict[str, Tensor]) -> None:
     state.update({k: v for k, v in buffers.items() if k in state})
 
 
+def with_mean_pool(model: VideoModel, folder: str | Path) -> VideoModel | None:
+    """A probed trunk with the linear head on its own descriptor that was trained beside the probe.
+
+    Args:
+        model: as `load` gives it; the two share the trunk.
+        folder: the model folder or run folder it is of.
+
+    Returns:
+        None where the folder has no such head.
+
+    Raises:
+        UsageError: the head cannot be read, or is of another trunk.
+    """
+    place = model_folder(folder)
+    file = None if place is None else place / MEAN_POOL
+    if file is None or not file.is_file():
+        return None
+    from safetensors.torch import load_file
+    from torch import nn
+
+    from .zoo.base import with_head
+
+    try:
+        state = load_file(file)
+        head = nn.Linear(model.num_features, len(state["weight"]))
+        head.load_state_dict(state)
+    except Exception as error:  # safetensors raises its own kinds for damaged files
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"cannot read {file} ({reason})", "take a whole copy of it") from error
+    return with_head(model, head, pooler=None).eval()
+
+
 def load_pair(folder: str | Path) -> PairModel:
     """The model in a model folder or run folder with both its heads, in eval mode.
 
@@ -210,7 +267,7 @@ def load_pair(folder: str | Path) -> PairModel:
         raise UsageError(f"{place} has no head of nouns", "it was not trained on verbs and nouns")
     model = _build(place, card, state)
     nouns = (card.head_classes or {})[NOUN]
-    noun = nn.Linear(model.num_features, len(nouns))
+    noun = nn.Linear(model.descriptor_width, len(nouns))
     noun.load_state_dict({key: state[f"heads.{NOUN}.{key}"] for key in ("weight", "bias")})
     return PairModel(model, noun, nouns).eval()
 
@@ -343,18 +400,27 @@ def _set_clip(place: Path, model: VideoModel, clip: ClipSpec) -> None:
         ) from error
 
 
+def _pooler_blocks(state: Mapping[str, Any]) -> int:
+    """How many blocks the list of a pooler in a state dict has."""
+    keys = (key.partition(".blocks.") for key in state if key.startswith("pooler."))
+    return len({behind.split(".")[0] for _, found, behind in keys if found})
+
+
 def _build(place: Path, card: Card, state: dict[str, Tensor]) -> VideoModel:
     """The model that a card describes, with the tensors that are its own."""
-    from .zoo.attentive import AttentivePooler
+    from .zoo.adapters.reference import load_own, rebuild
     from .zoo.build import create_model
     from .zoo.dist_network.model import DistModel
-    from .zoo.dist_network.reference import load_side, rebuild
+    from .zoo.encoders.opening import rebuild_encoder
     from .zoo.images.networks import load_exactly
+    from .zoo.poolers import make_pooler
 
     own = {k: v for k, v in state.items() if not k.startswith(("heads.", "statistics."))}
     classes = len(own["head.weight"]) if "head.weight" in own else 0
 
     def make() -> VideoModel:
+        if card.tower is not None and is_encoder_name(card.name):
+            return rebuild_encoder(place, card, classes)
         if card.tower is not None:
             return rebuild(place, card, classes)
         return create_model(card.name, num_classes=classes, **card.options)
@@ -370,21 +436,20 @@ def _build(place: Path, card: Card, state: dict[str, Tensor]) -> VideoModel:
         model.set_text(own["head.embeddings"], card.classes)
     if card.pooler is not None:
         form = card.pooler
-        found = len({key.split(".")[2] for key in own if key.startswith("pooler.blocks.")})
-        if found != form.blocks:
+        # Of V-JEPA 2's form the last block stands by itself.
+        found = _pooler_blocks(own) + (form.form == "vjepa2")
+        if form.blocks is not None and found != form.blocks:
             raise UsageError(
                 f"{place / CARD}: pooler.blocks: {form.blocks}, but {WEIGHTS} has {found}"
             )
-        width = model.num_features
-        model.pooler = _made(
-            place, card, lambda: AttentivePooler(width, blocks=form.blocks, heads=form.heads)
-        )
+        width, settings = model.num_features, form.as_settings()
+        model.set_pooler(_made(place, card, lambda: make_pooler(width, **settings)))
     for key, want in model.state_dict().items():
         if key in own and own[key].is_floating_point() != want.is_floating_point():
             kind = "floating point" if want.is_floating_point() else "whole numbers"
             raise UsageError(f"{place / WEIGHTS}: {key} is {_kind_of(own[key])}, not {kind}")
     if card.tower is not None:
-        load_side(model, own, str(place))
+        load_own(model, own, str(place))
     else:
         load_exactly(model, own, str(place))
     model.classes = card.classes

@@ -87,6 +87,11 @@ BENCHMARKS = {
         2,
         "--tower vit_tiny_patch16_224 --rounds 1",
     ),
+    "adapters": Benchmark(
+        "tests.benchmarks.adapters --threads 1 --rounds 2",
+        4,
+        "--tower vit_tiny_patch16_224 --frames 1 --rounds 1",
+    ),
     "loop": Benchmark("tests.benchmarks.loop", 2, "--pairs 4"),
     "distill": Benchmark(
         "tests.benchmarks.distill --threads 1 --batch 2 --rounds 3", 2, "--batch 1 --rounds 1"
@@ -105,6 +110,12 @@ BENCHMARKS = {
     ),
     "cotrain": Benchmark("tests.benchmarks.cotrain --seeds 3", 10, "--quick", needs="pybullet"),
     "distinit": Benchmark("tests.benchmarks.distinit --seeds 3", 26, "--quick", needs="pybullet"),
+    "transfer": Benchmark(
+        "tests.benchmarks.transfer --seeds 3 --out OUT",
+        30,
+        "--quick --out OUT",
+        needs="pybullet",
+    ),
 }
 """In the order in which they run."""
 

@@ -35,6 +35,24 @@ def test_center_and_mean_rules():
     assert point[:, :, :, 0].tolist() == [[[0, 1, 0]] * 2] * 4
 
 
+def test_the_sts_rule():
+    """facts of the authors' code: slices of 1/9, 1/3 and 1/9 of the middle one, where t is 3."""
+    w = torch.randn(4, 2, 3, 3, dtype=torch.float64)
+    taps = rules.inflate_sts(w, torch.Size((4, 2, 3, 3, 3)))
+    assert torch.equal(taps[:, :, 0], w / 9) and torch.equal(taps[:, :, 2], w / 9)
+    assert torch.equal(taps[:, :, 1], w / 3)
+    five = rules.inflate_sts(w, torch.Size((4, 2, 5, 3, 3)))
+    assert torch.equal(five, rules.inflate_center(w, five.shape)), "left alone"
+    point = rules.inflate_sts(torch.ones(2, 1, 1, 1), torch.Size((2, 1, 3, 1)))
+    assert point[:, 0, :, 0] == pytest.approx(torch.tensor([[1 / 9, 1 / 3, 1 / 9]] * 2))
+    # A constant clip gets 5/9 of the image's response inside, 4/9 at either end.
+    x = torch.randn(1, 2, 1, 6, 6, dtype=torch.float64)
+    image = F.conv2d(x[:, :, 0], w, padding=1)
+    video = F.conv3d(x.expand(-1, -1, 4, -1, -1), taps, padding=1)
+    shares = torch.tensor([4 / 9, 5 / 9, 5 / 9, 4 / 9], dtype=torch.float64).view(1, 1, 4, 1, 1)
+    assert (video - shares * image.unsqueeze(2)).abs().max() < 1e-12
+
+
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_dirac_is_the_identity(groups):
     x = torch.randn(1, 6, 5, 2)
@@ -207,3 +225,12 @@ def test_hub_weights_come_through_timm_from_a_local_hub_folder(tmp_path):
     report = vidinit.convert(f"local-dir:{tmp_path}", "i3d", size=64)
     assert report.exact and report.model.num_classes == 11
     assert report.target == "i3d-resnet10t"
+
+
+def test_the_sts_start_is_not_exact_and_says_why():
+    report = vidinit.convert(
+        "test_resnet", "sts", inflate="sts", pretrained=False, frames=4, size=32
+    )
+    assert report.exact is False
+    assert any("sum to 5/9" in note for note in report.notes)
+    assert "image kernel times 1/9, 1/3, 1/9" in {row.rule for row in report.rows}

@@ -24,8 +24,8 @@ from vidinit.engine import resume
 from vidinit.engine.resume import Progress
 from vidinit.errors import UsageError, VidinitError
 from vidinit.pipelines.convert import convert
+from vidinit.zoo.adapters.reference import reference_to
 from vidinit.zoo.dist_network.model import DistModel
-from vidinit.zoo.dist_network.reference import reference_to
 from vidinit.zoo.images.networks import load_image_model
 
 ARCH = "vit_tiny_patch16_224"

@@ -299,5 +299,7 @@ def test_names_and_round_trip(name, layout):
 
 def test_every_layout_has_names_here():
     # pytorchvideo itself is installed: tests/conversion/test_layouts.py compares with it.
-    # dist has tests of its own: tests/conversion/test_dist.py.
-    assert {layout for _, layout in NAMES} | {"pytorchvideo", "dist"} == set(LAYOUTS)
+    # dist has tests of its own: tests/conversion/test_dist.py; those on other frozen towers, too.
+    frozen = {"dist", "side4video", "st-adapter", "aim", "zeroi2v"}
+    frozen |= {"vjepa2-probe", "vjepa2-probe-transformers"}  # test_vjepa2_probe.py
+    assert {layout for _, layout in NAMES} | {"pytorchvideo"} | frozen == set(LAYOUTS)

@@ -12,6 +12,8 @@ import pytest
 import torch
 from dist_models import small_dist
 from dist_models import small_vit as tower
+from side4video_models import awake
+from side4video_models import converted as beside
 from support import shake_norms
 from torch import Tensor, nn
 from vit_support import converted, small_vit, wake
@@ -23,6 +25,7 @@ from vidinit.exports import programs
 from vidinit.exports.metadata import describe
 from vidinit.zoo.attentive import AttentivePooler
 from vidinit.zoo.pair import PairModel
+from vidinit.zoo.poolers import GatedPooler
 
 BATCHES = (1, 3)
 SMALL: dict[str, Callable[[], Any]] = {
@@ -37,7 +40,9 @@ SMALL: dict[str, Callable[[], Any]] = {
     "shallow dist": lambda: small_dist(tower(depth=1), pools=1),
     "dist with text": lambda: with_text(small_dist()),
     "dist with a class": lambda: with_head(small_dist()),
+    "side4video": lambda: in_clips_of_four(awake(beside(small_vit("registers")))),
     "attentive": lambda: attentive(zoo_model("c2d-resnet10t")),
+    "recurrent": lambda: recurrent(zoo_model("c2d-test_resnet")),
     "pair": lambda: pair(zoo_model("c2d-resnet10t")),
 }
 
@@ -49,6 +54,11 @@ def zoo_model(name: str) -> Any:
     frames = 8 if "slowfast" in name else 4
     model.spec = replace(model.spec, frames=frames, size=32)
     return with_head(model)
+
+
+def in_clips_of_four(model: Any) -> Any:
+    model.spec = replace(model.spec, frames=4)
+    return model
 
 
 def with_head(model: Any) -> Any:
@@ -66,6 +76,13 @@ def with_text(model: Any) -> Any:
 
 def attentive(model: Any) -> Any:
     model.pooler = AttentivePooler(model.num_features, blocks=2)
+    return model.eval()
+
+
+def recurrent(model: Any) -> Any:
+    model.set_pooler(GatedPooler(model.num_features, blocks=1, readout=16))
+    with torch.no_grad():
+        model.head.weight.mul_(100)
     return model.eval()
 
 

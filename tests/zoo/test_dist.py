@@ -71,6 +71,33 @@ def test_counts(name: str, frames: int, pools: int, tunable: int, total: int, gm
         assert (count_macs(model, clip) + unseen) / 1e9 == pytest.approx(gmacs, rel=1e-4)
 
 
+def test_the_count_without_the_temporal_encoder() -> None:
+    """Its stem, its blocks and both ways between it and the integration are gone, nothing else.
+
+    The parts' counts are those of the authors' network for B/16 and 8 frames of the tower.
+    """
+    stem, to_time, to_space, blocks = 368_736, 443_520, 926_208, 1_331_712
+    model = on_meta(B16, frames=16, pools=2, temporal_dim=0)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == 19_001_184 - stem - to_time - to_space - blocks == 15_931_008
+
+
+def test_without_the_temporal_encoder_frames_between_are_seen_by_nobody() -> None:
+    torch.manual_seed(0)
+    model = small_dist(frames=4, temporal_dim=0)
+    clip = clips(frames=4)
+    with torch.no_grad():
+        one = model(clip)
+        other = clip.clone()
+        other[:, :, 1::2] = 0
+        assert torch.equal(model(other), one)
+        assert not torch.equal(model(clip.flip(2)), one), "mix blocks still see the order"
+    model.train()
+    model(clip).square().sum().backward()
+    missing = [n for n, p in model.side.named_parameters() if p.grad is None]
+    assert missing == []
+
+
 def test_a_frame_more_costs_a_token_in_each_layer() -> None:
     one, two = (on_meta(B16, frames=2 * t, pools=4) for t in (8, 9))
     count = [sum(p.numel() for p in model.side.parameters()) for model in (one, two)]
@@ -375,6 +402,7 @@ def test_layers_and_temporal_parameters() -> None:
         ({"gamma": 0}, "gamma must be at least 1"),
         ({"dim": 100}, "no multiple of 64"),
         ({"pools": 0}, "pools must be at least 1"),
+        ({"temporal_dim": -1}, "temporal_dim must be at least 0"),
         ({"blocks": [3]}, r"blocks=\[3\]"),
         ({"blocks": [1, 0]}, r"blocks=\[1, 0\]"),
         ({"tower_precision": "fp8"}, "tower_precision"),

@@ -10,7 +10,8 @@ from torch import nn
 
 from vidinit.conversion.frozen_tower import block_outputs
 from vidinit.errors import UsageError
-from vidinit.zoo.dist_network.tower import Tower, digest, has_projection, towers_left_out
+from vidinit.zoo.adapters.frozen import digest, towers_left_out
+from vidinit.zoo.adapters.tower import Tower, has_projection
 
 
 def eva(**options: Any) -> nn.Module:

@@ -57,24 +57,27 @@ def test_tokens_are_what_is_pooled(name):
         assert (model.tokens(clips()[1:]) - tokens[1:]).abs().max() < 1e-4 * tokens.abs().max()
 
 
-# name: (tokens of 8 frames of 64 x 64, width)
+# name: (frames, tokens of each, width) of 8 frames of 64 x 64
 SHAPES = {
-    "c2d-r50": (4 * 2 * 2, 2048),
-    "r2plus1d-18": (1 * 4 * 4, 512),  # strides of 8 in time and 16 in space
-    "ir-csn-50": (1 * 2 * 2, 2048),
-    "x3d-s": (8 * 2 * 2, 2048),
-    "slowfast-r50-4x16": (1 * 2 * 2, 2304),
-    "slowfast-r50-8x8": (2 * 2 * 2, 2304),
-    "s3d": (1 * 2 * 2, 1024),
-    "c2d-mobilenetv3_small_050": (8 * 2 * 2, 1024),  # a layer stands behind the pooling
-    "c2d-convnext_atto": (8 * 2 * 2, 320),
+    "c2d-r50": (4, 2 * 2, 2048),
+    "r2plus1d-18": (1, 4 * 4, 512),  # strides of 8 in time and 16 in space
+    "ir-csn-50": (1, 2 * 2, 2048),
+    "x3d-s": (8, 2 * 2, 2048),
+    "slowfast-r50-4x16": (1, 2 * 2, 2304),
+    "slowfast-r50-8x8": (2, 2 * 2, 2304),
+    "s3d": (1, 2 * 2, 1024),
+    "c2d-mobilenetv3_small_050": (8, 2 * 2, 1024),  # a layer stands behind the pooling
+    "c2d-convnext_atto": (8, 2 * 2, 320),
 }
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(name):
     clip = torch.empty(2, 3, FRAMES, SIZE, SIZE, device="meta")
-    assert on_meta(name).tokens(clip).shape == (2, *SHAPES[name])
+    model, (frames, each, width) = on_meta(name), SHAPES[name]
+    tokens = model.tokens(clip)
+    assert tokens.shape == (2, frames * each, width)
+    assert model.by_frame(tokens).shape == (2, frames, each, width)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ class RunConfig(Section):
 class TrainRunConfig(RunConfig):
     """Settings that all trainings share."""
 
+    options: list[str] = Field(default_factory=list)
+    """KEY=VALUE: of the plan or family, where MODEL is a zoo name; `midplanes=per_conv`."""
     init_from: str | None = None
     """Model, run or checkpoint folder whose weights MODEL starts with; the run itself is new."""
     train: TrainConfig = Field(default_factory=TrainConfig)
@@ -94,6 +96,8 @@ class TrainRunConfig(RunConfig):
         """Contradictions that only this kind of training knows."""
         if self.train.probes:
             yield ("train.probes",), "train.probes are for vidinit finetune"
+        if self.data.split == "all":
+            yield ("data.split",), "data.split=all is for vidinit finetune and vidinit eval"
 
     def next_command(self, out: str) -> str:
         """The command line to type after a run: score the model on its data.

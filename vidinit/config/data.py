@@ -22,8 +22,8 @@ class DataConfig(Section):
     """Folder that the paths of a list are relative to; default: the folder of the list."""
     class_names: str | None = None
     """File with the class names in order, one a line, or as json or csv with ids."""
-    split: int = Field(1, ge=1)
-    """Official split of UCF101, HMDB51, NTU RGB+D and Toyota Smarthome."""
+    split: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    """Official split of UCF101, HMDB51, NTU RGB+D, Toyota Smarthome; all: a run each, and means."""
     shots: int | None = Field(None, ge=1)
     """Train on this many clips of each class, chosen by train.seed; default: on all."""
     balance: Literal["classes", "none"] = "none"
@@ -44,6 +44,12 @@ class DataConfig(Section):
     """Neighboring frames, one of each of equal segments (TSN), or all; default: the model's."""
     short: Literal["loop", "hold"] | None = None
     """A video shorter than a clip starts again, or its last frame is held; default: the model's."""
+    steps: Literal["stride", "whole", "linspace"] | None = None
+    """Clips as our, MMAction2's or SlowFast's code cuts them (data.md); default: the model's."""
+    fps: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Frames a second in which `stride` counts; 0: those of each video; default: the model's."""
+    channels: Literal["rgb", "bgr"] | None = None
+    """Order of the colors that the network gets; default: the model's."""
     size: int | None = Field(None, ge=16)
     """Side of the square crop in pixels; default: the model's."""
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8
@@ -92,6 +98,13 @@ class DataConfig(Section):
         """The augmentations that are on and work on colors, which optical flow has none of."""
         names = ("randaug", "color_jitter", "grayscale", "erasing")
         return [name for name in names if getattr(self, name)]
+
+    @property
+    def one_split(self) -> int:
+        """`split` in one of the runs of a set."""
+        if self.split == "all":
+            raise RuntimeError("data.split=all has not been taken apart")
+        return self.split
 
     @property
     def clips(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import UsageError, suggest
 
-_FIELD = re.compile(r"(Needs|First|Command|Score|Expect):\s*(.*)")
+_FIELD = re.compile(r"(Source|Needs|First|Command|Score|Expect):\s*(.*)")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Header:
 
     Attributes:
         title: what it is.
+        source: what its values are taken from: a repository and its file, or a paper.
         needs: machines and data.
         first: the command to run before, or empty.
         command: the command that uses it.
@@ -32,6 +33,7 @@ class Header:
     """
 
     title: str
+    source: str = ""
     needs: str = ""
     first: str = ""
     command: str = ""

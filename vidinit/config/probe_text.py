@@ -1,13 +1,19 @@
-"""Probes in words: ``linear``, ``linear:lr=0.1``, ``attentive:lr=0.001,blocks=2``."""
+"""Probes in words: ``linear``, ``linear:lr=0.1``, ``attentive:lr=1e-3|3e-4,blocks=2``.
+
+A setting with several values, divided by ``|``, stands for a probe with each of them; several such
+settings for all combinations.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
 
 from ..errors import suggest
 
-LINEAR, ATTENTIVE, DIST = "linear", "attentive", "dist"
+LINEAR, ATTENTIVE, GRU, READOUT, DIST = "linear", "attentive", "gru", "readout", "dist"
 
 
 def _count(text: str) -> int:
@@ -28,8 +34,18 @@ def _decay(text: str) -> float:
     return value
 
 
-Setting = tuple[Callable[[str], float], str]
+def _word(*words: str) -> Setting:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return read, f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+Setting = tuple[Callable[[str], Any], str]
 _COUNT: Setting = (_count, "a whole number from 1 up")
+_TIME = _word("none", "sincos", "learned")
 _OF_ALL: dict[str, Setting] = {
     "lr": (_rate, "a number above 0"),
     "weight_decay": (_decay, "a number from 0 up"),
@@ -40,6 +56,21 @@ KINDS: dict[str, dict[str, Setting]] = {
         **_OF_ALL,
         "blocks": _COUNT,
         "heads": _COUNT,
+        "time": _TIME,
+        "form": _word("vjepa2", "coca"),
+    },
+    GRU: {
+        **_OF_ALL,
+        "blocks": _COUNT,
+        "heads": _COUNT,
+        "readout": _COUNT,
+        "readout_heads": _COUNT,
+    },
+    READOUT: {
+        **_OF_ALL,
+        "heads": _COUNT,
+        "readout": _COUNT,
+        "time": _TIME,
     },
     DIST: {
         **_OF_ALL,
@@ -66,18 +97,20 @@ class ProbeEntry:
     kind: str
     lr: float | None = None
     weight_decay: float | None = None
-    options: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         values = {"lr": self.lr, "weight_decay": self.weight_decay, **self.options}
         words = ",".join(
-            f"{key}={value:.12g}" for key, value in values.items() if value is not None
+            f"{key}={value if isinstance(value, str) else f'{value:.12g}'}"
+            for key, value in values.items()
+            if value is not None
         )
         return f"{self.kind}:{words}" if words else self.kind
 
 
-def parse_probe(text: str) -> ProbeEntry:
-    """An entry of ``train.probes``.
+def parse_probes(text: str) -> list[ProbeEntry]:
+    """The probes that an entry of ``train.probes`` stands for: one, or several values of settings.
 
     Raises:
         ValueError: saying what is wrong with it.
@@ -87,20 +120,34 @@ def parse_probe(text: str) -> ProbeEntry:
     if kind not in KINDS:
         raise ValueError(f"'{kind}' is no probe ({suggest(kind, KINDS) or kinds})")
     known = KINDS[kind]
-    values: dict[str, float] = {}
+    values: dict[str, list[Any]] = {}
     for word in words.split(",") if words else ():
-        key, _, value = word.partition("=")
+        key, _, several = word.partition("=")
         if key not in known:
             tip = suggest(key, known) or f"it knows {', '.join(known)}"
             raise ValueError(f"probe {kind} has no setting '{key}' ({tip})")
         if key in values:
             raise ValueError(f"probe {kind} has '{key}' twice")
-        read, wanted = known[key]
-        try:
-            values[key] = read(value)
-        except ValueError:
-            raise ValueError(f"{key}={value} of probe {kind} is not {wanted}") from None
-    options = {key: int(value) for key, value in values.items() if key not in _OF_ALL}
+        values[key] = [_value(kind, key, value) for value in several.split("|")]
+    entries = [
+        _entry(kind, dict(zip(values, chosen, strict=True))) for chosen in product(*values.values())
+    ]
+    for entry in entries:
+        if entry.options.get("form") == "coca" and "time" in entry.options:
+            raise ValueError("probe attentive has no time code in the form coca (leave time out)")
+    return entries
+
+
+def _value(kind: str, key: str, text: str) -> Any:
+    read, wanted = KINDS[kind][key]
+    try:
+        return read(text)
+    except ValueError:
+        raise ValueError(f"{key}={text} of probe {kind} is not {wanted}") from None
+
+
+def _entry(kind: str, values: dict[str, Any]) -> ProbeEntry:
+    options = {key: value for key, value in values.items() if key not in _OF_ALL}
     return ProbeEntry(kind, values.get("lr"), values.get("weight_decay"), options)
 
 
@@ -110,7 +157,7 @@ def named_probes(texts: Sequence[str]) -> dict[str, ProbeEntry]:
     Raises:
         ValueError: saying what is wrong with an entry, or which one stands twice.
     """
-    entries = [parse_probe(text) for text in texts]
+    entries = [entry for text in texts for entry in parse_probes(text)]
     kinds = [entry.kind for entry in entries]
     names = [e.kind if kinds.count(e.kind) == 1 else str(e) for e in entries]
     for name in names:

@@ -18,8 +18,17 @@ class EvalConfig(Section):
     """Clips spread over a video."""
     crops: Literal[1, 3] = 1
     """Crops of each clip: the center, or left, center and right."""
+    start: Literal["center", "first"] = "center"
+    """Dense clips lie in the middle of equal parts of a video, or begin with them."""
     average: Literal["softmax", "logits"] = "softmax"
     """Over the views of a video: their probabilities, or their logits before the softmax."""
+
+
+class FrozenEvalConfig(EvalConfig):
+    """Views of a video that is scored by what was trained on a frozen trunk, too."""
+
+    time_test: bool = True
+    """Of frozen trunks: score with shuffled frames and by the mean of the features, too."""
 
 
 class TextSection(Section):

@@ -69,7 +69,15 @@ class TrainConfig(Section):
     freeze: Literal["none", "trunk"] | list[str] = "none"
     """Train everything, only the head on a frozen trunk, or all but these names (`stem*`)."""
     probes: list[str] = Field(default_factory=list)
-    """On a frozen trunk: `linear`, `attentive:lr=0.001,blocks=2`; the best one is what is saved."""
+    """On a frozen trunk: `linear`, `attentive:lr=1e-3|3e-4`; the best one is what is saved."""
+    probe_holdout: float = Field(0.1, ge=0, lt=1)
+    """Share of the training clips that one of several probes is chosen on; 0 saves the first."""
+    feature_cache: str | None = None
+    """Folder that keeps what a frozen trunk gives probes of each clip, so that it is run once."""
+    feature_views: int | None = Field(None, ge=1)
+    """Epochs with clips of their own, which then come again; default: 1 with `feature_cache`."""
+    feature_precision: Literal["fp32", "fp16"] = "fp32"
+    """Of what a frozen trunk gives probes, in a run and in its cache: fp16 takes half the room."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights, which is then what is saved; 0 for none."""
     precise_bn: int = Field(0, ge=0)
@@ -91,7 +99,7 @@ class TrainConfig(Section):
     keep: int = Field(2, ge=1)
     """Checkpoints that are kept, beside the best."""
     tap_cache: str | None = None
-    """Folder that keeps what a frozen tower (DiST) makes of clips that are not augmented."""
+    """Folder that keeps what the tower of `dist` or `side4video` makes of unaugmented clips."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     compile: bool = False

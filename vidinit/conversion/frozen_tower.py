@@ -1,8 +1,9 @@
-"""`vidinit convert --to dist`: an image transformer becomes the frozen tower of a video model.
+"""An image transformer becomes the frozen tower of a video model, which its folder may only name.
 
-What is proved is not that a still clip gets the image network's logits: the side network is new,
-and nothing in it starts at zero. It is that the tower is timm's network to the bit, behind every
-block that is read, and that no gradient reaches it.
+Most such models are the image network at first, and are proved like others. What is proved of
+DiST is not that a still clip gets the image network's logits: the side network is new, and nothing
+in it starts at zero. It is that the tower is timm's network to the bit, behind every block that is
+read, and that no gradient reaches it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..measure.flops import count_macs
+from ..zoo.adapters.reference import is_refetchable, reference_to
+from ..zoo.adapters.tower import Tower, has_projection
+from ..zoo.adapters.tower_model import ReadTowerModel, TowerModel
 from ..zoo.base import count_parameters, to_channels_last
 from ..zoo.build import assemble
 from ..zoo.dist_network.model import DistModel
-from ..zoo.dist_network.reference import is_refetchable, reference_to
-from ..zoo.dist_network.tower import Tower, has_projection
 from ..zoo.images.networks import ImageSource, timm_module
 from ..zoo.names import Entry
 from .proof import Proof, order_sensitivity, still_frames
@@ -34,9 +36,7 @@ def tower_conversion(
     name: str,
     entry: Entry,
     *,
-    source: str,
-    weights: str | Path | None,
-    whole: bool | None,
+    reference: dict[str, str] | None,
     frames: int | None,
     device: torch.device | str,
     options: dict[str, Any],
@@ -47,23 +47,14 @@ def tower_conversion(
         image: the network with its weights.
         name: of the model.
         entry: behind the name.
-        source: the timm name the network was loaded by.
-        weights: the file its weights are from, or None.
-        whole: True where a model folder is to hold the tower, too; None: where it cannot be
-            fetched again.
+        reference: from `named_tower`.
         frames: of a clip; default: twice 8.
         device: where the proof is computed.
         options: of the model.
 
     Raises:
-        UsageError: another network than the name's, no tower, or one that would be lost.
+        UsageError: a network that is no tower.
     """
-    check_tower(name, entry, image.arch)
-    if whole is False and not image.pretrained:
-        raise UsageError(
-            "--no-whole: random weights cannot be had again", "leave it out: the folder holds them"
-        )
-    reference = reference_to(image, source, weights)
     kept = image.num_classes if has_projection(image.model) else 0
     if image.arguments:
         options = {"network": image.arguments, **options}
@@ -73,8 +64,7 @@ def tower_conversion(
     if frames is not None:
         model.spec = replace(model.spec, frames=frames)
         model.side.reset_parameters()
-    by_reference = is_refetchable(source, weights, image.pretrained) if whole is None else not whole
-    model.reference = reference if by_reference else None
+    model.reference = reference
     height, width = model.tower.image_size
     image_gmacs = count_macs(image.model, (1, 3, height, width)) / 1e9
     to_channels_last(model)
@@ -87,7 +77,7 @@ def tower_conversion(
         model=model,
         proof=proof,
         rows=_rows(model),
-        notes=_notes(image, model),
+        notes=[*tower_notes(image, model), *_activation_notes(image)],
         image_params=count_parameters(image.model),
         image_gmacs=image_gmacs,
     )
@@ -103,7 +93,7 @@ def check_tower(name: str, entry: Entry, source: str) -> None:
         raise UsageError(
             f"'{name}' has the tower {entry.backbone}, not {arch}",
             _twin_advice(arch, tag)
-            or "give that as SOURCE, or use --to dist for a tower of its own",
+            or f"give that as SOURCE, or use --to {entry.plan} for a tower of its own",
         )
 
 
@@ -116,7 +106,31 @@ def _rows(model: DistModel) -> list[Row]:
     return [Row(stage, words, kind, n) for (stage, words, kind), n in counted.items()]
 
 
-def _notes(image: ImageSource, model: DistModel) -> list[str]:
+def named_tower(
+    image: ImageSource, source: str, weights: str | Path | None, whole: bool | None
+) -> dict[str, str] | None:
+    """What a folder says of the network that becomes its tower; None where it is to hold it.
+
+    Args:
+        image: the network as it was loaded.
+        source: the timm name it was loaded by.
+        weights: the file its weights are from, or None.
+        whole: True where the folder is to hold it; None: where it cannot be fetched again.
+
+    Raises:
+        UsageError: random weights that would be lost.
+    """
+    if whole is False and not image.pretrained:
+        raise UsageError(
+            "--no-whole: random weights cannot be had again", "leave it out: the folder holds them"
+        )
+    if whole is None:
+        whole = not is_refetchable(source, weights, image.pretrained)
+    return None if whole else reference_to(image, source, weights)
+
+
+def tower_notes(image: ImageSource, model: TowerModel) -> list[str]:
+    """What is trained, and where the tower is, as sentences."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     notes = [f"{trained / 1e6:.2f} M parameters are trained, beside the frozen tower"]
     if model.reference is None:
@@ -125,13 +139,18 @@ def _notes(image: ImageSource, model: DistModel) -> list[str]:
         notes.append(
             f"the model folder names its tower ({model.reference['name']}): --whole adds it"
         )
-    if image.num_classes and not model.options["projection"]:
+    if image.num_classes and model.options.get("projection") == 0:
         notes.append(f"the classifier of {image.num_classes} classes was left out")
+    return notes
+
+
+def _activation_notes(image: ImageSource) -> list[str]:
+    """A note on weights of CLIP under a network of another activation."""
     cfg: Any = getattr(image.model, "pretrained_cfg", None) or {}
     advice = _twin_advice(image.arch, str(cfg.get("tag")))
-    if advice:
-        notes.append(f"these weights were trained with QuickGELU, {image.arch} has GELU: {advice}")
-    return notes
+    if not advice:
+        return []
+    return [f"these weights were trained with QuickGELU, {image.arch} has GELU: {advice}"]
 
 
 def _twin_advice(arch: str, tag: str) -> str:
@@ -143,7 +162,10 @@ def _twin_advice(arch: str, tag: str) -> str:
 
 
 def prove_tower(
-    image_model: nn.Module, model: DistModel, device: torch.device | str = "cpu", count: int = 2
+    image_model: nn.Module,
+    model: ReadTowerModel,
+    device: torch.device | str = "cpu",
+    count: int = 2,
 ) -> Proof:
     """Compare a tower's taps with what the blocks of the image network return; look for gradients.
 
@@ -166,13 +188,15 @@ def prove_tower(
     difference = max(float((a - b).abs().max()) for a, b in zip(got, want, strict=True))
     scale = max(float(tap.abs().max()) for tap in want)
     spread = max(float((tap[0] - tap[-1]).abs().max()) for tap in want)
-    isolated = is_isolated(model, images[:1], [tap[:1] for tap in got])
+    few = 1 if isinstance(model, DistModel) else count
+    isolated = is_isolated(model, images[:few], [tap[:few] for tap in got])
     image_model.cpu()
     model.cpu()
     order = None
     if size[0] == size[1]:
         order = order_sensitivity(model, device, features=True)
-    return Proof(difference, scale, spread, model.clip_frames, max(size), isolated, order=order)
+    frames = model.spec.frames
+    return Proof(difference, scale, spread, frames, max(size), isolated, order=order)
 
 
 @torch.no_grad()
@@ -198,23 +222,31 @@ def block_outputs(image_model: Any, images: Tensor, tower: Tower) -> list[Tensor
     return [torch.cat([a, out[:, prefix:]], dim=1) for a, out in zip(first, tokens, strict=True)]
 
 
-def is_isolated(model: DistModel, image: Tensor, taps: list[Tensor]) -> bool:
+def is_isolated(model: ReadTowerModel, images: Tensor, taps: list[Tensor]) -> bool:
     """True where a backward pass gives the tower nothing, and all of the side network a gradient.
 
     Args:
-        model: without gradients; it has none afterwards.
-        image: a frame (1, 3, H, W), of which a still clip is made.
-        taps: what its tower returned for it.
+        model: without gradients; it has none afterwards, and the statistics it had.
+        images: frames (N, 3, H, W), of which still clips are made: one for DiST, several for a side
+            network whose norms go by the batch.
+        taps: what its tower returned for them.
     """
     if any(tap.requires_grad for tap in taps):
         return False
-    frames = model.clip_frames
     model.train()
-    model.use_taps([tap.expand(model.side.frames, -1, -1) for tap in taps])
-    model.embed(image.unsqueeze(2).expand(-1, -1, frames, -1, -1)).square().sum().backward()
-    unread = tuple(f"to_time.{len(taps) - 1}.{leaf}" for leaf in ("weight", "bias"))
-    side = [p.grad for name, p in model.side.named_parameters() if name not in unread]
-    reached = all(grad is not None and bool(grad.any()) for grad in side)
+    frames = 2
+    unread: tuple[str, ...] = ()
+    if isinstance(model, DistModel):
+        frames = model.clip_frames
+        model.use_taps([tap.expand(model.side.frames, -1, -1) for tap in taps])
+        unread = tuple(f"to_time.{len(taps) - 1}.{leaf}" for leaf in ("weight", "bias"))
+    side: Any = model.side
+    statistics = {name: buffer.clone() for name, buffer in side.named_buffers()}
+    model.embed(images.unsqueeze(2).expand(-1, -1, frames, -1, -1)).square().sum().backward()
+    for name, buffer in side.named_buffers():  # norms have learned nothing from this
+        buffer.copy_(statistics[name])
+    grads = [p.grad for name, p in side.named_parameters() if name not in unread]
+    reached = all(grad is not None and bool(grad.any()) for grad in grads)
     leaked = any(p.grad is not None or p.requires_grad for p in model.tower.parameters())
     model.zero_grad(set_to_none=True)
     return reached and not leaked

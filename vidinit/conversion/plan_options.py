@@ -14,11 +14,13 @@ from ..errors import UsageError
 from ..zoo.build import check_backbone, check_options, create_model, maker_of
 from ..zoo.images.hub import is_hub
 from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
-from ..zoo.names import ALIASES, ZOO, Entry, find_target, parse_plan
+from ..zoo.names import ALIASES, ZOO, Entry, find_entry, find_target, parse_plan
 from .sources import is_file
 
 
-def parse_options(texts: Sequence[str], function: Callable[..., Any]) -> dict[str, Any]:
+def parse_options(
+    texts: Sequence[str], function: Callable[..., Any] | None = None
+) -> dict[str, Any]:
     """``KEY=VALUE`` texts as keywords, the values read as YAML.
 
     Args:
@@ -28,7 +30,7 @@ def parse_options(texts: Sequence[str], function: Callable[..., Any]) -> dict[st
     Raises:
         UsageError: for a text of another form, and a key that stands twice.
     """
-    own = inspect.signature(function).parameters
+    own = {} if function is None else inspect.signature(function).parameters
     found: dict[str, Any] = {}
     for text in texts:
         key, equals, value = (part.strip() for part in text.partition("="))
@@ -40,12 +42,27 @@ def parse_options(texts: Sequence[str], function: Callable[..., Any]) -> dict[st
         if key in found:
             raise UsageError(f"--option {key} is given twice", "give it once")
         try:
-            found[key] = yaml.safe_load(value)
+            read = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(
                 f"--option {text} cannot be read", "quote the value for YAML"
             ) from error
+        # YAML 1.1 reads -1:2 as a number to the base of 60, which nobody means.
+        found[key] = value if isinstance(read, (int, float)) and ":" in value else read
     return found
+
+
+def named_options(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Options of a zoo name from ``KEY=VALUE`` texts, checked, with values of the right types.
+
+    Raises:
+        UsageError: unknown options, with a suggestion, and wrong values.
+    """
+    options = _typed(name, find_entry(name), parse_options(texts))
+    if options:
+        with torch.device("meta"):
+            create_model(name, num_classes=1, **options)
+    return options
 
 
 def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +89,11 @@ def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[st
         archs = [backbone]
     else:
         archs = ["", GOOGLENET]
+    if known_arch and "network" in options:
+        raise UsageError(
+            f"--option network: '{source}' has all the sizes of its network",
+            "it is for video files, whose keys do not tell them",
+        )
     problems = []
     for arch in archs:
         name, entry = find_target(to, arch)
@@ -88,8 +110,9 @@ def checked_options(source: str, to: str, options: Mapping[str, Any]) -> dict[st
 
 
 def _typed(name: str, entry: Entry, options: Mapping[str, Any]) -> dict[str, Any]:
-    check_options(name, entry, options)
-    hints = get_type_hints(maker_of(entry))
+    hints = {"network": dict[str, Any]} if entry.plan is not None else {}
+    check_options(name, entry, [option for option in options if option not in hints])
+    hints |= get_type_hints(maker_of(entry))
     return {key: _value(name, key, value, hints[key]) for key, value in options.items()}
 
 

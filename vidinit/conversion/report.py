@@ -39,6 +39,7 @@ class ConversionReport:
         read: which tensors of a file were read: ``key`` and ``prefix`` that lead to them, ``kind``
             (``plain``, ``averaged``, ...), ``layout``, ``left_out``, ``new``; empty without a file.
         out: the model folder, or None.
+        compared: what the proof looked at.
     """
 
     source: str
@@ -57,6 +58,7 @@ class ConversionReport:
     missing: list[str] = field(default_factory=list)
     read: dict[str, Any] = field(default_factory=dict)
     out: Path | None = None
+    compared: str = "still clip"
 
     @property
     def exact(self) -> bool | None:

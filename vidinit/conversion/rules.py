@@ -10,8 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-INFLATIONS = ("center", "mean")
-
 
 def inflate_center(weight: Tensor, shape: torch.Size) -> Tensor:
     """The middle tap is the image kernel, the others are zero. Exact for any zero padding in time.
@@ -38,6 +36,29 @@ def inflate_mean(weight: Tensor, shape: torch.Size) -> Tensor:
     taps = shape[2]
     kernel = weight.reshape(shape[:2] + shape[3:]).unsqueeze(2) / taps
     return kernel.expand(shape).clone()
+
+
+def inflate_sts(weight: Tensor, shape: torch.Size) -> Tensor:
+    """Taps of 1/9, 1/3 and 1/9 of the image kernel, as STS starts on Something-Something V2.
+
+    The ``inflate`` of the authors' code (Li et al., ECCV 2022). The taps sum to 5/9, so nothing is
+    exact: a constant clip gets 5/9 of the response, 4/9 at its first and last frame, and the static
+    half of an STS kernel blurs a line of pixels. Kernels of another length than 3 are left alone
+    there: the middle tap has the image kernel.
+
+    Args:
+        weight: (O, I, k, k).
+        shape: of the result, (O, I, t, k, k), or (O, I, t, 1) for a pointwise kernel.
+    """
+    out = inflate_center(weight, shape)
+    if shape[2] == 3:
+        middle = out[:, :, 1].clone()
+        out[:, :, 0], out[:, :, 1], out[:, :, 2] = middle / 9, middle / 3, middle / 9
+    return out
+
+
+INFLATIONS = {"center": inflate_center, "mean": inflate_mean, "sts": inflate_sts}
+"""Rules by name: how an image kernel becomes one with taps in time."""
 
 
 def widen(weight: Tensor, shape: torch.Size) -> Tensor:

@@ -200,7 +200,8 @@ def _from_file(file: WeightsFile, to: str, layout: str | None) -> ImageSource | 
     if any(value.dim() == 5 for value in first.state.values()):
         raise UsageError(
             f"{file.origin} holds a video network of a layout that is not known",
-            f"known are {', '.join(LAYOUTS)}; its names begin with {begins(first.state)}",
+            f"known are {', '.join(LAYOUTS)}; its names begin with {begins(first.state)}; a video "
+            "encoder of transformers is taken as it is by finetune --probe and eval",
         )
     if is_googlenet(file):
         return googlenet_source(file)

@@ -42,6 +42,7 @@ RULES = {
     "copy": ("copied as it is", "copied"),
     "inflate-center": ("image kernel at the middle tap", "inflated"),
     "inflate-mean": ("image kernel over t at every tap", "inflated"),
+    "inflate-sts": ("image kernel times 1/9, 1/3, 1/9", "inflated"),
     "dirac": ("identity kernel", "initialized"),
     "unit-gain": ("norm that passes its input", "initialized"),
     "zeros": ("norm that passes its input", "initialized"),
@@ -97,7 +98,7 @@ def transfer(
         model: with as many classes as the image classifier.
         image_state: state dict of the image network.
         classifier: key prefix of its classifier; None where it has none.
-        inflation: ``center`` or ``mean``.
+        inflation: a key of `rules.INFLATIONS`.
         computed: tensors whose rule spans several layers, by key of the video model.
 
     Returns:
@@ -154,8 +155,7 @@ def _value(model: VideoModel, key: str, target: Tensor, rule: str, source: Tenso
         if rule.startswith("inflate-"):
             # Where the video layer has further inputs, those of the image kernel come first.
             shape = torch.Size((target.shape[0], source.shape[1], *target.shape[2:]))
-            make = rules.inflate_mean if rule == "inflate-mean" else rules.inflate_center
-            value = make(source, shape)
+            value = rules.INFLATIONS[rule.removeprefix("inflate-")](source, shape)
         else:
             value = source * 2 if rule == "double" else source
             # A classifier may be a 1x1 convolution in the image network.

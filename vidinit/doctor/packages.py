@@ -21,6 +21,7 @@ TESTED = (3, 10), (3, 13)
 EXTRAS = {
     "demo": "`vidinit demo`: footage and an image model",
     "clip": "text towers, for zero-shot and text heads",
+    "transformers": "video encoders of transformers as frozen trunks",
     "onnx": "`vidinit export` to ONNX",
     "flow": "optical flow by DIS",
     "sim": "the rendered scenes of two benchmarks",

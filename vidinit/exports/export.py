@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import label_kind_of, load, load_pair, model_folder
+from ..checkpoint import label_kind_of, load, load_pair, model_folder, read_card
 from ..console import say
 from ..errors import UsageError, VidinitError
 from ..files import check_writable, written
+from ..zoo.encoders.folder import is_encoder_folder
+from ..zoo.encoders.kinds import is_encoder_name
 from ..zoo.images.hub import repo_name
 from ..zoo.names import check_option
 from .formats import FORMATS, GRAPHS, format_of, require_onnx
@@ -91,6 +93,8 @@ def export(
 
         check_layout(layout)
     folder = model_folder(model)
+    if folder is not None and is_encoder_name(read_card(folder).name):
+        _check_encoder(model, folder, path, layout)
     if folder is None and (form not in GRAPHS or push_to_hub or head):
         raise UsageError(f"'{model}' is a zoo name without weights", "give a model or run folder")
     result: dict[str, Any] = {}
@@ -103,6 +107,22 @@ def export(
 
         result |= publish(model, push_to_hub, public=public, extra=path)
     return result
+
+
+def _check_encoder(ref: str | Path, folder: Path, path: Path | None, layout: str | None) -> None:
+    """Raise UsageError for what does not leave a video encoder of transformers.
+
+    A probe on it does, and so does a model folder of ours that holds or names it.
+    """
+    from ..conversion.layouts.vjepa2_probe import LAYOUTS
+
+    if path is not None and layout not in LAYOUTS:
+        raise UsageError(
+            f"{ref}: a video encoder of transformers cannot be exported",
+            f"transformers itself exports it; of a probe on it: --layout {' or '.join(LAYOUTS)}",
+        )
+    if path is None and is_encoder_folder(folder):
+        raise UsageError(f"{ref} is a folder of transformers already", "hf upload puts it there")
 
 
 def default_file(model: str, suffix: str) -> Path:
@@ -187,6 +207,12 @@ def _weights(ref: str | Path, path: Path, layout: str | None, head: str | None) 
     model = load(ref, head=head)
     state = tensors_of(model, layout)
     metadata = {**describe(model), **({} if layout is None else {"layout": layout})}
+    if layout is not None:
+        from ..conversion.layouts import read_write, vjepa2_probe
+
+        of_probe = layout in vjepa2_probe.LAYOUTS
+        for note in (vjepa2_probe if of_probe else read_write).said_of_writing(model, layout):
+            say(note)
     with written(path) as part:
         write_weights(state, part, metadata)
     form = "safetensors" if path.suffix == ".safetensors" else "pickle"

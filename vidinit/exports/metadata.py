@@ -16,7 +16,8 @@ extra files of a program of `torch.export` (as ``vidinit.json``), in the metadat
 ``outputs``         names
 ``clip``            preprocessing: ``frames``, ``stride`` (video frames from one to the next),
                     ``size`` (pixels), ``mean`` and ``std`` (of channels in 0 to 1),
-                    ``interpolation``, ``crop_pct`` (crop over short side), ``sampling``, ``short``
+                    ``interpolation``, ``crop_pct`` (crop over short side), ``sampling``, ``short``;
+                    only where they are set ``steps``, ``fps`` and ``channels`` (``bgr``)
 ``fused``           true where batch norms are folded into the kernels
 ``layout``          whose keys the tensors have; only of weights for another code base
 ==================  =============================================================================

@@ -9,8 +9,8 @@ import yaml
 
 from ..checkpoint import CARD, WEIGHTS, load, model_folder, read_card
 from ..errors import UsageError, VidinitError
+from ..zoo.adapters.reference import HUB
 from ..zoo.base import count_parameters
-from ..zoo.dist_network.reference import HUB
 from ..zoo.images.hub import forget, quiet_hub, reason_of, repo_name
 from .card import model_card, names_only
 

@@ -11,11 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoint import CARD, WEIGHTS, save_model
-from ..conversion.classifier import read_classifier
+from ..checkpoint import CARD, WEIGHTS, load, save_model
+from ..conversion.classifier import Classifier, read_classifier
 from ..conversion.factor import factor
-from ..conversion.frozen_tower import check_tower, tower_conversion
-from ..conversion.layouts.read_write import fits, implied, read_layout
+from ..conversion.frozen_tower import (
+    check_tower,
+    named_tower,
+    prove_tower,
+    tower_conversion,
+    tower_notes,
+)
+from ..conversion.layouts import vjepa2_probe
+from ..conversion.layouts.read_write import fits, implied, read_layout, said_of_reading
+from ..conversion.merge import COMPARED, check_alone, other_heads
+from ..conversion.merge import merge as merge_adapters
 from ..conversion.plan_options import checked_options
 from ..conversion.proof import (
     CarryOver,
@@ -29,6 +38,7 @@ from ..conversion.report import ConversionReport, order_words
 from ..conversion.rules import INFLATIONS
 from ..conversion.sources import VideoSource, check_layout, is_file, open_source, video_target
 from ..conversion.table import ComputedTensor, Row, stage_of, transfer
+from ..conversion.tower_file import on_tower
 from ..errors import UsageError
 from ..files import check_out, mark, written
 from ..measure.flops import count_macs
@@ -36,6 +46,7 @@ from ..measure.speed import pick_device
 from ..report.html import Section, details, page, table
 from ..report.model_parts import conversion_section, kernel_sections
 from ..text.towers import activation_note
+from ..zoo.adapters.tower_model import ReadTowerModel, TowerModel
 from ..zoo.base import VideoModel, count_parameters, to_channels_last
 from ..zoo.build import (
     assemble,
@@ -45,21 +56,25 @@ from ..zoo.build import (
     plan_of,
     set_input_channels,
 )
+from ..zoo.encoders.folder import is_encoder
 from ..zoo.families.resnet3d import STEMS
 from ..zoo.families.timesformer import TimeSformer
 from ..zoo.families.vit import check_images, describe_vit, fixed_size, resize_grid
 from ..zoo.images.heads import channels_of
 from ..zoo.images.hub import hub_checkpoint, is_hub
 from ..zoo.images.networks import ImageSource, build_image_model, class_names, clip_spec_of
+from ..zoo.images.state_dicts import open_weights
 from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
-from ..zoo.names import CLASSES, PLANS, Entry, check_option, find_target
+from ..zoo.images.vit_sizes import check_heads
+from ..zoo.names import CLASSES, PLANS, Entry, check_option, find_entry, find_target
 from ..zoo.temporal import TIME_PADDINGS
 
 
 def convert(
     source: str,
-    to: str,
+    to: str | None = None,
     *,
+    merge: bool = False,
     weights: str | Path | None = None,
     weights_key: str | None = None,
     ema: bool | None = None,
@@ -80,6 +95,7 @@ def convert(
     device: str = "auto",
     overwrite: bool = False,
     whole: bool | None = None,
+    tower: str | Path | None = None,
     **options: Any,
 ) -> ConversionReport:
     """Turn a checkpoint into a video model and prove what carried over.
@@ -91,6 +107,10 @@ def convert(
             ``hf-hub:USER/NAME``, ``hf-hub:USER/NAME/FILE``.
         to: a plan (`vidinit list plans`), with ``@top:K``, ``@bottom:K`` or ``@stages:1,2`` and
             ``-g`` for gates, put on the source's own architecture; or a zoo name (``sts-r3d50``).
+            Needed but with ``merge``. For a file with an attentive probe of V-JEPA 2: the trunk it
+            was trained on, ``hf:USER/NAME``, a folder of transformers or a model folder.
+        merge: fold the adapters of SOURCE, the model or run folder of a ``zero-cost`` model, into
+            its tower: the parameters and multiply-adds of the image network are left.
         weights: local file with the weights of a named source; default: a package's, else the hub.
         weights_key: which state dict of a file is meant (``model``, ``state_dict_ema``,
             ``teacher.backbone``), where it holds several.
@@ -98,7 +118,8 @@ def convert(
             them.
         layout: layout of a checkpoint whose keys fit several (`vidinit list layouts`).
         out: model folder to write; None writes nothing.
-        inflate: ``center`` (exact) or ``mean`` (I3D's; exact with ``time_padding`` replicate).
+        inflate: ``center`` (exact), ``mean`` (I3D's; exact with ``time_padding`` replicate) or
+            ``sts`` (taps of 1/9, 1/3 and 1/9, as STS starts on Something-Something V2; not exact).
         stem: ``wide`` gives the R3D and R(2+1)D families a stem that image weights fit exactly.
         time_padding: ``replicate`` repeats the end frames of a clip instead of zeros.
         attention: ``divided`` (default), ``joint`` or ``space``; of ``timesformer`` only.
@@ -114,14 +135,36 @@ def convert(
         seed: seed of random weights.
         device: where the proof is computed: auto, cpu, cuda or mps.
         overwrite: replace a folder that is there.
-        whole: store the frozen tower of a ``dist`` model in the folder, or only a reference to it;
-            default: a reference if it is timm's, from the hub.
+        whole: store a frozen tower in the folder, or only a reference to it; default: a reference
+            if it is timm's, from the hub.
+        tower: file with the frozen tower of a video checkpoint that holds what was trained alone
+            (ST-Adapter's): CLIP's image tower; default: timm's, from the hub.
         options: of the plan or family, ``sts=False`` for example.
 
     Raises:
         UsageError: unknown names, weights that do not fit, an ``out`` that is not empty.
         VidinitError: weights that cannot be fetched.
     """
+    given = {
+        "to": to, "weights": weights, "ema": ema, "attention": attention, "resizing": resizing,
+        "num_classes": num_classes, "in_channels": in_channels, "frames": frames, "size": size,
+        "allow_partial": allow_partial or None, "tower": tower, "no_whole": whole is False or None,
+        "no_pretrained": not pretrained or None,
+    }  # fmt: skip
+    given = {key: value for key, value in given.items() if value is not None}
+    of_file = {"weights_key": weights_key, "layout": layout, "option": options or None}
+    if merge:
+        check_alone(**given, **{key: value for key, value in of_file.items() if value is not None})
+        return _merged(source, out, overwrite)
+    if is_encoder(source):
+        raise UsageError(
+            f"{source} is a video encoder, which is taken as it is by finetune --probe and eval",
+            "an image network of the hub is hf-hub:USER/NAME",
+        )
+    if to is None:
+        raise UsageError("--to is missing: what SOURCE is to become", "see `vidinit list plans`")
+    if _is_trunk(to):
+        return _on_trunk(source, to, given, out, overwrite, layout, weights_key, options)
     check_option("inflation rule", inflate, INFLATIONS)
     check_option("stem", stem, STEMS)
     check_option("time padding", time_padding, TIME_PADDINGS)
@@ -162,21 +205,39 @@ def convert(
     )
     if source != named:
         opened.weights = named
-    if isinstance(opened, VideoSource):
-        report = _from_video(opened, to, allow_partial, options)
-    elif has_frozen_tower((found := find_target(to, opened.arch))[1]):
-        report = tower_conversion(
-            opened,
-            *found,
-            source=opened.arch if is_file(source) else source,
-            weights=source if is_file(source) else weights,
-            whole=whole,
-            frames=frames,
-            device=place,
-            options=options,
+    if tower is not None and not (isinstance(opened, VideoSource) and opened.found.tower):
+        raise UsageError(
+            f"--tower is for a file that holds what was trained alone, and '{named}' has all it "
+            "needs",
+            "leave it out",
         )
+    if "network" in options and not isinstance(opened, VideoSource):
+        raise UsageError(
+            f"--option network: '{named}' has all the sizes of its network",
+            "it is for video files, whose keys do not tell them",
+        )
+    if isinstance(opened, VideoSource):
+        report = _from_video(opened, to, allow_partial, options, tower, whole)
     else:
-        report = _from_image(opened, to, inflate, frames, size, place, seed, options)
+        # Files, hf-hub: and local-dir: tell their architecture only now.
+        found = find_target(to, opened.arch)
+        reference = None
+        if has_frozen_tower(found[1]):
+            check_tower(*found, opened.arch)
+            origin = (opened.arch, source) if is_file(source) else (source, weights)
+            reference = named_tower(opened, *origin, whole)
+        elif whole is not None:
+            raise _no_tower(found[0], whole)
+        plan = plan_of(found[1])
+        if plan is not None and plan.proof == "blocks":
+            report = tower_conversion(
+                opened, *found, reference=reference, frames=frames, device=place, options=options
+            )
+        else:
+            report = _from_image(opened, *found, inflate, frames, size, place, seed, options)
+            if isinstance(report.model, TowerModel):
+                report.model.reference = reference
+                report.notes += tower_notes(opened, report.model)
     report.source = named
     report.out = folder
     report.read = opened.read
@@ -211,10 +272,93 @@ def convert(
         }
     )
     if folder is not None:
-        save_model(model, folder, conversion=[asdict(row) for row in report.rows])
-        mark(folder, WEIGHTS, CARD, "report.html")
-        write_conversion_page(report, folder)
+        _write(report, folder)
     return report
+
+
+def _merged(source: str, out: str | Path | None, overwrite: bool) -> ConversionReport:
+    folder = None if out is None else check_out(Path(out), overwrite=overwrite)
+    report = merge_adapters(source)
+    model, spec = report.model, report.model.spec
+    report.out = folder
+    clip = (1, model.in_channels, spec.frames, spec.size, spec.size)
+    report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
+    step = {"exact": report.exact, "max_difference": report.max_difference, "reason": report.reason}
+    model.lineage.append({"step": "merge", "source": source, **step})
+    if folder is not None:
+        _write(report, folder, **other_heads(source))
+    return report
+
+
+def _is_trunk(to: str) -> bool:
+    """True for a video encoder or a folder, which a probe can be put on; names of plans win."""
+    if is_encoder(to):
+        return True
+    try:
+        find_target(to, "")
+    except UsageError:
+        return Path(to).is_dir()
+    return False
+
+
+def _on_trunk(
+    source: str,
+    to: str,
+    given: Mapping[str, Any],
+    out: str | Path | None,
+    overwrite: bool,
+    layout: str | None,
+    key: str | None,
+    options: dict[str, Any],
+) -> ConversionReport:
+    """A probe's file on the trunk that it was trained on; see `layouts.vjepa2_probe`."""
+    if foreign := [name for name in given if name != "to"]:
+        raise UsageError(
+            f"--{foreign[0].replace('_', '-')} is of networks, and what goes on {to} is a probe",
+            "leave it out, or name a plan by --to",
+        )
+    if unknown := [name for name in options if name != "heads"]:
+        raise UsageError(f"a probe has no option '{unknown[0]}'", "it has heads")
+    heads = options.get("heads")
+    if heads is not None and (type(heads) is not int or heads < 1):
+        raise UsageError(f"--option heads={heads} is no number of heads", "write heads=16")
+    check_option("layout", layout, [None, *vjepa2_probe.LAYOUTS])
+    folder = None if out is None else check_out(Path(out), overwrite=overwrite)
+    probe = vjepa2_probe.read_probe(open_weights(source, key=key), layout)
+    trunk = load(to)
+    model, assumed = vjepa2_probe.on_trunk(probe, trunk, heads)
+    spec = model.spec
+    clip = (1, model.in_channels, spec.frames, spec.size, spec.size)
+    rows = [
+        Row(stage, f"read from {probe.layout}", "copied", len(tensors))
+        for stage, tensors in (("pooler", probe.pooler), ("head", probe.head))
+    ]
+    report = ConversionReport(
+        source=source,
+        target=f"{model.name} with an attentive probe",
+        weights=source,
+        model=model,
+        proof=None,
+        rows=rows,
+        params=count_parameters(model),
+        gmacs=count_macs(model, clip) / 1e9,
+        notes=[*probe.notes, *assumed],
+        layout=probe.layout,
+        leftovers=list(probe.others),
+        out=folder,
+    )
+    step = {"step": "convert", "source": source, "to": to, "layout": probe.layout}
+    model.lineage = [*trunk.lineage, {**step, "probe": "attentive"}]
+    if folder is not None:
+        _write(report, folder)
+    return report
+
+
+def _write(report: ConversionReport, folder: Path, **more: Any) -> None:
+    """Write the model folder of a conversion and its page."""
+    save_model(report.model, folder, conversion=[asdict(row) for row in report.rows], **more)
+    mark(folder, WEIGHTS, CARD, "report.html")
+    write_conversion_page(report, folder)
 
 
 def _resized(model: VideoModel, before: Mapping[str, torch.Size]) -> list[str]:
@@ -262,7 +406,8 @@ def _check_entry(name: str, entry: Entry) -> None:
 
 def _from_image(
     image: ImageSource,
-    to: str,
+    name: str,
+    entry: Entry,
     inflation: str,
     frames: int | None,
     size: int | None,
@@ -270,7 +415,6 @@ def _from_image(
     seed: int,
     options: dict[str, Any],
 ) -> ConversionReport:
-    name, entry = find_target(to, image.arch)  # files, hf-hub: and local-dir: tell it only now
     _check_entry(name, entry)
     assert entry.backbone is not None
     _check_backbone(image, entry.backbone, name)
@@ -296,11 +440,16 @@ def _from_image(
         spec = clip_spec_of(image.model, frames=spec.frames, stride=spec.stride, size=spec.size)
     model.spec = replace(spec, frames=frames or spec.frames, size=size or spec.size)
     notes: list[str] = []
-    if isinstance(model, TimeSformer):
+    if isinstance(model, TowerModel):
+        notes.extend(_fit_tower(image, model.spec.size))
+    elif isinstance(model, TimeSformer):
         notes.extend(_fit_image(image, model.spec.size, model.resizing))
     elif entry.builder is None and fixed_size(image.model) not in (None, 2 * (model.spec.size,)):
         notes.extend(_fit_image(image, model.spec.size, "smooth"))
     check_images(image.model, model.spec.size)
+    only_read = isinstance(model, ReadTowerModel) and not model.starts_as_image
+    if only_read:
+        classifier = _left_out(image, model)
     notes.extend(classifier.notes)
 
     def carry_over(source: nn.Module, target: VideoModel) -> tuple[list[Row], list[str]]:
@@ -315,11 +464,15 @@ def _from_image(
     rows, remarks = carry_over(image.model, model)
     notes.extend(remarks)
     to_channels_last(model).eval()
-    proof, remarks = _proof(image, model, carry_over, device)
+    if isinstance(model, ReadTowerModel) and only_read:
+        proof, remarks = prove_tower(image.model, model, device), []
+    else:
+        proof, remarks = _proof(image, model, carry_over, device)
     notes.extend(remarks)
+    model.eval()
     if not proof.exact and not proof.reason:
         notes.extend(_reasons(model, entry, inflation, options))
-    if image.num_classes:
+    if image.num_classes and not only_read:
         model.classes = class_names(image)
     return ConversionReport(
         source=image.arch,
@@ -332,6 +485,15 @@ def _from_image(
         image_params=params,
         image_gmacs=count_macs(image.model, (1, channels, proof.size, proof.size)) / 1e9,
     )
+
+
+def _left_out(image: ImageSource, model: VideoModel) -> Classifier:
+    """Take the classifier off an image network, whose descriptors are not the model's."""
+    note = f"the head is new: it reads {model.num_features} channels of the side network alone"
+    if image.num_classes:
+        note += f", and the classifier of {image.num_classes} classes is left out"
+        image.model.reset_classifier(0)  # type: ignore[operator]
+    return Classifier(notes=[note])
 
 
 def _proof(
@@ -370,8 +532,22 @@ def _fit_image(image: ImageSource, size: int, resizing: str) -> list[str]:
         return []
     resize_grid(image.model, size, resizing)
     after = describe_vit(image.model)
-    old, new = ("x".join(map(str, grid)) for grid in (before.grid, after.grid))
-    return [f"the position embedding was resized from {old} to {new} patches, in both networks"]
+    return [_told_grid(before.grid, after.grid)]
+
+
+def _fit_tower(image: ImageSource, size: int) -> list[str]:
+    """`_fit_image` of any network that can be a frozen tower, those with rotary positions too."""
+    network: Any = image.model
+    before = network.patch_embed.grid_size
+    if tuple(network.patch_embed.img_size) == (size, size):
+        return []
+    network.set_input_size(img_size=(size, size))
+    return [_told_grid(before, network.patch_embed.grid_size)]
+
+
+def _told_grid(old: Sequence[int], new: Sequence[int]) -> str:
+    before, after = ("x".join(map(str, grid)) for grid in (old, new))
+    return f"the position embedding was resized from {before} to {after} patches, in both networks"
 
 
 def _norm_eps(image: ImageSource) -> float:
@@ -395,6 +571,8 @@ def _reasons(model: VideoModel, entry: Entry, inflation: str, options: dict[str,
     plan = plan_of(entry)
     if plan is not None and (reason := plan.why_inexact(model)):
         reasons.append(reason)
+    if inflation == "sts":
+        reasons.append("the taps 1/9, 1/3 and 1/9 of the image kernel sum to 5/9, by its design")
     if inflation == "mean" and options.get("time_padding") != "replicate":
         way = "; --time-padding replicate makes it exact" if entry.builder is None else ""
         reasons.append(f"mean inflation with zero padding scales the first and last frames{way}")
@@ -403,18 +581,44 @@ def _reasons(model: VideoModel, entry: Entry, inflation: str, options: dict[str,
     return reasons
 
 
+def _no_tower(name: str, whole: bool) -> UsageError:
+    option = "--whole" if whole else "--no-whole"
+    return UsageError(
+        f"{option} says where a frozen tower is kept, and '{name}' has none", "leave it out"
+    )
+
+
 def _from_video(
-    video: VideoSource, to: str, allow_partial: bool, options: dict[str, Any]
+    video: VideoSource,
+    to: str,
+    allow_partial: bool,
+    options: dict[str, Any],
+    tower: str | Path | None,
+    whole: bool | None,
 ) -> ConversionReport:
     found = video.found
     name = video_target(to, found)
     reason = fits(found, name)
     if reason:
+        way = "" if found.refusal else f"--to {found.target}"
+        raise UsageError(f"{video.weights} cannot become '{name}': {reason}", way)
+    if whole is not None and not has_frozen_tower(find_entry(name)):
+        raise _no_tower(name, whole)
+    if whole is False and found.tower is None:
         raise UsageError(
-            f"{video.weights} cannot become '{name}': {reason}", f"--to {found.target}"
+            f"--no-whole: the frozen tower is in {video.weights}, and a model folder could name no "
+            "other place",
+            "leave it out: the folder holds it",
         )
-    model = create_model(name, num_classes=found.num_classes, **{**implied(found, name), **options})
+    given = implied(found, name, options)
+    check_heads(given.get("network", {}), video.weights)
+    remarks: list[str] = []
+    if found.tower is None:
+        model = create_model(name, num_classes=found.num_classes, **given)
+    else:
+        model, remarks = on_tower(video.weights, found, name, given, tower, whole)
     imported = read_layout(model, video.state, found, allow_partial=allow_partial)
+    remarks += said_of_reading(model, found.layout, given)
     if video.read:
         video.read["left_out"] += imported.leftovers
         video.read["new"] += imported.missing
@@ -422,6 +626,8 @@ def _from_video(
     for key in model.state_dict():
         absent = key in imported.missing
         rule = "random" if absent else f"read from {found.layout}"
+        if found.tower is not None and not absent and key not in imported.loaded:
+            rule = "read from the hub" if tower is None else "read from the tower's file"
         place = (stage_of(key), rule, "initialized" if absent else "copied")
         counted[place] = counted.get(place, 0) + 1
     rows = [Row(stage, rule, kind, n) for (stage, rule, kind), n in counted.items()]
@@ -433,7 +639,7 @@ def _from_video(
         model=model,
         proof=None,
         rows=sorted(rows, key=lambda row: row.stage == "head"),
-        notes=[*found.notes, *imported.notes],
+        notes=[*found.notes, *remarks, *imported.notes],
         layout=found.layout,
         leftovers=[*imported.leftovers, *imported.unexpected],
         missing=list(imported.missing),
@@ -498,6 +704,8 @@ def _verdict(report: ConversionReport) -> Section:
     if proof.isolated is not None:
         rows.append(("a gradient reaches the frozen tower", "no" if proof.isolated else "yes"))
     note = "A clip of one repeated frame through the video model, against the image model."
+    if report.compared == COMPARED:
+        note = f"A {COMPARED}."
     return Section("Proof", table(("", ""), rows) + notes, note)
 
 

@@ -19,6 +19,8 @@ from ..zoo.probabilities import best_actions, ranks
 # Of pairs top1 is that of the action: see `pair_label`.
 WATCH: dict[LabelKind, str] = {"single": "top1", "multi": "map", "pair": "top1"}
 """The metric that decides which epoch of a training is best."""
+CHOICE = "choice"
+"""The same one on training clips that were held out to choose among several probes, and epochs."""
 
 
 @dataclass

@@ -107,7 +107,7 @@ class Predictions:
             crops: 1 for the one in the middle; default: all.
         """
         values = np.full((len(self.rows), sum(self.sizes)), np.nan)
-        for videos, logits in self._blocks():
+        for videos, logits in self.blocks():
             views = choose_views(logits.shape[1], self.crops, clips, crops)
             values[videos] = averaged(
                 logits[:, views],
@@ -131,7 +131,7 @@ class Predictions:
         labels = np.repeat(self.labels, self.views)
         return single_label(self.logits, labels)["top1"] if len(labels) else None
 
-    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Videos with equally many views, and their logits (videos, views, K)."""
         first = np.cumsum(self.views) - self.views
         # `averaged` wants equally many views of each video: one block a count, not one a video.

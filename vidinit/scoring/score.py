@@ -5,7 +5,7 @@ Processes share the videos out, and each video is shown to the model once, whate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -83,6 +83,24 @@ def score_each(
         options: as for `probabilities_by_row`.
     """
     results = probabilities_by_row(model, rows, spec, accelerator, **options)
+    return split_scores(rows, results, names=names, num_classes=num_classes)
+
+
+def split_scores(
+    rows: Rows,
+    results: list[tuple[int, np.ndarray | str]],
+    *,
+    names: Sequence[str],
+    num_classes: int,
+) -> dict[str, Scores]:
+    """Scores of several classifiers from the probabilities of all, one after the other.
+
+    Args:
+        rows: labeled videos.
+        results: as `probabilities_by_row` returns them.
+        names: of the classifiers, in their order.
+        num_classes: probabilities of each.
+    """
     return {
         name: _scores(rows, num_classes, results, start=number * num_classes)
         for number, name in enumerate(names)
@@ -148,6 +166,7 @@ def map_videos(
     *,
     clips: int = 1,
     crops: Literal[1, 3] = 1,
+    start: Literal["center", "first"] = "center",
     batch_size: int = 8,
     workers: int = 0,
     deadline: float = 60.0,
@@ -166,6 +185,8 @@ def map_videos(
         function: from views, uint8 (B, V, T, S, S, C) on the device, and the B rows they are of, to
             a result for each row.
         clips, crops: views of a video, see `EvalDataset`.
+        start: ``first``: dense clips begin with equal parts of the video, instead of lying in the
+            middle of them.
         batch_size: clips of one forward pass, about.
         workers: decoding processes.
         deadline: seconds after which a decoder that gives no answer is killed.
@@ -182,6 +203,7 @@ def map_videos(
         spec,
         clips=clips,
         crops=crops,
+        start=start,
         reader=reader,
         decode_side=decode_side,
         partial=partial,
@@ -242,7 +264,8 @@ class ViewLogits:
 
     Attributes:
         logits: (V, K), the crops of the first clip first.
-        reordered: those of the views with their frames in another order, by temporal test.
+        reordered: those of the views with their frames in another order, by temporal test, and
+            those of other models, by name.
     """
 
     logits: np.ndarray
@@ -256,10 +279,12 @@ def logits_of_videos(
     accelerator: Any,
     *,
     tests: Sequence[str] = (),
+    beside: Mapping[str, nn.Module] | None = None,
     seed: int = 0,
     dtype: str = "float32",
     every: int | None = None,
     clips: int = 1,
+    start: Literal["center", "first"] = "center",
     **options: Any,
 ) -> list[tuple[int, ViewLogits | str]]:
     """Logits of all views of every video.
@@ -268,12 +293,13 @@ def logits_of_videos(
         model: as `zoo.view_outputs.probabilities_of` takes it.
         rows, spec, accelerator: as for `map_videos`.
         tests: temporal tests, see `reorder_frames`; their clips come from the same decode.
+        beside: further models that see the same clips, by name; they share the model's trunk.
         seed: of what they draw.
         dtype: of the logits, float32 or float16.
         every: show all clips of a video, so many frames apart, whatever ``clips`` says; 0: one
             begins where the last ends; None: ``clips``. Rows need their probe, and memory does not
             grow with the length of a video but by its logits.
-        clips, options: as for `map_videos`.
+        clips, start, options: as for `map_videos`.
 
     Returns:
         (row, its logits, or why it has none), the same on all processes.
@@ -285,6 +311,9 @@ def logits_of_videos(
     def view_logits(views: Tensor, indices: Sequence[int], first: int = 0) -> list[ViewLogits]:
         plain = logits(views)
         tested = {test: logits(reorder_frames(views, test, indices, seed, first)) for test in tests}
+        for name, other in (beside or {}).items():
+            with in_eval_mode(other):
+                tested[name] = logits_of(other, views, spec)[0].cpu().numpy().astype(dtype)
         # Copies: a slice would keep the whole batch in memory, padding included.
         return [
             ViewLogits(
@@ -294,7 +323,8 @@ def logits_of_videos(
         ]
 
     if every is None:
-        return map_videos(model, rows, spec, accelerator, view_logits, clips=clips, **options)
+        options |= {"clips": clips, "start": start}
+        return map_videos(model, rows, spec, accelerator, view_logits, **options)
     return _map_dense(model, rows, spec, accelerator, view_logits, every=every, **options)
 
 

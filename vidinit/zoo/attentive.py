@@ -11,6 +11,9 @@ and LN(q) is the descriptor.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +22,46 @@ from ..errors import UsageError
 
 HEAD_WIDTH = 64  # of a head of attention, about, where their number is not given
 MLP_RATIO = 4
+
+
+class Pooler(nn.Module, ABC):
+    """From the tokens of clips to their descriptors, in place of a model's own pooling.
+
+    Args:
+        out_features: D, the width of a descriptor.
+    """
+
+    def __init__(self, out_features: int) -> None:
+        super().__init__()
+        self.out_features = out_features
+
+    @abstractmethod
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, N, C) tokens, frame by frame, to (B, D)."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Keywords of `poolers.make_pooler` that make another one of this form."""
+
+
+def heads_of(width: int) -> int:
+    """A number of heads that divides C, with about 64 channels each."""
+    return next(heads for heads in range(max(1, width // HEAD_WIDTH), 0, -1) if width % heads == 0)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise UsageError where C cannot be shared out among so many heads."""
+    if width % heads:
+        raise UsageError(
+            f"{width} channels cannot be shared out among {heads} heads of attention",
+            f"take a divisor of {width}",
+        )
+
+
+def mix_heads(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Attention in each head: queries (B, M, C), keys and values (B, N, C) to (B, M, C)."""
+    split = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
@@ -43,14 +86,12 @@ class Block(nn.Module):
         """(B, 1, C) and (B, N, C) to (B, 1, C)."""
         q = self.query(self.norm_query(query))
         k, v = self.key_value(self.norm_tokens(tokens)).chunk(2, dim=-1)
-        split = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        read = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)  # (B, 1, C)
-        query = query + self.proj(read)
+        query = query + self.proj(mix_heads(q, k, v, self.heads))
         return query + self.fc2(F.gelu(self.fc1(self.norm_mlp(query))))
 
 
-class AttentivePooler(nn.Module):
-    """From tokens to a descriptor of the same width.
+class AttentivePooler(Pooler):
+    """From tokens to a descriptor of the same width; the order of tokens does not matter.
 
     Args:
         width: C of the tokens.
@@ -62,15 +103,9 @@ class AttentivePooler(nn.Module):
     """
 
     def __init__(self, width: int, *, blocks: int = 1, heads: int | None = None) -> None:
-        super().__init__()
-        if heads is None:
-            heads = next(h for h in range(max(1, width // HEAD_WIDTH), 0, -1) if width % h == 0)
-        if width % heads:
-            raise UsageError(
-                f"{width} channels cannot be shared out among {heads} heads of attention",
-                f"take a divisor of {width}",
-            )
-        self.heads = heads
+        super().__init__(width)
+        self.heads = heads = heads or heads_of(width)
+        check_heads(width, heads)
         self.query_token = nn.Parameter(torch.empty(1, 1, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
@@ -81,13 +116,13 @@ class AttentivePooler(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, C) to (B, C)."""
+        """(B, T, N, C) to (B, C)."""
         query = self.query_token.expand(tokens.shape[0], -1, -1)
         for block in self.blocks:
-            query = block(query, tokens)
+            query = block(query, tokens.flatten(1, 2))
         out: Tensor = self.norm(query)
         return out[:, 0]
 
-    def settings(self) -> dict[str, int]:
-        """Keywords of the constructor that make another one of this form, beside ``width``."""
+    def settings(self) -> dict[str, Any]:
+        """See `Pooler`."""
         return {"blocks": len(self.blocks), "heads": self.heads}

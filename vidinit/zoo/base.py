@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from .temporal import TemporalConv, VolumeConv
 
 if TYPE_CHECKING:
     from ..data.rows import LabelKind
-    from .attentive import AttentivePooler
+    from .attentive import Pooler
 
 COMPILED = ("embed", "embed_with_tokens")
 """Methods of a `VideoModel` that tasks call, one or the other: what is compiled of a trunk."""
@@ -42,15 +43,18 @@ class VideoModel(nn.Module):
         fused: True for a model that came from `fuse` and is for inference only.
         pooler: makes the descriptor of the tokens in place of `pooled`, or None.
         only_rgb: why the inputs can be nothing but RGB; empty where the first kernels can change.
+        only_frozen: why nothing but what reads its outputs can be trained; empty where all can.
     """
 
     only_rgb = ""
+    only_frozen = ""
 
     def __init__(self, num_features: int, num_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.frames = FrameCount()
         self.in_channels = 3
         self.num_features = num_features
+        self.pooler: Pooler | None = None
         self.num_classes = num_classes
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(num_features, num_classes)
@@ -64,17 +68,29 @@ class VideoModel(nn.Module):
         self.lineage: list[dict[str, Any]] = []
         self.origins: dict[str, Origin] = {}
         self.fused = False
-        self.pooler: AttentivePooler | None = None
 
     def reset_head(self, num_classes: int) -> None:
         """A new linear head, N(0, 0.01) and zero bias; forgets the class names and their kind."""
         old = self.head.weight
-        self.head = nn.Linear(self.num_features, num_classes).to(old.device, old.dtype)
+        self.head = nn.Linear(self.descriptor_width, num_classes).to(old.device, old.dtype)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
         self.num_classes = num_classes
         self.classes = None
         self.label_kind = "single"
+
+    @property
+    def descriptor_width(self) -> int:
+        """Channels of a descriptor: ``num_features``, or what the pooler makes of them."""
+        return self.num_features if self.pooler is None else self.pooler.out_features
+
+    def set_pooler(self, pooler: Pooler) -> None:
+        """Make descriptors by this one; a head for another width is replaced by a new one."""
+        before, self.pooler = self.descriptor_width, pooler
+        if pooler.out_features != before and self.num_classes:
+            kind, classes = self.label_kind, self.classes
+            self.reset_head(self.num_classes)
+            self.label_kind, self.classes = kind, classes
 
     def feature_maps(self, x: Tensor) -> Any:
         """Folded frames (B*T, 3, H, W), with `self.frames` set, to what `pooled` and `spread` take.
@@ -98,7 +114,7 @@ class VideoModel(nn.Module):
     def embed(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalized clips to (B, C) descriptors, pooled over space and time."""
         if self.pooler is not None:
-            return self.pooler(self.tokens(clip))
+            return self.pooler(self.by_frame(self.tokens(clip)))
         return self.embed_frames(self._folded(clip))
 
     def tokens(self, clip: Tensor) -> Tensor:
@@ -109,11 +125,21 @@ class VideoModel(nn.Module):
         """
         return self.spread(self.feature_maps(self._folded(clip)), clip.shape[0])
 
+    def token_frames(self) -> int:
+        """T' of the tokens of the last forward pass: of how many frames, or times, they are."""
+        return self.frames.value
+
+    def by_frame(self, tokens: Tensor) -> Tensor:
+        """The tokens of the last forward pass, (B, T' * N, C), as (B, T', N, C)."""
+        return tokens.unflatten(1, (self.token_frames(), -1))
+
     def embed_with_tokens(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """`embed` and `tokens` of clips in one pass through the trunk."""
         maps = self.feature_maps(self._folded(clip))
         tokens = self.spread(maps, clip.shape[0])
-        return (self.pooled(maps) if self.pooler is None else self.pooler(tokens)), tokens
+        if self.pooler is None:
+            return self.pooled(maps), tokens
+        return self.pooler(self.by_frame(tokens)), tokens
 
     def _folded(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) to (B*T, 3, H, W); sets the frame count."""
@@ -176,6 +202,8 @@ class VideoModel(nn.Module):
     def fuse(self) -> VideoModel:
         """A copy for inference, every batch norm folded into the convolution before it.
 
+        ZeroI2V's adapters are folded into the projections they stand before or behind.
+
         Its logits are this model's in eval mode up to rounding, and it skips a pass over memory per
         norm. It has other keys than the model: it can neither be trained, nor saved as a model
         folder, nor load one's weights. This model stays as it is.
@@ -214,6 +242,15 @@ class VideoModel(nn.Module):
         return predict_file(self, Path(path), topk)
 
 
+def with_head(model: VideoModel, head: nn.Linear, *, pooler: Pooler | None) -> VideoModel:
+    """The model with another head and pooler; the two share the trunk."""
+    twin = copy.copy(model)
+    twin._modules = dict(model._modules)  # a copy of a module shares this dict
+    twin.pooler, twin.head = pooler, head
+    twin.num_classes = head.out_features
+    return twin
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of learnable values."""
     return sum(p.numel() for p in model.parameters())
@@ -227,5 +264,10 @@ def init_convolutions(model: nn.Module) -> None:
 
 
 def to_channels_last(model: VideoModel) -> VideoModel:
-    """4-D weights in channels_last memory: the layout that all convolutions here read."""
+    """4-D weights in channels_last memory: the layout that all convolutions here read.
+
+    Networks with 3-D convolutions of torch's own, which have no such layout, stay as they are.
+    """
+    if any(parameter.dim() == 5 for parameter in model.parameters()):
+        return model
     return model.to(memory_format=torch.channels_last)

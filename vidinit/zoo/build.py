@@ -144,7 +144,7 @@ def default_classes(entry: Entry) -> int:
 
 
 def has_frozen_tower(entry: Entry) -> bool:
-    """True for an entry whose image network is frozen and only read; see `Plan.frozen_tower`."""
+    """True for an entry whose image network is frozen; see `Plan.frozen_tower`."""
     plan = plan_of(entry)
     return plan is not None and plan.frozen_tower
 

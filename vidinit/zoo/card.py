@@ -48,16 +48,41 @@ class Merged(Section):
 
 
 class Pooler(Section):
-    """The form of an `AttentivePooler`, beside its width."""
+    """The form of a pooler, beside the width of its tokens; see `poolers`."""
 
-    blocks: int = Field(ge=1)
-    """How many times the query attends."""
+    form: Literal["coca", "vjepa2", "readout", "gru"] = "coca"  # older folders have no other
+    """Which pooler it is."""
+    blocks: int | None = Field(None, ge=1)
+    """Blocks of attention; a readout has none."""
     heads: int = Field(ge=1)
     """Heads of the attention."""
+    time: Literal["none", "sincos", "learned"] | None = None
+    """The time code, of forms that have one."""
+    frames: int | None = Field(None, ge=1, le=100_000)
+    """Frames of a learned time code."""
+    readout: int | None = Field(None, ge=1, le=100_000)
+    """Width of the descriptor, where it may differ from the tokens'."""
+    eps: float | None = Field(None, gt=0, le=1)
+    """Of the norms, where it is not that of V-JEPA 2's code."""
+    readout_heads: int | None = Field(None, ge=1)
+    """Heads of the readout behind a recurrent network."""
+
+    def as_settings(self) -> dict[str, Any]:
+        """Keywords of `poolers.make_pooler`."""
+        return self.model_dump(exclude_none=True)
+
+
+_POOLERS: dict[str, tuple[set[str], set[str]]] = {
+    "coca": ({"blocks"}, set()),
+    "vjepa2": ({"blocks"}, {"time", "frames", "eps"}),
+    "readout": (set(), {"readout", "time", "frames"}),
+    "gru": ({"blocks"}, {"readout", "readout_heads"}),
+}
+"""What a pooler of each form has to say beside its heads, and what it may say."""
 
 
 class Tower(Section):
-    """A frozen tower that the folder does not hold; see `zoo.dist_network.reference`."""
+    """A frozen tower that the folder does not hold; see `zoo.adapters.reference`."""
 
     name: Name
     """Its timm name."""
@@ -149,8 +174,19 @@ class Card(Section):
                     f"lineage.{number}.max_difference",
                     f"should be a number, not {_shown(difference)}",
                 )
+        yield from self._wrong_pooler()
         yield from self._wrong_channels()
         yield from self._wrong_heads()
+
+    def _wrong_pooler(self) -> Iterator[tuple[str, str]]:
+        if self.pooler is None:
+            return
+        given = set(self.pooler.as_settings()) - {"form", "heads"}
+        needed, allowed = _POOLERS[self.pooler.form]
+        for key in sorted(needed - given):
+            yield f"pooler.{key}", f"is not given, which form {self.pooler.form} has"
+        for key in sorted(given - needed - allowed):
+            yield f"pooler.{key}", f"is nothing that form {self.pooler.form} has"
 
     def _wrong_channels(self) -> Iterator[tuple[str, str]]:
         channels = self.options.get("in_channels", 3)

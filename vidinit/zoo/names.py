@@ -10,10 +10,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UsageError, suggest
+from .encoders.kinds import NAME as ENCODER
+from .encoders.kinds import is_encoder_name
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class PlanFile:
 
 
 PLANS: dict[str, PlanFile] = {
+    "aim": PlanFile(
+        "aim",
+        "vision transformers, frozen: their attention over time, too, and adapters around it",
+    ),
     "c2d": PlanFile("c2d", "no temporal kernels: frames are averaged at the end"),
     "dist": PlanFile(
         "dist",
@@ -39,6 +45,14 @@ PLANS: dict[str, PlanFile] = {
     ),
     "i3d": PlanFile("i3d", "every k x k kernel becomes 3 x k x k", gated=True),
     "s3d": PlanFile("s3d", "every k x k kernel is followed by a 3 x 1 x 1 kernel", gated=True),
+    "side4video": PlanFile(
+        "side4video",
+        "vision transformers: a frozen image tower, and a narrow video transformer beside it",
+    ),
+    "st-adapter": PlanFile(
+        "st_adapter",
+        "vision transformers, frozen: small kernels over the clip between their parts",
+    ),
     "sts": PlanFile(
         "sts",
         "3 x 1 x 1 or depthwise 3 x 3 x 3 kernels, half static and half dynamic",
@@ -49,6 +63,11 @@ PLANS: dict[str, PlanFile] = {
     ),
     "timesformer": PlanFile(
         "timesformer", "vision transformers: attention over time, then over space, in each block"
+    ),
+    "zero-cost": PlanFile(
+        "zero_cost",
+        "vision transformers, frozen: heads that look at neighboring frames, and adapters that "
+        "can be merged",
     ),
 }
 """Temporal plans, the values of ``--to`` that are applied to the source's own architecture."""
@@ -134,6 +153,16 @@ def _dist(tower: str) -> Entry:
     return Entry(f"vit_{tower}", "dist", frames=16)
 
 
+def _frozen(plan: str, tower: str, stride: int = 8) -> Entry:
+    return Entry(f"vit_{tower}", plan, stride=stride)
+
+
+_CLIP = {
+    "b16": "base_patch16_clip_quickgelu_224",
+    "l14": "large_patch14_clip_quickgelu_224",
+}
+
+
 def _timesformer(size: str, frames: int = 8, stride: int = 32, side: int = 224) -> Entry:
     return Entry(f"vit_{size}_patch16_224", "timesformer", None, frames, stride, side)
 
@@ -143,6 +172,20 @@ def _x3d(version: str, frames: int, stride: int, size: int) -> Entry:
         builder="x3d:x3d", frames=frames, stride=stride, size=size, options={"version": version}
     )
 
+
+_STS = {
+    "sts-slowonly-r50": _resnet("sts", 50),
+    "sts-slowfast-r50-4x16": _slowfast("sts_slowfast", 50, 8, 5),
+    "sts-slowfast-r50-8x8": _slowfast("sts_slowfast", 50, 4, 7),
+    "sts-r2plus1d-34": Entry(
+        "resnet34", builder="resnet3d:sts_r2plus1d", size=224, options={"depth": 34}
+    ),
+    "sts-ir-csn-50": Entry(
+        builder="csn:sts_csn", frames=32, stride=2, size=224, options={"depth": 50}
+    ),
+    "sts-x3d-s": Entry(builder="x3d:sts_x3d", frames=13, stride=6, size=160),
+}
+"""The graphs of the code of STS (Li et al., ECCV 2022)."""
 
 ZOO: dict[str, Entry] = {
     **{
@@ -177,19 +220,24 @@ ZOO: dict[str, Entry] = {
     "s3d": _inception("s3d"),
     "s3d-g": _inception("s3d", gating=True),
     "fast-s3d": _inception("s3d", "top:2"),
-    "sts-slowonly-r50": _resnet("sts", 50),
-    "sts-slowfast-r50-4x16": _slowfast("sts_slowfast", 50, 8, 5),
-    "sts-slowfast-r50-8x8": _slowfast("sts_slowfast", 50, 4, 7),
-    "sts-r2plus1d-34": Entry(
-        "resnet34", builder="resnet3d:sts_r2plus1d", size=224, options={"depth": 34}
-    ),
-    "sts-ir-csn-50": Entry(
-        builder="csn:sts_csn", frames=32, stride=2, size=224, options={"depth": 50}
-    ),
-    "sts-x3d-s": Entry(builder="x3d:sts_x3d", frames=13, stride=6, size=160),
+    **_STS,
+    **{
+        # The same graphs with ordinary kernels, which STS trains on images first. That of
+        # sts-slowonly-r50 is slowonly-r50.
+        name.replace("sts", "plain", 1): replace(entry, options={**entry.options, "sts": False})
+        for name, entry in _STS.items()
+        if entry.builder is not None
+    },
     "dist-b16": _dist("base_patch16_clip_quickgelu_224"),
     "dist-l14": _dist("large_patch14_clip_quickgelu_224"),
     "dist-l14-336": _dist("large_patch14_clip_quickgelu_336"),
+    **{
+        f"{plan}-{size}": _frozen(plan, tower, stride=16)
+        for plan in ("st-adapter", "aim", "zero-cost")
+        for size, tower in _CLIP.items()
+    },
+    "side4video-b16": _frozen("side4video", "base_patch16_clip_quickgelu_224"),
+    "side4video-l14": _frozen("side4video", "large_patch14_clip_quickgelu_224"),
     "timesformer-b16": _timesformer("base"),
     "timesformer-b16-hr": _timesformer("base", 16, 16, 448),
     "timesformer-l16": _timesformer("large"),
@@ -295,4 +343,8 @@ def find_target(target: str, source: str) -> tuple[str, Entry]:
 
 
 def _named(name: str) -> Entry | None:
+    if is_encoder_name(name):
+        return Entry(
+            builder="video_encoder:video_encoder", options={"kind": name.removeprefix(ENCODER)}
+        )
     return ZOO.get(name) or CUTS.get(name)

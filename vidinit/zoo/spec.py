@@ -8,9 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ..data.flow.settings import STILL, Flow
+from ..data.views import Sampling
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+# Settings that model.yaml names only where they are others; folders of version 0.1 have none.
+_RARE = {"steps": "stride", "fps": None, "channels": "rgb", "flow": None}
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class ClipSpec:
             video; ``all`` of its frames.
         short: what a clip shows past the end of a short video: the start again (``loop``), or its
             last frame (``hold``).
+        steps: where the frames of a clip lie: ``stride``, ``whole`` or ``linspace``; see
+            `data.views.Sampling`.
+        fps: the frames per second that ``stride`` counts in; None: each video's own.
+        channels: ``rgb`` or ``bgr``: the order in which the network gets the colors. ``mean`` and
+            ``std`` are of red, green and blue in either case.
         flow: which optical flow is seen, in two channels; None: RGB.
     """
 
@@ -42,12 +51,15 @@ class ClipSpec:
     crop_pct: Annotated[float, Field(gt=0, le=2)] = 0.875
     sampling: Literal["dense", "uniform", "all"] = "dense"
     short: Literal["loop", "hold"] = "loop"
+    steps: Literal["stride", "whole", "linspace"] = "stride"
+    fps: Positive | None = None
+    channels: Literal["rgb", "bgr"] = "rgb"
     flow: Flow | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, as model.yaml holds them; ``flow`` only where there is any."""
+        """Plain lists and numbers, as model.yaml holds them; what is rare only where it is set."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {k: v for k, v in values.items() if k != "flow" or v is not None}
+        return {k: v for k, v in values.items() if k not in _RARE or v != _RARE[k]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
@@ -57,6 +69,11 @@ class ClipSpec:
         }
         flow = plain.pop("flow", None)
         return cls(**plain, flow=None if flow is None else Flow(**flow))
+
+    @property
+    def seen(self) -> Sampling:
+        """How the frames of a clip are taken from a video."""
+        return Sampling(self.frames, self.stride, self.sampling, self.short, self.steps, self.fps)
 
     def for_channels(self, channels: int) -> ClipSpec:
         """The same for another number of channels: each gets the mean of the statistics."""
@@ -68,7 +85,8 @@ class ClipSpec:
     def of_flow(self, flow: Flow) -> ClipSpec:
         """The same for optical flow: no motion is 0, and the scale is the mean of RGB's."""
         scale = sum(self.std) / len(self.std)
-        return replace(self, mean=(STILL / 255,) * 2, std=(scale,) * 2, flow=flow)
+        still = (STILL / 255,) * 2
+        return replace(self, mean=still, std=(scale,) * 2, flow=flow, channels="rgb")
 
 
 # The pixel statistics that published weights want.

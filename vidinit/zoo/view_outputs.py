@@ -13,7 +13,6 @@ from ..data.index import Partial
 from ..data.loading.datasets import EvalDataset
 from ..data.pixels.batch import normalize
 from ..data.rows import LabelKind, Rows
-from ..data.views import Sampling
 from ..errors import DataError, UsageError
 from .modify.eval_mode import in_eval_mode
 from .probabilities import Average, Ranked, averaged, ranked
@@ -33,6 +32,7 @@ def views_of(
     *,
     clips: int = 1,
     crops: Literal[1, 3] = 1,
+    start: Literal["center", "first"] = "center",
     reader: str = "auto",
     decode_side: int | None = None,
     partial: Partial = "keep",
@@ -40,12 +40,13 @@ def views_of(
     """The views of videos for a model with this specification."""
     return EvalDataset(
         rows,
-        sampling=Sampling(spec.frames, spec.stride, spec.sampling, spec.short),
+        sampling=spec.seen,
         size=spec.size,
         crop_pct=spec.crop_pct,
         interpolation="bicubic" if spec.interpolation == "bicubic" else "bilinear",
         clips=clips,
         crops=crops,
+        first=start == "first",
         flow=spec.flow,
         reader=reader,
         decode_side=decode_side,
@@ -73,7 +74,8 @@ def logits_of(model: nn.Module, views: Tensor, spec: ClipSpec) -> tuple[Tensor, 
     Returns:
         float32 (B, V, K), the heads' logits one after the other, and how many each head has.
     """
-    outputs = model(normalize(views.flatten(0, 1), spec.mean, spec.std))
+    bgr = spec.channels == "bgr"
+    outputs = model(normalize(views.flatten(0, 1), spec.mean, spec.std, bgr=bgr))
     heads = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
     logits = torch.cat([head.float() for head in heads], dim=1)
     return logits.unflatten(0, views.shape[:2]), [head.shape[1] for head in heads]

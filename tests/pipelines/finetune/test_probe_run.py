@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +31,38 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
     return [row for row in logged(run) if not TIMES & set(row)]
 
 
-def test_the_best_probe_is_what_is_saved(motion_set, tmp_path, capsys):
-    """The model folder is scored as the probe was."""
+def test_the_chosen_probe_is_what_is_saved(motion_set, tmp_path, capsys):
+    """It is the best on training clips that nothing else saw; the folder is scored as it was."""
     out = tmp_path / "run"
     result = vidinit.finetune(
         MODEL, data=motion_set, probe=PROBES, out=out, overrides=SMALL, epochs=2
     )
     assert list(result["probes"]) == NAMES and result["probe"] in NAMES
-    assert result["best"] == max(result["probes"].values())
+    assert result["best"] == result["probes"][result["probe"]]
+    chosen_by = result["choice"]["scores"]
+    assert list(chosen_by) == NAMES and result["choice"]["clips"] == 2
+    assert result["probe"] == max(NAMES, key=lambda name: chosen_by[name]), "the first of equals"
+    said = capsys.readouterr().err
     assert (
-        f"probe {result['probe']}: top1 {result['best']:.3f}, in the model"
-        in capsys.readouterr().err
-    )
+        f"probe {result['probe']}: top1 {result['best']:.3f}, {chosen_by[result['probe']]:.3f} on "
+        "the held-out training clips, in the model folder"
+    ) in said
+    assert "2 of 12 training clips are held out to choose among 3 probes" in said
+    held = json.loads((out / "held_out.json").read_text())
+    assert (held["share"], held["seed"], len(held["clips"])) == (0.1, 0, 2)
+    assert {Path(path).parent.name for path, _, _ in held["clips"]} == {"left", "right"}
+    assert result["videos"] == 10 and result["steps"] == 4, "they are not trained on"
     losses = [row for row in rows_of(out) if "loss" in row]
     assert {f"loss_{name}" for name in NAMES} < set(losses[0])
     scored = [row for row in rows_of(out) if "top1" in row]
     assert len(scored) == 2
     for row in scored:
-        assert row["top1"] == max(row[f"top1_{name}"] for name in NAMES)
+        chosen = max(NAMES, key=lambda name: row[f"choice_{name}"])
+        assert (row["top1"], row["choice"]) == (row[f"top1_{chosen}"], row[f"choice_{chosen}"])
     card = yaml.safe_load((out / "model" / "model.yaml").read_text())
     assert card["lineage"][-1]["probe"] == result["probe"]
     assert ("pooler" in card) == (result["probe"] == "attentive")
+    assert card["lineage"][-1]["choice"] == max(row["choice"] for row in scored)
     found = vidinit.evaluate(out, data=motion_set, out=tmp_path / "eval")
     assert found["top1"] == pytest.approx(result["best"], abs=1e-6)
 
@@ -72,7 +84,8 @@ def attentive(motion_set, tmp_path_factory) -> Path:
 
 def test_an_attentive_model_does_what_models_do(attentive, motion_set, tmp_path):
     model = vidinit.load(attentive)
-    assert model.pooler is not None and model.pooler.settings() == {"blocks": 2, "heads": 1}
+    form = {"form": "vjepa2", "blocks": 2, "heads": 1, "time": "none"}  # its trunk knows time
+    assert model.pooler is not None and model.pooler.settings() == form
     file = next((motion_set / "val").rglob("*.mp4"))
     assert {name for name, _ in model.predict(file)} == {"left", "right"}
     scored = vidinit.evaluate(attentive, data=motion_set, out=tmp_path / "eval")
@@ -84,7 +97,7 @@ def test_an_attentive_model_does_what_models_do(attentive, motion_set, tmp_path)
     )
     after = vidinit.load(tmp_path / "more")
     assert more["steps"] == 3 and after.pooler is not None
-    assert not torch.equal(after.pooler.query_token, model.pooler.query_token)
+    assert not torch.equal(after.pooler.query_tokens, model.pooler.query_tokens)
     with pytest.raises(UsageError, match="pools by attention"):
         vidinit.export(attentive, layout="torchvision", out=tmp_path / "x.pth")
 
@@ -111,7 +124,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(motion_set, tmp_path, monkeypatch
 
     def dying(self, batch):
         calls.append(1)
-        if len(calls) == 10:  # in the second epoch, between two checkpoints
+        if len(calls) == 6:  # in the second epoch, between two checkpoints
             raise RuntimeError("killed")
         return forward(self, batch)
 
@@ -120,7 +133,7 @@ def test_a_broken_run_goes_on_to_the_same_bits(motion_set, tmp_path, monkeypatch
         with pytest.raises(RuntimeError, match="killed"):
             train(tmp_path / "broken")
     resumed = train(tmp_path / "broken", resume=True)
-    for key in ("steps", "best", "probe", "probes"):
+    for key in ("steps", "best", "probe", "probes", "choice"):
         assert resumed[key] == whole[key], key
     assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "whole")
     states = []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,12 +10,13 @@ from vidinit.config import TrainConfig
 from vidinit.config.probe_text import named_probes
 from vidinit.engine.optimizer import make_optimizer, parameter_groups
 from vidinit.errors import UsageError
-from vidinit.pipelines.finetune.probes import ProbeTask
+from vidinit.pipelines.finetune.probes import ProbeTask, blind_to_order, token_frames
 from vidinit.zoo.attentive import AttentivePooler
 from vidinit.zoo.base import VideoModel
 from vidinit.zoo.temporal import TemporalConv
 
 THREE = ["linear", "linear:lr=0.5,weight_decay=0", "attentive:lr=0.01,blocks=2"]
+ORDERED = ["gru:blocks=1,lr=0.01", "readout:readout=16,lr=0.01", "attentive:time=learned,lr=0.01"]
 
 
 class Small(VideoModel):
@@ -32,6 +35,16 @@ class Small(VideoModel):
 def task_of(*probes: str, **options) -> ProbeTask:
     torch.manual_seed(0)
     return ProbeTask(Small(), named_probes(probes), 3, **options)
+
+
+def logits_of(task: ProbeTask, clip: torch.Tensor) -> dict[str, torch.Tensor]:
+    return task.logits(task.trunk_outputs(clip))
+
+
+def same(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """True for the same bits, in the same order."""
+    pairs = zip(state.values(), other.values(), strict=True)
+    return all(torch.equal(mine, own) for mine, own in pairs)
 
 
 def batch(step: int = 0) -> dict:
@@ -68,6 +81,22 @@ def test_probes_in_words():
     assert entries["linear:weight_decay=0.1"].weight_decay == 0.1
 
 
+def test_a_sweep_in_words():
+    """Values divided by | stand for a probe each, in the order of all combinations."""
+    entries = named_probes(["attentive:lr=1e-3|3e-4,weight_decay=.01|.1,time=none", "linear"])
+    assert list(entries) == [
+        "attentive:lr=0.001,weight_decay=0.01,time=none",
+        "attentive:lr=0.001,weight_decay=0.1,time=none",
+        "attentive:lr=0.0003,weight_decay=0.01,time=none",
+        "attentive:lr=0.0003,weight_decay=0.1,time=none",
+        "linear",
+    ]
+    assert {str(entry) for entry in entries.values()} == set(entries)
+    assert [e.lr for e in entries.values()] == [1e-3, 1e-3, 3e-4, 3e-4, None]
+    rates, decays = "5e-3|3e-3|1e-3|3e-4|1e-4", ".01|.1|.4|.8"
+    assert len(named_probes([f"attentive:lr={rates},weight_decay={decays},blocks=4"])) == 20
+
+
 @pytest.mark.parametrize(
     ("probes", "why"),
     [
@@ -80,6 +109,11 @@ def test_probes_in_words():
         (["attentive:heads=1.5"], "heads=1.5 of probe attentive is not a whole number"),
         (["linear:lr=1,lr=2"], "probe linear has 'lr' twice"),
         (["linear:lr=.1", "linear:lr=0.10"], "probe linear:lr=0.1 stands twice"),
+        (["linear:lr=.1|0.10"], "probe linear:lr=0.1 stands twice"),
+        (["linear:lr=.1|"], "lr= of probe linear is not a number above 0"),
+        (["attentive:time=sin"], "time=sin of probe attentive is not none, sincos or learned"),
+        (["attentive:form=coca,time=none"], "no time code in the form coca"),
+        (["gru:time=none"], "probe gru has no setting 'time'"),
     ],
 )
 def test_wrong_words(probes, why):
@@ -109,6 +143,95 @@ def test_probes_know_nothing_of_one_another():
     assert not torch.equal(linear.head.weight, other.head.weight), "each has its own rate"
 
 
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("attentive:lr=1e-3|1e-4,weight_decay=.01|.8,time=sincos", 4),
+        pytest.param(
+            "attentive:lr=5e-3|3e-3|1e-3|3e-4|1e-4,weight_decay=.01|.1|.4|.8,blocks=2",
+            *(20,),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_sweep_is_each_of_its_settings(words, count):
+    """Probes on one pass have the bits that each of them has alone."""
+    together = trained(words, steps=2)
+    assert len(together.entries) == count
+    for entry in together.entries.values():
+        alone = trained(str(entry), steps=2).probes.state_dict()
+        mine = together.by_name()[str(entry)].state_dict()
+        assert same(mine, alone), str(entry)
+    heads = [probe.head.weight for probe in together.by_name().values()]
+    assert not any(torch.equal(heads[0], other) for other in heads[1:])
+
+
+def test_order_is_known():
+    """Reversed clips have other logits, but where there is no time code to tell them by."""
+    torch.manual_seed(0)
+    model = vidinit.create_model("c2d-test_vit", num_classes=3, frames=4)
+    model.spec = replace(model.spec, size=32)
+    words = [*ORDERED, "attentive:time=none", "attentive", "attentive:form=coca", "linear"]
+    task = ProbeTask(model, named_probes(words), 3).eval()
+    with torch.no_grad():
+        for parameter in task.probes.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+        clip = torch.randn(2, 3, 4, 32, 32)
+        there, back = logits_of(task, clip), logits_of(task, clip.flip(2))
+    moved = {
+        str(entry): float((back[name] - there[name]).std() / there[name].std())
+        for name, entry in task.entries.items()
+    }
+    blind = {"attentive:time=none", "attentive:form=coca", "linear"}
+    assert {name for name, by in moved.items() if by < 1e-4} == blind, moved
+    assert all(by > 1e-2 for name, by in moved.items() if name not in blind), moved
+
+
+@pytest.mark.parametrize(
+    ("name", "blind", "frames"),
+    [
+        ("c2d-test_vit", True, 4),
+        # Its attention over time starts as nothing.
+        pytest.param("timesformer-test_vit", True, 4, marks=pytest.mark.slow),
+        ("s3d-test_resnet", False, 4),
+        pytest.param("slowfast-r50-4x16", False, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_what_tokens_know_of_order(name, blind, frames):
+    torch.manual_seed(0)
+    model = vidinit.create_model(name, num_classes=2, frames=4)
+    model.spec = replace(model.spec, size=32)
+    assert (blind_to_order(model), token_frames(model)) == (blind, frames)
+    assert model.training
+
+
+@pytest.mark.slow
+def test_time_codes_are_said(capsys):
+    torch.manual_seed(0)
+    model = vidinit.create_model("c2d-test_vit", num_classes=2, frames=4)
+    model.spec = replace(model.spec, size=32)
+    task = ProbeTask(model, named_probes(["attentive:lr=1|2", "readout"]), 2)
+    times = [probe.pooler.settings()["time"] for probe in task.by_name().values()]
+    assert times == ["sincos", "sincos", "learned"]
+    assert task.by_name()["readout"].pooler.settings()["frames"] == 4
+    assert capsys.readouterr().err.count("so they get a time code (time=sincos;") == 1
+
+
+def test_a_head_to_compare_with():
+    """It changes no other, is not chosen, and stands in where no linear probe was asked for."""
+    plain, beside = (trained("attentive", steps=1, compared=both) for both in (False, True))
+    assert (list(beside.entries), beside.choices) == (["attentive", "mean_pool"], ["attentive"])
+    mine, own = (task.by_name()["attentive"].state_dict() for task in (beside, plain))
+    assert same(mine, own)
+    assert beside.chosen({"choice_mean_pool": 1.0}) == "attentive"
+    head = beside.by_name()["mean_pool"].head
+    assert beside.mean_pool({}) is head and plain.mean_pool({}) is None
+    both = task_of("linear:lr=1|2", "attentive", compared=True)
+    assert "mean_pool" not in both.entries
+    second = both.by_name()["linear:lr=2"].head
+    assert both.mean_pool({"choice_linear:lr=2": 0.5}) is second
+
+
 def test_every_parameter_of_a_probe_learns():
     task = task_of("attentive:blocks=2").train()
     optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=0.5)
@@ -117,8 +240,8 @@ def test_every_parameter_of_a_probe_learns():
         task(batch(step))["attentive"].backward()
         optimizer.step()
     silent = {n for n, p in task.probes.named_parameters() if not p.grad.abs().max() > 0}
-    # The first query is the same for all tokens' keys until it differs; its bias shifts no softmax.
-    assert {n.rpartition("blocks.")[2] for n in silent} <= {"0.key_value.bias"}
+    # The bias of keys shifts no softmax.
+    assert not silent
     assert not task.model.training and task.probes.training
 
 
@@ -133,8 +256,8 @@ def test_rates_of_parameters():
     assert got["probes.linear.head.bias"] == (pytest.approx(0.4), 0)
     own = next(k for k in got if k.startswith("probes.linear:lr=0_5") and "weight" in k[-7:])
     assert got[own] == (pytest.approx(1.0), 0), "scaled to the batch as the run's, decay 0"
-    assert got["probes.attentive.pooler.query_token"] == (pytest.approx(0.02), 0)
-    assert got["probes.attentive.pooler.blocks.1.fc1.weight"] == (pytest.approx(0.02), 0.3)
+    assert got["probes.attentive.pooler.query_tokens"] == (pytest.approx(0.02), 0)
+    assert got["probes.attentive.pooler.blocks.0.mlp.fc1.weight"] == (pytest.approx(0.02), 0.3)
 
 
 def test_the_trunk_runs_once(monkeypatch):
@@ -159,7 +282,7 @@ def test_losses_are_those_of_a_model_with_the_probe(kind):
     for name, loss in task(given).items():
         whole = ClassifyTask(task.model_with(name), kind=kind, label_smoothing=0.1).eval()
         assert loss.item() == pytest.approx(whole(given)["loss"].item(), rel=1e-6)
-        assert task.logits(given["clip"])[name].shape == (4, 3)
+        assert logits_of(task, given["clip"])[name].shape == (4, 3)
     with pytest.raises(UsageError, match="not for two labels a clip"):
         task_of("linear", kind="pair")
 
@@ -168,26 +291,28 @@ def test_a_joined_model_stands_alone(tmp_path):
     from vidinit.checkpoint import save_model
 
     torch.manual_seed(0)
-    model = vidinit.create_model("s3d-resnet10t", num_classes=5)
-    task = ProbeTask(model, named_probes(["linear", "attentive:heads=2"]), 3)
+    model = vidinit.create_model("s3d-test_resnet", num_classes=5)
+    kinds = ["linear", "attentive:heads=2", "gru:blocks=1,readout=16", "readout:readout=32"]
+    task = ProbeTask(model, named_probes(kinds), 3)
     task.model.classes = ["a", "b", "c"]
     clip = batch()["clip"]
     task.eval()
-    logits = task.logits(clip)
-    for name in ("linear", "attentive"):
+    logits = logits_of(task, clip)
+    for name in ("gru", "readout", "linear", "attentive"):
         save_model(task.model_with(name), tmp_path / name)
         loaded = vidinit.load(tmp_path / name)
         assert (loaded.pooler is None) == (name == "linear")
         with torch.no_grad():
             assert (loaded(clip) - logits[name]).abs().max() < 1e-5
         assert loaded.classes == ["a", "b", "c"] and loaded.num_classes == 3
+        assert loaded.descriptor_width == {"gru": 16, "readout": 32}.get(name, loaded.num_features)
     assert task.model.pooler is None and task.model.num_classes == 5, "the probed one is as it was"
     # Probed again, the attentive descriptor is what a linear probe sees.
     again = ProbeTask(loaded, named_probes(["linear", "attentive"]), 2).eval()
     with torch.no_grad():
         linear = again.model_with("linear")(clip)
         assert torch.equal(linear, again.by_name()["linear"].head(loaded.embed(clip)))
-        assert (again.logits(clip)["linear"] - linear).abs().max() < 1e-5
+        assert (logits_of(again, clip)["linear"] - linear).abs().max() < 1e-5
 
 
 # ------------------------------------------------------------------ DiST
@@ -223,7 +348,7 @@ def test_dist_beside_others(tmp_path, monkeypatch):
     assert learned == {"dist"} and all(p.grad is None for p in task.model.parameters())
     task.eval()
     with torch.no_grad():
-        logits = task.logits(clip)
+        logits = logits_of(task, clip)
         assert (logits["linear"] - task.model_with("linear")(clip)).abs().max() < 1e-5
         assert (logits["attentive"] - task.model_with("attentive")(clip)).abs().max() < 1e-5
         save_model(task.model_with("dist"), tmp_path / "dist")
@@ -250,11 +375,11 @@ def test_dist_elsewhere():
 def test_a_pooler_does_not_mind_the_order_of_tokens():
     torch.manual_seed(0)
     pooler = AttentivePooler(24, blocks=2, heads=3).double()
-    tokens = torch.randn(2, 7, 24, dtype=torch.float64)
+    tokens = torch.randn(2, 1, 7, 24, dtype=torch.float64)
     out = pooler(tokens)
     assert out.shape == (2, 24)
-    assert (pooler(tokens[:, torch.randperm(7)]) - out).abs().max() < 1e-12
-    assert (pooler(tokens[:, :6]) - out).abs().max() > 1e-6
+    assert (pooler(tokens[:, :, torch.randperm(7)]) - out).abs().max() < 1e-12
+    assert (pooler(tokens[:, :, :6]) - out).abs().max() > 1e-6
 
 
 def test_a_pooler_is_attention():
@@ -271,7 +396,7 @@ def test_a_pooler_is_attention():
     normed = block.norm_tokens(tokens)
     seen = query + theirs(block.norm_query(query), normed, normed)[0]
     want = seen + block.fc2(torch.nn.functional.gelu(block.fc1(block.norm_mlp(seen))))
-    assert (pooler(tokens) - pooler.norm(want)[:, 0]).abs().max() < 1e-6
+    assert (pooler(tokens[:, None]) - pooler.norm(want)[:, 0]).abs().max() < 1e-6
 
 
 def test_heads_of_attention():

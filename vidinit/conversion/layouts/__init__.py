@@ -17,6 +17,12 @@ LAYOUTS: dict[str, str] = {
     "timesformer": "timesformer",
     "transformers": "transformers",
     "dist": "dist",
+    "side4video": "side4video",
+    "st-adapter": "st_adapter",
+    "aim": "aim",
+    "zeroi2v": "zeroi2v",
+    "vjepa2-probe": "vjepa2_probe",
+    "vjepa2-probe-transformers": "vjepa2_probe",
 }
 """The layouts, which ``--layout`` takes, and the file of each, in the order they are tried."""
 

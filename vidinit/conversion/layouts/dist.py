@@ -16,7 +16,7 @@ from torch import Tensor
 from ...zoo.base import VideoModel
 from ...zoo.dist_network.model import DistModel
 from ...zoo.plans.dist import dist
-from ...zoo.spec import ClipSpec
+from .clip_names import PIXELS, clip_key
 from .public_file import Candidate, PublicFile
 from .scheme import OTHER_FAMILY, Rename, Scheme
 
@@ -75,40 +75,17 @@ OUTER = {
     "clip_token": "aggregated_cls_token",
     "frame_token": "aggregated_spatial_cls_token",
 }
-TOWER = {
-    "cls_token": "class_embedding",
-    "pos_embed": "positional_embedding",
-    "patch_embed.proj.weight": "conv1.weight",
-    **{f"norm_pre.{leaf}": f"ln_pre.{leaf}" for leaf in ("weight", "bias")},
-    **{f"norm.{leaf}": f"ln_post.{leaf}" for leaf in ("weight", "bias")},
-    "head.weight": "proj",
-}
-BLOCK = {
-    "norm1": "ln_1",
-    "attn.qkv": "attn.in_proj_",  # a parameter of the attention itself
-    "attn.proj": "attn.out_proj",
-    "norm2": "ln_2",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-}
 PROJECTION = "tower.vit.head.weight"  # transposed there
 TEXT = re.compile(
     r"(backbone\.base_encoder\.)?(token_embedding\.weight|positional_embedding|transformer\..+|"
     r"ln_final\.(weight|bias)|text_projection|logit_scale)"
 )
-CLIP = ClipSpec(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
 VOLUMES = re.compile(r"side\.(temporal\.\d+\.(time|space)|to_space\.\d+|mix\.\d+\.time(_in|_out)?)")
 
 
 def _tower_key(key: str) -> str | None:
-    block = re.fullmatch(r"blocks\.(\d+)\.(.+)\.(weight|bias)", key)
-    if block is None:
-        return None if key not in TOWER else f"visual.{TOWER[key]}"
-    number, layer, leaf = block.groups()
-    if layer not in BLOCK:
-        return None
-    name = BLOCK[layer]
-    return f"visual.transformer.resblocks.{number}.{name}{'' if name[-1] == '_' else '.'}{leaf}"
+    name = "proj" if key == "head.weight" else clip_key(key)
+    return None if name is None else f"visual.{name}"
 
 
 def _side_key(key: str, lists: Mapping[str, str]) -> str | None:
@@ -168,7 +145,7 @@ class DistScheme(Scheme):
 
     def is_leftover(self, key: str) -> bool:
         """True for a public key that has no place in our models: the text tower's."""
-        return TEXT.fullmatch(key) is not None
+        return TEXT.fullmatch(key) is not None or super().is_leftover(key)
 
     def refusal(self, model: VideoModel) -> str:
         """Why the code base cannot hold this model; empty where it can."""
@@ -225,7 +202,7 @@ def _scheme(root: str, net: str, lists: Mapping[str, str]) -> DistScheme:
         _find,
         _renamer(root, net, lists),
         r"dist-.+",
-        CLIP,
+        PIXELS,
         None,
         absent=("tower.vit.head.bias", "head.embeddings", "head.logit_scale"),
     )

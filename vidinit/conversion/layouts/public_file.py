@@ -36,6 +36,7 @@ class Candidate:
         refusal: why the file cannot become a zoo model although it is understood.
         notes: what the keys do not tell, one sentence each.
         clip: frames and size, where parameters have values for each of them.
+        tower: width and number of blocks of the model's frozen tower where it is not in the file.
     """
 
     target: str
@@ -43,6 +44,7 @@ class Candidate:
     refusal: str = ""
     notes: tuple[str, ...] = ()
     clip: dict[str, Any] = field(default_factory=dict)
+    tower: tuple[int, int] | None = None
 
 
 class PublicFile:

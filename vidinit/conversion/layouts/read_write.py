@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ...zoo.base import VideoModel
-from ...zoo.build import default_classes
+from ...zoo.build import default_classes, has_frozen_tower
 from ...zoo.images.networks import timm_module
-from ...zoo.images.state_dicts import EXTRAS, check_numbers, count, told
+from ...zoo.images.state_dicts import check_numbers, count, told
 from ...zoo.names import ALIASES, CLASSES, ZOO, check_option, find_entry, parse_plan
 from . import LAYOUTS
 from .public_file import Candidate, PublicFile
@@ -48,6 +48,7 @@ DIFFERENCES = {
 FIRST_KERNELS = (
     *("trunk.conv1.weight", "slow.conv1.weight", "stem.conv_s.weight", "stem.0.weight"),
     *("conv1a.conv.weight", "trunk.patch_embed.proj.weight", "side.stem.weight"),
+    "tower.vit.patch_embed.proj.weight",
 )
 """Our keys of the kernels that read the pixels."""
 
@@ -66,6 +67,7 @@ class Found:
         refusal: why it cannot become a zoo model although it is understood; empty where it can.
         notes: what its keys do not tell, one sentence each.
         clip: frames and size, where parameters have values for each of them.
+        tower: width and number of blocks of the model's frozen tower where it is not in the file.
     """
 
     layout: str
@@ -75,6 +77,7 @@ class Found:
     refusal: str = ""
     notes: tuple[str, ...] = ()
     clip: dict[str, Any] = field(default_factory=dict)
+    tower: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,11 +160,19 @@ def _found(file: PublicFile, candidate: Candidate) -> Found:
     if file.scheme.eps is not None and "bn_eps" in defaults:
         options["bn_eps"] = file.scheme.eps
     options = {k: v for k, v in options.items() if k not in defaults or defaults[k] != v}
-    first = next(value for key in FIRST_KERNELS if (value := file.get(key)) is not None)
-    if first.shape[1] != 3:
+    kernels = (value for key in FIRST_KERNELS if (value := file.get(key)) is not None)
+    first = next(kernels, None)  # none where the tower that has them is elsewhere
+    if first is not None and first.shape[1] != 3:
         options["in_channels"] = int(first.shape[1])
     return Found(
-        layout, target, classes, options, candidate.refusal, candidate.notes, candidate.clip
+        layout,
+        target,
+        classes,
+        options,
+        candidate.refusal,
+        candidate.notes,
+        candidate.clip,
+        candidate.tower,
     )
 
 
@@ -185,24 +196,36 @@ def fits(found: Found, target: str) -> str:
     if found.refusal:
         return found.refusal
     source = found.target
-    same = entry == find_entry(source) or entry.plan == "timesformer" == find_entry(source).plan
+    other = find_entry(source)
+    same = entry == other or entry.plan == "timesformer" == other.plan
+    if has_frozen_tower(entry):  # by its short name or by timm's
+        same = (entry.plan, entry.backbone) == (other.plan, other.backbone)
     if same or TWINS.get(source, source) == TWINS.get(target, target):
         if target == "sts-x3d-s" != source and not found.options.get("norm_shortcut"):
             return "its first shortcut has no norm"
         known = known_options(target)
-        unknown = [f"{k}={v!r}" for k, v in implied(found, target).items() if k not in known]
+        needed = implied(found, target)
+        unknown = [f"{k}={v!r}" for k, v in needed.items() if k not in known]
         return f"it needs {', '.join(unknown)}, which {target} does not know" if unknown else ""
     difference = DIFFERENCES.get((_family(target), _family(source)))
     return difference or f"it is {source}, a network with other layers"
 
 
-def implied(found: Found, target: str) -> dict[str, Any]:
+def implied(found: Found, target: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The options of `create_model` under which ``target`` takes the file.
 
     The norm in the first shortcut of X3D is an option of the plain networks, and always there in
     the STS one.
+
+    Args:
+        found: the file.
+        target: zoo name.
+        given: options that overrule; of ``network`` one by one.
     """
-    options = dict(found.options)
+    given = dict(given or {})
+    options = {**found.options, **given}
+    if "network" in found.options:
+        options["network"] = {**found.options["network"], **given.get("network", {})}
     if target == "sts-x3d-s":
         options.pop("norm_shortcut", None)
     elif found.target == "sts-x3d-s":
@@ -229,7 +252,7 @@ def read_layout(
         state: the public state dict.
         found: what `recognize` returned for it.
         allow_partial: load what fits, and list the rest. A file without its head is whole: that
-            stays as it is in the model.
+            stays as it is in the model, and so does a frozen tower that files do without.
 
     Raises:
         UsageError: naming the first tensor that is missing, unexpected or of another shape, or has
@@ -245,12 +268,12 @@ def read_layout(
     wrong: list[str] = []
     for key, tensor in ours.items():
         if key in scheme.absent:
-            loaded[key] = torch.zeros_like(tensor)
+            loaded[key] = scheme.absent_value(tensor)
             continue
         public = str(scheme.public_key(key))
         value = state.get(public)
         if value is None:
-            if not key.endswith(COUNTER):
+            if not (key.endswith(COUNTER) or (found.tower and scheme.is_apart(key))):
                 missing.append(key)
             continue
         shape = _public_shape(scheme, model, key)
@@ -267,7 +290,7 @@ def read_layout(
     )
     rest = [key for key in state if key not in used]
     ends = _layers_of_head(scheme, state)
-    leftovers = [k for k in rest if scheme.is_leftover(k) or EXTRAS.fullmatch(k) or k in ends]
+    leftovers = [key for key in rest if scheme.is_leftover(key) or key in ends]
     unexpected = [key for key in rest if key not in leftovers]
     head = [key for key in missing if key.startswith("head.")]
     lacks_head = not any(key.startswith("head.") for key in loaded)
@@ -354,13 +377,45 @@ def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
     keys = sorted(state, key=lambda key: key.startswith("head.") != scheme.head_first)
     written: dict[str, Tensor] = {}
     for key in keys:
-        if key in scheme.absent:
+        if key in scheme.absent or scheme.is_apart(key):
             continue
         value = scheme.outward(key, state[key]).reshape(_public_shape(scheme, model, key))
         written[str(scheme.public_key(key))] = value.contiguous(
             memory_format=torch.contiguous_format
         )
-    return written
+    return written | scheme.added(model)
+
+
+def said_of_reading(model: VideoModel, layout: str, given: Collection[str] = ()) -> list[str]:
+    """What a file of a layout did not tell of a model, one sentence each, for people.
+
+    Args:
+        model: read from the file.
+        layout: the file's.
+        given: options that were given, of which nothing is said.
+    """
+    untold = next(s for s in all_schemes() if s.layout == layout and s.names_all(model)).untold(
+        model
+    )
+    return [
+        f"the file does not tell {option}: it is {value}, as in the published Kinetics-400 "
+        f"configuration; --option {option}=... gives another"
+        for option, value in untold.items()
+        if option not in given
+    ]
+
+
+def said_of_writing(model: VideoModel, layout: str) -> list[str]:
+    """What a file of a layout does not hold of a model, one sentence each, for people."""
+    scheme = _writer(model, layout)
+    notes = []
+    if scheme.apart:
+        notes.append(f"files of the layout {layout} do without the frozen tower, and so does this")
+    if added := scheme.added(model):
+        notes.append(f"{told(added)} of no effect, which the files have, were added as zeros")
+    for option, value in scheme.untold(model).items():
+        notes.append(f"the layout {layout} has no place for {option}, which is {value} here")
+    return notes
 
 
 def _writer(model: VideoModel, layout: str) -> Scheme:

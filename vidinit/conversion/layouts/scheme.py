@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ...zoo.base import VideoModel
-from ...zoo.build import builder_of, options_of
+from ...zoo.build import builder_of, maker_of, options_of
+from ...zoo.images.state_dicts import EXTRAS
 from ...zoo.names import ALIASES, find_entry
 from ...zoo.spec import ClipSpec
 from ...zoo.temporal import TemporalConv, VolumePool
@@ -63,6 +64,9 @@ class Scheme:
         head_first: the classifier comes first in the file.
         leftovers: public keys with no place in our models, of which that is known.
         absent: our keys with no public name: zero there, or no part of the network.
+        apart: what our keys of tensors begin with that its files do without, though there are names
+            for them: those of a frozen tower, which has a file of its own. Empty for none.
+        unsaid: options of the models that its files do not tell.
     """
 
     layout: str
@@ -80,10 +84,20 @@ class Scheme:
     head_first: bool = False
     leftovers: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    apart: str = ""
+    unsaid: tuple[str, ...] = ()
 
     def is_leftover(self, key: str) -> bool:
         """True for a public key that is known to have no place in our models."""
-        return key in self.leftovers
+        return key in self.leftovers or EXTRAS.fullmatch(key) is not None
+
+    def is_apart(self, key: str) -> bool:
+        """True for our key of a tensor that files do without; see `apart`."""
+        return bool(self.apart) and key.startswith(self.apart)
+
+    def absent_value(self, tensor: Tensor) -> Tensor:
+        """What a tensor of ours becomes that is `absent` there; ``tensor`` is a new model's."""
+        return torch.zeros_like(tensor)
 
     def names_all(self, model: VideoModel) -> bool:
         """True where every tensor of the model has a public name."""
@@ -119,6 +133,17 @@ class Scheme:
             kernel = [*kernel, 1] if isinstance(module, TemporalConv) else [1, *kernel]
         return (outputs, inputs, *kernel)
 
+    def untold(self, model: VideoModel) -> dict[str, Any]:
+        """What the files do not tell of a model: values of its options by name."""
+        if not self.unsaid:
+            return {}
+        made = inspect.signature(maker_of(find_entry(model.name))).parameters
+        return {name: model.options.get(name, made[name].default) for name in self.unsaid}
+
+    def added(self, model: VideoModel) -> dict[str, Tensor]:
+        """Public tensors of no effect that its files have and a model may lack, by public key."""
+        return {}
+
     def outward(self, key: str, value: Tensor) -> Tensor:
         """Our tensor with its columns in the public order."""
         if key == "head.weight" and self.fast_first:
@@ -144,7 +169,8 @@ def option_defaults(name: str) -> dict[str, Any]:
 
 def known_options(name: str) -> list[str]:
     """Options that `create_model` takes for a zoo name."""
-    return [*options_of(find_entry(name)), "in_channels"]
+    entry = find_entry(name)
+    return [*options_of(entry), "in_channels", *(["network"] if entry.plan else [])]
 
 
 def renamer(

@@ -20,6 +20,7 @@ def finetune(
     modality: str | None = None,
     max_bad: float | str | None = None,
     val_fraction: float | None = None,
+    option: str | Sequence[str] | None = None,
     init_from: str | Path | None = None,
     freeze: str | Sequence[str] | None = None,
     probe: str | Sequence[str] | None = None,
@@ -44,7 +45,8 @@ def finetune(
     keywords are shortcuts of some, and win over them.
 
     Args:
-        model: zoo name (random weights), model folder or run folder; may stand in the preset.
+        model: zoo name (random weights), model folder or run folder; may stand in the preset. With
+            ``probe`` also a video encoder of transformers, ``hf:USER/NAME`` or its folder.
         data: folder per class, folder with train/ and val/, list, json, csv, official splits or
             tar shards (docs/data.md); may be repeated, and is then joined.
         val: validation data in the same forms; default: a split of ``data``.
@@ -56,12 +58,14 @@ def finetune(
             trained on. A model of RGB that is to see flow gets kernels for two channels.
         max_bad: share of unreadable files above which nothing starts, as 0.05 or 5%.
         val_fraction: share of each class that the split holds out; default 0.2.
+        option: ``KEY=VALUE`` of the plan or family, where ``model`` is a zoo name; repeatable.
         init_from: model, run or checkpoint folder whose weights the run starts from, as far as they
             fit; it is a new run. If no model is named, that folder's network is used.
         freeze: ``trunk``: train the head alone; or patterns of names that are not trained.
         probe: one or several classifiers on the frozen trunk, trained and scored side by side:
-            ``linear``, ``attentive``, with settings as ``attentive:lr=0.001,blocks=2``. The model
-            folder gets the best one.
+            ``linear``, ``attentive``, ``gru``, ``readout``, ``dist``, with settings as
+            ``"attentive:blocks=4,lr=1e-3|3e-4"``, which are two. The model folder gets the one that
+            is best on held-out training clips.
         out: run folder, empty or absent; default runs/<command>-<model>-<n>.
         preset: a shipped recipe, ``<target>_<data>``, as `vidinit preset list` shows them.
         config: YAML in the form of a run's config.yaml.
@@ -82,13 +86,17 @@ def finetune(
     Returns:
         ``{out, steps, best, videos, skipped, overlap, class_clips, notes}``: ``overlap`` validation
         clips are trained on, too, the rarest and the most frequent class have ``class_clips``, and
-        ``notes`` are sentences on both; with probes ``{probe, probes}``, too: which one
-        is in the model folder, and how good each was at best; of a dry run ``{model,
-        params, trained, batch, shapes, memory_mb, steps_per_epoch, seconds, losses}``, see
-        `pipelines.shared.dry_run.rehearse`.
+        ``notes`` are sentences on both, and on an epoch that was chosen on these clips; with probes
+        ``time``, where there are validation clips (`scoring.time_test.time_test`), and
+        ``{probe, probes}``, too: which one is in the model folder, and how good each is on the
+        validation clips, with several of them ``{choice}``, by which scores one was chosen; of a
+        dry run ``{model, params, trained, batch, shapes, memory_mb, steps_per_epoch, seconds,
+        losses}``, see `pipelines.shared.dry_run.rehearse`.
     """
     from ...config.build import build
+    from ..expand import expand, of_one_split, trained_figures, trained_summary
     from ..run import run_training
+    from ..run_set import run_set
     from .settings import FinetuneConfig
 
     places = {
@@ -109,12 +117,23 @@ def finetune(
         "source": source,
         "data.val_fraction": val_fraction,
         "data.shots": shots,
+        "options": [option] if isinstance(option, str) else list(option or ()) or None,
         "data.modality": modality,
         "data.max_bad": max_bad,
         "train.freeze": one_or_several(freeze),
         "train.probes": [probe] if isinstance(probe, str) else list(probe or ()) or None,
     }
     built = build(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
+    runs = expand(built, figures=trained_figures, summary=trained_summary)
+    if runs is not None:
+        return run_set(
+            *("finetune", built, runs),
+            processes=processes,
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+    built = of_one_split(built)
     return run_training(
         "finetune", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,23 +13,31 @@ from torch import Tensor, nn
 
 from ...checkpoint import read_card
 from ...config import TrainConfig
-from ...config.probe_text import ATTENTIVE, DIST, LINEAR, ProbeEntry, named_probes
+from ...config.probe_text import (
+    ATTENTIVE,
+    DIST,
+    GRU,
+    LINEAR,
+    READOUT,
+    ProbeEntry,
+    named_probes,
+)
 from ...console import say
 from ...data.rows import LabelKind, Rows
 from ...engine.run_folder import RunFolder
 from ...engine.task import Rates, Task
-from ...errors import UsageError
-from ...scoring.metrics import WATCH
-from ...scoring.score import score_each
-from ...zoo.attentive import AttentivePooler
-from ...zoo.base import VideoModel
+from ...errors import UsageError, VidinitError
+from ...scoring.metrics import CHOICE, WATCH, Scores
+from ...scoring.time_test import MEAN_POOL
+from ...zoo.adapters.tower import kept_tokens, why_no_tower
+from ...zoo.base import VideoModel, with_head
 from ...zoo.build import assemble
 from ...zoo.dist_network.model import DistModel
-from ...zoo.dist_network.tower import kept_tokens, why_no_tower
 from ...zoo.folding import fold
+from ...zoo.modify.eval_mode import in_eval_mode
 from ...zoo.names import find_entry
-from ...zoo.spec import ClipSpec
-from ..shared.heads import module_keys, new_head
+from ...zoo.poolers import make_pooler
+from ..shared.heads import module_keys, new_head, new_linear
 from ..shared.training import saver
 from ..shared.weighted_loss import classification_loss
 
@@ -39,16 +47,16 @@ class TrunkOutputs:
     """The outputs of a frozen trunk for a batch of clips.
 
     Attributes:
-        clip: the clips themselves, (B, 3, T, H, W).
         descriptor: (B, C).
-        tokens: (B, N, C), or None where no probe needs them.
+        tokens: (B, T', N, C), frame by frame, or None where no probe needs them.
+        clip: the clips themselves, (B, 3, T, H, W), or None where no probe needs them.
         taps: output of each block of a vision transformer, as `kept_tokens` has them, (B*T, 1 + P,
             C), or None where no probe needs them.
     """
 
-    clip: Tensor
     descriptor: Tensor
     tokens: Tensor | None = None
+    clip: Tensor | None = None
     taps: list[Tensor] | None = None
 
 
@@ -74,48 +82,53 @@ class Probe(nn.Module, ABC):
 class LinearProbe(Probe):
     """A linear head on the descriptor."""
 
-    def __init__(self, model: VideoModel, num_classes: int, dropout: float) -> None:
+    def __init__(self, model: VideoModel, num_classes: int, dropout: float, kind: str) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.head = new_head(model, num_classes)
 
     def forward(self, outputs: TrunkOutputs) -> Tensor:
         """Logits (B, classes) of the descriptor."""
-        return self.classify(outputs.descriptor)
-
-    def classify(self, descriptor: Tensor) -> Tensor:
-        """(B, C) to logits (B, classes)."""
-        logits: Tensor = self.head(self.dropout(descriptor))
+        logits: Tensor = self.head(self.dropout(outputs.descriptor))
         return logits
 
     def as_head(self, model: VideoModel) -> VideoModel:
         """The model with this head."""
-        twin = copy.copy(model)
-        twin._modules = dict(model._modules)  # a copy of a module shares this dict
-        twin.head = self.head
-        twin.num_classes = self.head.out_features
-        return twin
+        return with_head(model, self.head, pooler=model.pooler)
 
 
-class AttentiveProbe(LinearProbe):
-    """A linear head on what a learned query finds among the tokens, see `AttentivePooler`."""
+class PoolerProbe(Probe):
+    """A linear head on what a pooler makes of the tokens, see `zoo.poolers`.
+
+    Args:
+        model: the trunk.
+        num_classes: of the head.
+        dropout: before it.
+        kind: ``attentive``, ``gru`` or ``readout``.
+        options: of the pooler; see `with_time_codes`.
+    """
 
     needs_tokens = True
 
-    def __init__(self, model: VideoModel, num_classes: int, dropout: float, **options: int) -> None:
-        super().__init__(model, num_classes, dropout)
-        self.pooler = AttentivePooler(model.num_features, **options)
+    def __init__(
+        self, model: VideoModel, num_classes: int, dropout: float, kind: str, **options: Any
+    ) -> None:
+        super().__init__()
+        form = options.pop("form", "vjepa2") if kind == ATTENTIVE else kind
+        self.dropout = nn.Dropout(dropout)
+        width = model.num_features
+        self.head = new_linear(options.get("readout", width), num_classes)
+        self.pooler = make_pooler(width, form=form, **options)
 
     def forward(self, outputs: TrunkOutputs) -> Tensor:
         """Logits (B, classes) of the tokens."""
         assert outputs.tokens is not None
-        return self.classify(self.pooler(outputs.tokens))
+        logits: Tensor = self.head(self.dropout(self.pooler(outputs.tokens)))
+        return logits
 
     def as_head(self, model: VideoModel) -> VideoModel:
         """The model with this pooler and head."""
-        twin = super().as_head(model)
-        twin.pooler = self.pooler
-        return twin
+        return with_head(model, self.head, pooler=self.pooler)
 
 
 class DistProbe(Probe):
@@ -127,7 +140,9 @@ class DistProbe(Probe):
 
     needs_taps = True
 
-    def __init__(self, model: VideoModel, num_classes: int, dropout: float, **options: int) -> None:
+    def __init__(
+        self, model: VideoModel, num_classes: int, dropout: float, kind: str, **options: int
+    ) -> None:
         super().__init__()
         name = f"dist-{model.name.partition('-')[2]}"
         twin = assemble(
@@ -145,7 +160,7 @@ class DistProbe(Probe):
 
     def forward(self, outputs: TrunkOutputs) -> Tensor:
         """Logits (B, classes) of the clips and the taps."""
-        assert outputs.taps is not None
+        assert outputs.taps is not None and outputs.clip is not None
         (twin,) = self._twin
         frames, gamma = outputs.clip.shape[2], twin.side.gamma
         every = (tap.unflatten(0, (-1, frames))[:, ::gamma].flatten(0, 1) for tap in outputs.taps)
@@ -160,12 +175,72 @@ class DistProbe(Probe):
         return twin
 
 
-PROBES: dict[str, type[LinearProbe | DistProbe]] = {
+PROBES: dict[str, type[LinearProbe | PoolerProbe | DistProbe]] = {
     LINEAR: LinearProbe,
-    ATTENTIVE: AttentiveProbe,
+    ATTENTIVE: PoolerProbe,
+    GRU: PoolerProbe,
+    READOUT: PoolerProbe,
     DIST: DistProbe,
 }
 """The probes by the word for them, see `config.probe_text`."""
+
+
+def with_time_codes(model: VideoModel, probes: Mapping[str, ProbeEntry]) -> dict[str, ProbeEntry]:
+    """The same probes with the time codes that they have by default, which is said.
+
+    An attentive probe gets one where `blind_to_order` says that nothing else knows the order of
+    frames; a readout has a learned one, with a vector for each frame.
+    """
+    found = dict(probes)
+    blind: bool | None = None
+    frames = 0
+    for name, entry in probes.items():
+        options = dict(entry.options)
+        if entry.kind == ATTENTIVE and options.get("form") != "coca" and "time" not in options:
+            if blind is None and (blind := blind_to_order(model)):
+                say(
+                    "probe attentive: in this trunk a clip that runs backwards has the same "
+                    "tokens, so they get a time code (time=sincos; time=none leaves it out)"
+                )
+            options["time"] = "sincos" if blind else "none"
+        if entry.kind == READOUT:
+            options.setdefault("time", "learned")
+        if options.get("time") == "learned":
+            frames = frames or token_frames(model)
+            options["frames"] = frames
+        found[name] = replace(entry, options=options)
+    return found
+
+
+@torch.no_grad()
+def blind_to_order(model: VideoModel) -> bool:
+    """True where a clip that runs backwards gives the same tokens, the last frame's first.
+
+    So it is of all trunks that run frame by frame. It is measured, on random pixels.
+    """
+    frames = 2 if model.clip_lengths() is None else model.spec.frames
+    clip = _random_clip(model, frames)
+    with in_eval_mode(model):
+        tokens = model.by_frame(model.tokens(clip))
+        if tokens.shape[1] == 1:
+            return False
+        reversed_ones = model.by_frame(model.tokens(clip.flip(2)))
+    return bool((reversed_ones.flip(1) - tokens).abs().max() < 1e-4 * tokens.abs().max())
+
+
+@torch.no_grad()
+def token_frames(model: VideoModel) -> int:
+    """T' of the tokens of clips as the model takes them."""
+    with in_eval_mode(model):
+        model.tokens(_random_clip(model, model.spec.frames))
+    return model.token_frames()
+
+
+def _random_clip(model: VideoModel, frames: int) -> Tensor:
+    first = next(model.parameters())
+    size = (1, model.in_channels, frames, model.spec.size, model.spec.size)
+    clip = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    return clip.to(first.device)
 
 
 def _vision_transformer(model: VideoModel) -> nn.Module:
@@ -190,8 +265,9 @@ def _outputs_with_taps(model: VideoModel, clip: Tensor) -> TrunkOutputs:
         fold(clip), return_prefix_tokens=True, norm=False, output_fmt="NLC"
     )
     tokens = model.spread(maps, len(clip))
+    tokens = model.by_frame(tokens)
     descriptor = model.pooled(maps) if model.pooler is None else model.pooler(tokens)
-    return TrunkOutputs(clip, descriptor, tokens, [kept_tokens(tap) for tap in taps])
+    return TrunkOutputs(descriptor, tokens, clip, [kept_tokens(tap) for tap in taps])
 
 
 class ProbeTask(Task):
@@ -208,6 +284,13 @@ class ProbeTask(Task):
         label_smoothing, loss, class_weights: as for `ClassifyTask`.
         dropout: before each head.
         seed: of the probes' weights.
+        compared: train a linear head on the trunk's own descriptor, too, where no probe is one: it
+            is what the others are compared with, and never chosen.
+        precision: what the trunk's outputs are rounded to: ``fp32`` leaves them as they are.
+
+    Attributes:
+        entries: settings by name, of all that are trained.
+        choices: the names of those of which one is chosen.
 
     Raises:
         UsageError: labels that are pairs, or a probe that does not suit the model.
@@ -227,6 +310,8 @@ class ProbeTask(Task):
         dropout: float = 0.0,
         seed: int = 0,
         class_weights: Sequence[Sequence[float]] | None = None,
+        compared: bool = False,
+        precision: Literal["fp32", "fp16"] = "fp32",
     ) -> None:
         super().__init__(model)
         if kind == "pair":
@@ -235,18 +320,23 @@ class ProbeTask(Task):
             )
         model.requires_grad_(False)
         model.label_kind = self.label_kind = kind
+        self.choices = list(probes)
         self.entries = dict(probes)
+        if compared and all(entry.kind != LINEAR for entry in probes.values()):
+            self.entries[MEAN_POOL] = ProbeEntry(LINEAR)
+        self.precision = precision
         self.binary = loss == "bce" or kind == "multi"
         self.label_smoothing = label_smoothing
         weights = None if class_weights is None else torch.tensor(class_weights[0])
         self.register_buffer("weights", weights, persistent=False)
         self.probes = nn.ModuleDict()
-        self._keys = module_keys(probes, "_")
-        for name, entry in probes.items():
+        self._keys = module_keys(self.entries, "_")
+        for name, entry in with_time_codes(model, self.entries).items():
             # Of their own draws, so that a probe does not depend on which others there are.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                probe = PROBES[entry.kind](model, num_classes, dropout, **entry.options)
+                make: Callable[..., Probe] = PROBES[entry.kind]
+                probe = make(model, num_classes, dropout, entry.kind, **entry.options)
             self.probes[self._keys[name]] = probe
         self.needs_tokens = any(probe.needs_tokens for probe in self.by_name().values())
         self.needs_taps = any(probe.needs_taps for probe in self.by_name().values())
@@ -258,8 +348,12 @@ class ProbeTask(Task):
         rows: Rows,
         train: TrainConfig,
         class_weights: Sequence[Sequence[float]] | None = None,
+        *,
+        compared: bool = False,
     ) -> ProbeTask:
         """The probes of a configuration, on data of this kind."""
+        # These know of all gradients of a step, so that a further probe would change the one.
+        apart = train.clip_grad is None and train.optimizer != "lamb"
         return cls(
             model,
             named_probes(train.probes),
@@ -270,6 +364,8 @@ class ProbeTask(Task):
             dropout=train.dropout,
             seed=train.seed,
             class_weights=class_weights,
+            compared=compared and apart,
+            precision=train.feature_precision,
         )
 
     def by_name(self) -> dict[str, Probe]:
@@ -287,17 +383,36 @@ class ProbeTask(Task):
         """All that the probes read of clips (B, 3, T, H, W), by one pass through the trunk."""
         if self.needs_taps:
             return _outputs_with_taps(self.model, clip)
-        if self.needs_tokens:
-            return TrunkOutputs(clip, *self.model.embed_with_tokens(clip))
-        return TrunkOutputs(clip, self.model.embed(clip))
+        if not self.needs_tokens:
+            return TrunkOutputs(self._rounded(self.model.embed(clip)))
+        descriptor, tokens = self.model.embed_with_tokens(clip)
+        tokens = self._rounded(self.model.by_frame(tokens))
+        return TrunkOutputs(self._rounded(descriptor), tokens)
 
-    def logits(self, clip: Tensor) -> dict[str, Tensor]:
+    def _rounded(self, values: Tensor) -> Tensor:
+        """Values in single precision, rounded to half where that is asked for."""
+        values = values.float()
+        if self.precision == "fp32":
+            return values
+        rounded = values.half().float()
+        if not rounded.isfinite().all():
+            raise VidinitError(
+                "the trunk's outputs are too large for half precision",
+                "set train.feature_precision=fp32",
+            )
+        return rounded
+
+    def logits(self, outputs: TrunkOutputs) -> dict[str, Tensor]:
         """Logits (B, classes) of each probe."""
-        outputs = self.trunk_outputs(clip)
         return {name: probe(outputs) for name, probe in self.by_name().items()}
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """A loss per probe, of a batch as `ClassifyTask` takes it."""
+        """A loss per probe, of a batch as `ClassifyTask` takes it.
+
+        Args:
+            batch: may have ``features`` (`TrunkOutputs`) in place of its clips.
+        """
+        outputs = batch["features"] if "features" in batch else self.trunk_outputs(batch["clip"])
         return {
             name: classification_loss(
                 logits,
@@ -306,21 +421,31 @@ class ProbeTask(Task):
                 label_smoothing=self.label_smoothing,
                 weight=self.weights,
             )
-            for name, logits in self.logits(batch["clip"]).items()
+            for name, logits in self.logits(outputs).items()
         }
 
     def classifier(self) -> nn.Module:
         """From clips to logits by probe, as `scoring.score.score_each` takes it."""
         return _Classifier(self)
 
-    def best(self, metrics: Mapping[str, float]) -> str:
-        """The probe with the highest watched metric; the first of equals, and where none has one.
+    def chosen(self, metrics: Mapping[str, float]) -> str:
+        """The probe that is best on the clips held out for the choice.
+
+        The first of equals, and where there is one only, or no such score.
 
         Args:
             metrics: as `score_probes` returns them.
         """
-        watch = WATCH[self.label_kind]
-        return max(self.entries, key=lambda name: metrics.get(f"{watch}_{name}", 0.0))
+        return max(self.choices, key=lambda name: metrics.get(f"{CHOICE}_{name}", 0.0))
+
+    def mean_pool(self, metrics: Mapping[str, float]) -> nn.Linear | None:
+        """The linear head that probes with a pooler are compared with; None where there is none."""
+        names = [name for name, entry in self.entries.items() if entry.kind == LINEAR]
+        if not names:
+            return None
+        best = max(names, key=lambda name: metrics.get(f"{CHOICE}_{name}", 0.0))
+        head: nn.Linear = self.by_name()[best].head  # type: ignore[assignment]
+        return head
 
     def model_with(self, name: str) -> VideoModel:
         """The model with this probe for its head, complete by itself; it shares its tensors."""
@@ -351,68 +476,80 @@ class _Classifier(nn.Module):
         self.training = task.training
 
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
-        return self.task.logits(clip)
+        return self.task.logits(self.task.trunk_outputs(clip))
 
 
 def score_probes(
-    task: ProbeTask,
-    val: Rows,
-    spec: ClipSpec,
-    accelerator: Any,
-    **options: Any,
+    task: ProbeTask, scores: Mapping[str, Callable[[], dict[str, Scores]]]
 ) -> dict[str, float]:
-    """The best probe's metrics, and of each probe ``top1_<name>`` (multi-label: ``map_<name>``).
+    """The chosen probe's metrics, and of each probe ``top1_<name>`` (multi-label: ``map_<name>``).
 
     Args:
         task: has the probes.
-        val, spec, accelerator: as for `scoring.score.score`.
-        options: as for `scoring.score.probabilities_by_row`.
+        scores: make the scores of all probes, by name: ``val`` on the validation videos, and where
+            one of several is chosen ``held-out`` on the training videos that this is done on. Its
+            score there is ``choice``, that of each ``choice_<name>``.
     """
-    scores = score_each(
-        task.classifier(),
-        val,
-        spec,
-        accelerator,
-        names=list(task.entries),
-        num_classes=len(val.classes or ()),
-        **options,
-    )
-    metrics = {name: one.metrics() for name, one in scores.items()}
-    watch = WATCH[val.kind]
+    watch = WATCH[task.label_kind]
+    found: dict[str, float] = {}
+    if "held-out" in scores:
+        own = {name: one.metrics()[watch] for name, one in scores["held-out"]().items()}
+        each = {f"{CHOICE}_{name}": value for name, value in own.items()}
+        found = {CHOICE: own[task.chosen(each)], **each}
+    if "val" not in scores:
+        return found
+    metrics = {name: one.metrics() for name, one in scores["val"]().items()}
     keys = [watch] if watch == "top1" else [watch, "top1"]
-    each = {f"{key}_{name}": own[key] for key in keys for name, own in metrics.items()}
-    return {**metrics[task.best(each)], **each}
+    each = {f"{key}_{name}": one[key] for key in keys for name, one in metrics.items()}
+    return {**metrics[task.chosen(found)], **each, **found}
 
 
 def probe_saver(
     task: ProbeTask, run: RunFolder, step: dict[str, Any]
 ) -> Callable[[dict[str, float]], None]:
-    """Writes the model folder of a run: the model with the best probe, which the lineage names."""
+    """Writes the model folder of a run: the model with the chosen probe, which the lineage names.
+
+    Beside a pooler's it writes the head that it is compared with.
+    """
 
     def save(metrics: dict[str, float]) -> None:
-        name = task.best(metrics)
-        saver(task.model_with(name), run, {**step, "probe": name})(metrics)
+        name = task.chosen(metrics)
+        plain = None if task.entries[name].kind == LINEAR else task.mean_pool(metrics)
+        saver(task.model_with(name), run, {**step, "probe": name}, lambda: {"mean_pool": plain})(
+            metrics
+        )
 
     return save
 
 
-def probe_results(task: Task, run: RunFolder) -> dict[str, Any]:
+def probe_results(task: Task, run: RunFolder, held: Rows | None) -> dict[str, Any]:
     """The probes' part of the result of a finished run, which is also printed.
 
+    Args:
+        task: of the run.
+        run: its folder.
+        held: the clips that the choice was made on, None for none.
+
     Returns:
-        ``{probe, probes}``: the one in the model folder, and the best ``top1`` (``map``) of each
-        probe over all evaluations, None where there was none. Nothing where there are no probes.
+        ``{probe, probes}``: the one in the model folder, and ``top1`` (``map``) of each probe on
+        the validation videos, at the epoch that is in the model folder; None where there was none.
+        With a choice among several also ``best``, that of the one in the folder, and ``choice``:
+        ``{clips, scores}``, which are those that it was chosen by. Nothing without probes.
     """
     if not isinstance(task, ProbeTask):
         return {}
     watch = WATCH[task.label_kind]
-    rows = run.read_metrics()
-    best = {
-        name: max((row[key] for row in rows if key in row), default=None)
-        for name, key in ((name, f"{watch}_{name}") for name in task.entries)
-    }
-    saved = read_card(run.model).lineage[-1]["probe"]
-    for name, value in best.items():
+    step = read_card(run.model).lineage[-1]
+    saved, one = step["probe"], len(task.choices) == 1
+    scores = {name: step.get(f"{watch}_{name}") for name in task.entries}
+    chosen_by = {name: step.get(f"{CHOICE}_{name}") for name in task.entries}
+    for name, value in scores.items():
         shown = "not scored" if value is None else f"{watch} {value:.3f}"
-        say(f"probe {name}: {shown}{', in the model folder' if name == saved else ''}")
-    return {"probe": saved, "probes": best}
+        if chosen_by[name] is not None:
+            shown = f"{shown}, {chosen_by[name]:.3f} on the held-out training clips"
+        why = "" if one or held is not None else ", the first"
+        say(f"probe {name}: {shown}{f', in the model folder{why}' if name == saved else ''}")
+    out: dict[str, Any] = {"probe": saved, "probes": scores}
+    if held is None:
+        return out
+    return {**out, "best": scores[saved], CHOICE: {"clips": len(held), "scores": chosen_by}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -16,8 +17,9 @@ from ...data.sources import train_val
 from ...engine.collectives import from_main
 from ...engine.job import Job
 from ...errors import UsageError
-from ...scoring.metrics import WATCH
-from ...scoring.score import score
+from ...report.scores import time_section
+from ...scoring.metrics import CHOICE, WATCH, Scores
+from ...scoring.score import score, score_each
 from ..shared.clips import (
     clip_batches,
     data_name,
@@ -34,10 +36,13 @@ from ..shared.overlap import say_overlap
 from ..shared.skewed_classes import class_lists, class_weights, keep_class_weights, say_skew
 from ..shared.text_head import set_text_head
 from ..shared.training import Training, finished_result, open_model, saver, set_training
+from .choice import for_choice, record
+from .feature_cache import Features, ViewClips, open_features, view_clips
 from .probes import ProbeTask, probe_results, probe_saver, score_probes
 from .settings import FinetuneConfig
-from .tap_cache import open_taps
+from .tap_cache import TapCache, open_taps
 from .task import ClassifyTask
+from .time_test import time_of_run
 
 
 def execute(
@@ -53,7 +58,9 @@ def execute(
     training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
     accelerator = training.accelerator
     split = training.check_split(found)
-    rows, name = split.train, data_name(data.train)
+    rows, held, name = split.train, None, data_name(data.train)
+    if train.probes and found is not None:
+        rows, held = for_choice(rows, train, scored=bool(config.eval.every))
     overlap, of_overlap = from_main(  # it looks at each file
         accelerator, lambda: say_overlap(rows, split.val, name, named=data.val is not None)
     )
@@ -71,6 +78,7 @@ def execute(
     on_device = OnDevice(
         spec.mean,
         spec.std,
+        spec.channels == "bgr",
         mixup=data.mixup,
         cutmix=data.cutmix,
         num_classes=len(rows.classes or ()),
@@ -80,14 +88,32 @@ def execute(
         world=accelerator.num_processes,
     )
     quarantine = quarantine_of(rows, split.check.known)
-    val_quarantine = quarantine_of(split.val or rows.of(()), split.check.known)
+    scored = {"val": split.val, "held-out": held}
+    scored_rows = {name: part for name, part in scored.items() if part is not None}
+    quarantines = {
+        name: quarantine_of(part or rows.of(()), split.check.known) for name, part in scored.items()
+    }
     training.choose_batch_size(task, clips, on_device, quarantine)
-    taps = open_taps(on_device, task.model, clips, config, accelerator, real=not dry_run)
-    run = training.open_run([split.check.health], [quarantine, val_quarantine])
+    prepared: TapCache | Features
+    if isinstance(task, ProbeTask) and train.feature_cache is not None and not dry_run:
+        prepared = open_features(
+            *(task, clips, on_device, config, accelerator),
+            rows=split.train,
+            scored=scored_rows,
+            options=_views(config, accelerator),
+        )
+        clips = prepared.clips
+    else:
+        prepared = open_taps(on_device, task.model, clips, config, accelerator, real=not dry_run)
+        if train.feature_views is not None:
+            clips = view_clips(clips, train.feature_views)
+    run = training.open_run([split.check.health], [quarantine, *quarantines.values()])
     names = class_lists(rows)
     keep_class_weights(run, dict(zip(names, weights or (), strict=False)), names)
     if data.train is not None and data.val is None and split.val is not None:
         run.write_json("split.json", split_of(data.train, split.val))
+    if held is not None:
+        run.write_json("held_out.json", record(held, train))
     step = {"step": "finetune", "data": data.train, "epochs": train.epochs}
     job = Job(
         title="finetune",
@@ -98,25 +124,30 @@ def execute(
             accelerator,
             quarantine,
             class_weights=None if task.binary else weights,
+            reads=clips.reads if isinstance(clips, ViewClips) else lambda keys: True,
         ),
-        on_device=taps,
+        on_device=prepared,
         save_model=(
             probe_saver(task, run, step)
             if isinstance(task, ProbeTask)
             else saver(task.model, run, step, task.save_options)
         ),
-        evaluate=_evaluation(task, split.val, config, accelerator, val_quarantine),
+        evaluate=_evaluation(task, scored_rows, config, accelerator, quarantines, prepared),
         evaluate_every=config.eval.every,
-        watch=WATCH[rows.kind],
+        watch=WATCH[rows.kind] if held is None else CHOICE,
     )
     if dry_run:
         return training.rehearse(job, clips=None if found is None else len(rows))
-    with closing(taps):
+    with closing(prepared):
         result = training.fit(job)
-    probes = from_main(accelerator, lambda: probe_results(task, run))
+    probes = from_main(accelerator, lambda: probe_results(task, run, held))
     told: dict[str, Any] = {"overlap": overlap, "class_clips": clips_of_classes}
     told["notes"] = of_overlap + of_skew
-    return training.finish(job, result, videos=len(rows), **told, **probes)
+    sections = []
+    if isinstance(task, ProbeTask) and config.eval.time_test and split.val is not None:
+        told["time"] = time_of_run(run, split.val, config, accelerator, quarantines["val"])
+        sections.append(time_section(told["time"]))
+    return training.finish(job, result, videos=len(rows), sections=sections, **told, **probes)
 
 
 def _labeled_rows(config: FinetuneConfig) -> tuple[Rows, Rows]:
@@ -153,14 +184,21 @@ def _task(
     """
     train, classes = config.train, list(rows.classes or ())
     model = open_model(
-        config.model, len(classes), classes, init_from=config.init_from, head=config.source
+        config.model,
+        len(classes),
+        classes,
+        options=config.options,
+        init_from=config.init_from,
+        head=config.source,
     )
     set_text_head(model, rows, config, accelerator, real=real)
     set_training(model, train)
     noun_head = _trained_nouns(config.model, rows)
     set_spec(model, config.data)
     if train.probes:
-        return ProbeTask.configured(model, rows, train, weights)
+        return ProbeTask.configured(
+            model, rows, train, weights, compared=config.eval.time_test and real
+        )
     return ClassifyTask(
         model,
         kind=rows.kind,
@@ -181,30 +219,57 @@ def _trained_nouns(ref: str, rows: Rows) -> nn.Linear | None:
     return pair.noun if pair.nouns == list(rows.nouns) else None
 
 
-def _evaluation(
-    task: ClassifyTask | ProbeTask,
-    val: Rows | None,
-    config: FinetuneConfig,
-    accelerator: Any,
-    quarantine: Quarantine,
-) -> Callable[[], dict[str, float]] | None:
-    """Scores the task on the validation clips; None where there are none."""
-    if val is None:
-        return None
+def _views(config: FinetuneConfig, accelerator: Any) -> dict[str, Any]:
+    """How videos are scored, as `scoring.score.score` takes it, but for what is in quarantine."""
     options = {
         "clips": config.eval.clips,
         "crops": config.eval.crops,
+        "start": config.eval.start,
         "average": config.eval.average,
-        **scoring_options(config.data, accelerator, quarantine),
+        **scoring_options(config.data, accelerator, Quarantine()),
     }
+    del options["quarantine"]
+    return options
+
+
+def _evaluation(
+    task: ClassifyTask | ProbeTask,
+    rows: dict[str, Rows],
+    config: FinetuneConfig,
+    accelerator: Any,
+    quarantines: dict[str, Quarantine],
+    prepared: TapCache | Features,
+) -> Callable[[], dict[str, float]] | None:
+    """Scores the task on the validation clips, ``val``, and probes on those that are ``held-out``.
+
+    None where there are none.
+    """
+    if not rows:
+        return None
+    options = _views(config, accelerator)
+
+    def scores(name: str) -> dict[str, Scores]:
+        assert isinstance(task, ProbeTask)
+        part, quarantine = rows[name], quarantines[name]
+        if isinstance(prepared, Features):
+            return prepared.scores(name, part, quarantine)
+        return score_each(
+            *(task.classifier(), part, task.model.spec, accelerator),
+            names=list(task.entries),
+            num_classes=len(part.classes or ()),
+            quarantine=quarantine,
+            **options,
+        )
 
     def evaluate() -> dict[str, float]:
-        spec, num_classes = task.model.spec, len(val.classes or ())
         if isinstance(task, ProbeTask):
-            return score_probes(task, val, spec, accelerator, **options)
-        classifier = task.classifier()
+            return score_probes(task, {name: partial(scores, name) for name in rows})
+        val = rows["val"]
         return score(
-            classifier, val, spec, accelerator, num_classes=num_classes, **options
+            *(task.classifier(), val, task.model.spec, accelerator),
+            num_classes=len(val.classes or ()),
+            quarantine=quarantines["val"],
+            **options,
         ).metrics()
 
     return evaluate

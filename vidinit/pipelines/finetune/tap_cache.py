@@ -17,9 +17,10 @@ from ...config import DataConfig
 from ...console import say
 from ...data.loading.datasets import ClipDataset
 from ...errors import UsageError
+from ...zoo.adapters.frozen import digest
+from ...zoo.adapters.tower import arch_of
+from ...zoo.adapters.tower_model import ReadTowerModel
 from ...zoo.base import VideoModel
-from ...zoo.dist_network.model import DistModel
-from ...zoo.dist_network.tower import digest
 from ..shared.array_store import ArrayStore, predicted_bytes, size_text
 from ..shared.clips import digest_of_videos
 from .settings import FinetuneConfig
@@ -36,7 +37,8 @@ class TapCache:
     Args:
         on_device: makes batches what the task takes.
         model: with a frozen tower.
-        store: of arrays (blocks, T, 1 + N, C) by row; None leaves the tower to do its work.
+        store: of what `ReadTowerModel.read_tower` returns of a clip, by row; None leaves the tower
+            to do its work.
         accelerator: of the run, for its precision.
     """
 
@@ -50,26 +52,24 @@ class TapCache:
         """The batch as ``on_device`` makes it; see `engine.fit.Job`."""
         ready = self.on_device(batch, epoch, step)
         if self.store is not None:
-            assert isinstance(self.model, DistModel)
-            self.model.use_taps(self.taps(self.model, ready["clip"], ready["index"]))
+            assert isinstance(self.model, ReadTowerModel)
+            self.model.use_tower(self.taps(self.model, ready["clip"], ready["index"]))
         return ready
 
-    def taps(self, model: DistModel, clip: Tensor, index: Tensor) -> list[Tensor]:
-        """Outputs of the tower's blocks for clips (B, 3, gamma*T, H, W) of these rows."""
+    def taps(self, model: ReadTowerModel, clip: Tensor, index: Tensor) -> Tensor:
+        """What the model reads of its tower for clips (B, 3, T, H, W) of these rows."""
         assert self.store is not None
         keys = index.cpu().numpy()
         new = ~self.store.written(keys)
         if new.any():
             fresh = clip[torch.from_numpy(new).to(clip.device)]
             with self.accelerator.autocast():
-                made = model.tower(model.tower_frames(fresh))
-            values = torch.stack([tap.unflatten(0, (len(fresh), -1)) for tap in made], dim=1)
+                values = model.read_tower(fresh)
             self.store.write(keys[new], _to_numpy(values, model))
         found = torch.from_numpy(self.store.read(keys))
         if model.tower.dtype is not None:
             found = found.view(model.tower.dtype)
-        found = found.transpose(0, 1).flatten(1, 2)  # (blocks, B*T, 1 + N, C)
-        return list(found.to(clip.device, non_blocking=True))
+        return found.to(clip.device, non_blocking=True)
 
     def close(self) -> None:
         """Write the rest to the disk."""
@@ -77,7 +77,7 @@ class TapCache:
             self.store.close()
 
 
-def _to_numpy(values: Tensor, model: DistModel) -> np.ndarray:
+def _to_numpy(values: Tensor, model: ReadTowerModel) -> np.ndarray:
     """Half precision goes as the integers of its bits: numpy knows no bfloat16."""
     half = model.tower.dtype is not None
     values = values.view(torch.int16) if half else values.float()
@@ -112,9 +112,10 @@ def open_taps(
     folder = config.train.tap_cache
     if folder is None:
         return TapCache(on_device, model, None, accelerator)
-    if not isinstance(model, DistModel):
+    if not isinstance(model, ReadTowerModel):
         raise UsageError(
-            f"train.tap_cache={folder}: {config.model} has no frozen tower", "use a DiST model"
+            f"train.tap_cache={folder}: {config.model} has no frozen tower that is only read",
+            "use a model of the plan dist or side4video",
         )
     wanted = still_settings(config.data, dataset.augment.flip)
     if wanted:
@@ -126,8 +127,7 @@ def open_taps(
     if not real:
         return TapCache(on_device, model, None, accelerator)
     tower, spec, rows = model.tower, model.spec, dataset.rows
-    tokens = 1 + (spec.size // tower.patch) ** 2
-    shape = (len(tower.blocks), model.side.frames, tokens, tower.width)
+    shape = model.tap_shape
     dtype = "float32" if tower.dtype is None else "int16"
     size = predicted_bytes(len(rows), shape, dtype)
     say(f"outputs of the frozen tower: {size_text(size)} for {len(rows)} clips in {folder}")
@@ -138,10 +138,13 @@ def open_taps(
         dtype=dtype,
         fingerprint={
             "weights": digest(tower.vit),
+            # Activation and heads, which no weight tells: CLIP's GELU and QuickGELU share a file.
+            "tower": arch_of(tower.vit),
+            "network": model.options.get("network"),
             "blocks": tower.blocks,
             "precision": str(tower.dtype or config.precision).removeprefix("torch."),
             "clip": spec.as_dict(),
-            "gamma": model.side.gamma,
+            **model.tap_settings,
             "decode_side": config.data.decode_side,
             "videos": digest_of_videos(rows),
         },

@@ -61,6 +61,29 @@ def size_text(size: float) -> str:
     return f"{size / divisor:.1f} {unit}"
 
 
+def check_room(folder: Path, size: float) -> None:
+    """Refuse what several stores below a folder would take if its disk has not so much free.
+
+    Args:
+        folder: need not be there.
+        size: of all of them, in bytes; what they hold already is taken off.
+
+    Raises:
+        VidinitError: naming both sizes.
+    """
+    there = [file.stat() for file in folder.rglob("values.bin")] if folder.is_dir() else []
+    more = size - sum(getattr(status, "st_blocks", 0) * 512 for status in there)
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if more > free:
+        raise VidinitError(
+            f"{folder} may grow by {size_text(more)}, and {size_text(free)} are free on its disk",
+            "name a folder on a larger disk",
+        )
+
+
 class ArrayStore:
     """Arrays of one shape and dtype by key in [0, count), in files that are mapped into memory.
 

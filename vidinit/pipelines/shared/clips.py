@@ -26,7 +26,6 @@ from ...data.loading.teacher_frames import TeacherFrames
 from ...data.pixels.transforms import Augment
 from ...data.rows import Rows
 from ...data.sources import flippable, mirrored
-from ...data.views import Sampling
 from ...engine.job import Batch
 from ...errors import DataError, UsageError
 from ...zoo.spec import ClipSpec
@@ -84,7 +83,7 @@ def data_name(data: str | list[str] | None) -> str:
 
 def read_options(data: DataConfig) -> dict[str, Any]:
     """How lists and folders are to be read, as `data.sources` takes it."""
-    return {"root": data.root, "class_names": data.class_names, "split": data.split}
+    return {"root": data.root, "class_names": data.class_names, "split": data.one_split}
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,7 @@ def training_clips(
             f"data.batch_size={data.batch_size} is no multiple of data.repeats={data.repeats}",
             "batches count clips: make it one",
         )
-    sampling = Sampling(spec.frames, spec.stride, spec.sampling, spec.short)
+    sampling = spec.seen
     if sampling.kind == "all" and not auto and data.clips > 1:
         raise UsageError(
             "data.sampling=all makes clips of different lengths, which fit in no batch",
@@ -291,6 +290,7 @@ def clip_batches(
     quarantine: Quarantine,
     prepared: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
     class_weights: Sequence[Sequence[float]] | None = None,
+    reads: Callable[[Sequence[Any]], bool] = lambda keys: True,
 ) -> dict[str, Any]:
     """The arguments of an `engine.fit.Job` that are of the batches of one data set.
 
@@ -299,6 +299,8 @@ def clip_batches(
         quarantine: of the data set.
         prepared: may add to the batches before they are trained on.
         class_weights: of a cross-entropy, by column of the labels; see `weighted_loss`.
+        reads: False where no video has to be read for the rest of an epoch, by its keys; no
+            processes are started then.
     """
     data, train, world = config.data, config.train, accelerator.num_processes
     workers = workers_of(data, world)
@@ -306,7 +308,7 @@ def clip_batches(
     weights = None if class_weights is None else [torch.tensor(one) for one in class_weights]
 
     def batches(epoch: int, start: int) -> Loader:
-        return train_loader(
+        loader = train_loader(
             dataset,
             batch_size=data.clips,
             workers=workers,
@@ -320,6 +322,9 @@ def clip_batches(
             deadline=data.deadline,
             quarantine=quarantine,
         )
+        if not reads(loader.plan.keys):
+            loader.workers = 0
+        return loader
 
     def steps(epoch: int, start: int) -> Iterator[list[Batch]]:
         found = iter(prepared(batches(epoch, start * train.accumulate)))

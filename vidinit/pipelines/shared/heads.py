@@ -23,8 +23,13 @@ def module_keys(names: Iterable[str], dot: str = "-") -> dict[str, str]:
 
 
 def new_head(model: VideoModel, size: int) -> nn.Linear:
-    """A linear head on the descriptors of a model, N(0, 0.01) and zero bias."""
-    head = nn.Linear(model.num_features, size)
+    """A linear head on the descriptors of a model; see `new_linear`."""
+    return new_linear(model.descriptor_width, size)
+
+
+def new_linear(width: int, size: int) -> nn.Linear:
+    """A linear head on descriptors of this width, N(0, 0.01) and zero bias."""
+    head = nn.Linear(width, size)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     return head

@@ -83,9 +83,10 @@ def initialize(model: VideoModel, ref: str) -> None:
     Raises:
         UsageError: when nothing fits, or what is there cannot be read.
     """
-    place = initial_folder(ref)
+    place, reference = initial_folder(ref), None
     if (place / CARD).is_file():
         source = load(place)
+        reference = getattr(source, "reference", None)
         if source.in_channels == 2 and model.in_channels == 3:  # it sees optical flow
             from ...zoo.build import set_input_channels
 
@@ -96,7 +97,7 @@ def initialize(model: VideoModel, ref: str) -> None:
     else:
         state, same_head = _checkpoint_weights(place, model), False
         lineage = [{"step": "checkpoint", "of": str(place)}]
-    own = model.state_dict()
+    own, tower = model.state_dict(), _frozen_apart(model, state, ref)
     fits = {
         name
         for name, tensor in own.items()
@@ -109,12 +110,37 @@ def initialize(model: VideoModel, ref: str) -> None:
             f"--init-from {ref}: none of its {len(state)} tensors fits {model.name}",
             "name a run of the same network",
         )
+    same_tower = reference is not None and reference == getattr(model, "reference", None)
     model.load_state_dict({name: state[name] for name in fits}, strict=False)
+    if same_tower:  # it is the one that the model names, still
+        model.reference = reference
     model.lineage = lineage
+    own = {name: tensor for name, tensor in own.items() if name not in tower}
     rest = [name for name in own if name not in fits]
     new = f"; as new: {', '.join(rest[:_SHOWN])}" if rest else ""
     more = f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
     say(f"{ref}: {len(fits)} of the {len(own)} tensors of {model.name}{new}{more}")
+
+
+def _frozen_apart(model: VideoModel, state: dict[str, Tensor], ref: str) -> set[str]:
+    """Names of a model's tensors for which a state has a digest alone, which is taken out of it.
+
+    Where they are others than those that the state was trained with, that is said: a tower for
+    frames of another size has other positions, too, so it need not be wrong.
+    """
+    from ...zoo.adapters.frozen import DIGEST, digest
+    from ...zoo.adapters.tower_model import TOWER, TowerModel
+
+    found = state.pop(TOWER + DIGEST, None)
+    if found is None or not isinstance(model, TowerModel):
+        return set()
+    if digest(model.tower.network, model.tower.trained) != bytes(found.tolist()).hex():
+        say(
+            f"warning: {ref} was trained with another frozen tower than that of {model.name} here, "
+            "or with one for frames of another size, and holds only its digest; the run's model "
+            "folder as MODEL has the right one"
+        )
+    return set(model.frozen_state())
 
 
 def _checkpoint_weights(place: Path, model: VideoModel) -> dict[str, Tensor]:

@@ -15,6 +15,12 @@ from ...zoo.base import VideoModel
 from ...zoo.build import set_input_channels
 from ...zoo.spec import ClipSpec
 
+_CLIP = (
+    *("frames", "stride", "sampling", "short", "steps", "fps"),
+    *("size", "crop_pct", "interpolation", "channels"),
+)
+"""Settings of `data` that are settings of a model's clips."""
+
 
 def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
     """The model's clip settings with what the configuration changes; recorded in the model.
@@ -23,11 +29,13 @@ def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
         UsageError: the model cannot see RGB or flow as configured; see `modality.set_modality`.
     """
     set_modality(model, data)
-    changes = {
-        key: value
-        for key in ("frames", "stride", "sampling", "short", "size", "crop_pct", "interpolation")
-        if (value := getattr(data, key)) is not None
-    }
+    changes = {key: value for key in _CLIP if (value := getattr(data, key)) is not None}
+    if data.fps == 0:
+        changes["fps"] = None
+    if model.spec.flow is not None and data.channels == "bgr":
+        raise UsageError(
+            f"data.channels=bgr is for RGB, and {model.name} sees optical flow", "leave it out"
+        )
     if changes:
         model.spec = replace(model.spec, **changes)
     return model.spec

@@ -18,6 +18,7 @@ class OnDevice:
 
     Attributes:
         mean, std: pixel statistics of the model.
+        bgr: it gets the colors in reverse order.
         mixup, cutmix: alphas; 0 for none.
         num_classes: of the labels that are mixed.
         label_smoothing: of hard labels, before they are mixed.
@@ -27,6 +28,7 @@ class OnDevice:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bgr: bool = False
     mixup: float = 0.0
     cutmix: float = 0.0
     num_classes: int = 0
@@ -43,7 +45,7 @@ class OnDevice:
             epoch: number of the epoch.
             step: number of the step in the epoch, from 0.
         """
-        clip = normalize(batch["clip"], self.mean, self.std)
+        clip = normalize(batch["clip"], self.mean, self.std, bgr=self.bgr)
         if not (self.mixup or self.cutmix):
             return {**batch, "clip": clip}
         # Counted, not drawn, so a resumed run mixes as the whole one; each process its own way.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,7 +12,8 @@ import torch
 
 from ...checkpoint import load, model_folder, name_of, save_model
 from ...config import RunConfig, TrainConfig, TrainRunConfig
-from ...console import say
+from ...console import say, with_messages
+from ...conversion.plan_options import named_options
 from ...data.loading.datasets import ClipDataset
 from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
@@ -23,12 +25,14 @@ from ...engine.fit import fit
 from ...engine.job import Batch, FitResult, Job
 from ...engine.run_folder import RunFolder
 from ...engine.task import Task
+from ...errors import UsageError
 from ...files import LOCK, FolderLock, folder_locks
 from ...report.html import Section
 from ...report.model_parts import model_sections
 from ...report.run_report import write_report
+from ...scoring.metrics import CHOICE
 from ...zoo.base import COMPILED, VideoModel
-from ...zoo.build import create_model, has_frozen_tower
+from ...zoo.build import create_model, has_frozen_tower, plan_of
 from ...zoo.modify.drop_path import set_drop_path
 from ...zoo.modify.freezing import freeze
 from ...zoo.names import find_entry
@@ -108,10 +112,11 @@ class Training(Generic[Config]):
     ) -> None:
         self.config = config
         self.resume, self.overwrite, self.dry_run = resume, overwrite, dry_run
+        with_messages(lambda: _checked_options(config.model, config.options))
         self.accelerator = make_accelerator(
             config,
             seed=config.train.seed,
-            find_unused=find_unused or frozen_tower(config.model) is not None,
+            find_unused=find_unused or leaves_unused(config.model),
         )
 
     @property
@@ -191,6 +196,9 @@ class Training(Generic[Config]):
         """
         run, progress = self.run, result.progress
         self._health.gather(self.accelerator, progress.bad)
+        if (flattery := self._flattery(job, progress.epoch)) is not None:
+            say(f"note: {flattery}")
+            more = {**more, "notes": [*more.get("notes", ()), flattery]}
         out = {
             "out": str(run.root),
             "steps": progress.step,
@@ -208,6 +216,20 @@ class Training(Generic[Config]):
             write_report(run, title=title, config=self.config, extra=parts)
         self.accelerator.wait_for_everyone()
         return out
+
+    def _flattery(self, job: Job, epochs: int) -> str | None:
+        """What to know of a figure that the epoch was chosen by; None where nothing was chosen."""
+        if self.config.train.select != "best" or job.evaluate is None or not job.evaluate_every:
+            return None
+        if job.watch == CHOICE:  # on other clips
+            return None
+        count = math.ceil(epochs / job.evaluate_every)
+        if count < 2:
+            return None
+        return (
+            f"the epoch that is kept is the best of {count} by {job.watch} on the validation "
+            "clips, so its figures on these flatter; train.select=last keeps the last epoch"
+        )
 
 
 def finished_result(config: RunConfig, resume: bool) -> dict[str, Any] | None:
@@ -242,7 +264,9 @@ def finished_result(config: RunConfig, resume: bool) -> dict[str, Any] | None:
 def open_for_training(config: TrainRunConfig, classes: list[str] | None = None) -> VideoModel:
     """The configured model with a head for ``classes``, if given, as it is to be trained."""
     count = None if classes is None else len(classes)
-    model = open_model(config.model, count, classes, init_from=config.init_from)
+    model = open_model(
+        config.model, count, classes, options=config.options, init_from=config.init_from
+    )
     set_training(model, config.train)
     set_spec(model, config.data)
     return model
@@ -253,6 +277,7 @@ def open_model(
     num_classes: int | None = None,
     classes: list[str] | None = None,
     *,
+    options: Sequence[str] = (),
     init_from: str | None = None,
     head: str | None = None,
 ) -> VideoModel:
@@ -260,16 +285,17 @@ def open_model(
 
     A head for another class list is made anew, and that is said. With ``init_from`` the weights are
     those of another run or checkpoint; see `init_from.initialize`. ``head`` is the source of a
-    co-trained model that is meant.
+    co-trained model that is meant. ``options`` are a zoo name's, see `named_options`.
     """
     if init_from == ref:  # no network was named beside the weights
         ref, init_from = str(initial_folder(ref)), None
     if model_folder(ref) is None:
         if init_from is None:
             say(f"{ref}: a zoo name, so training starts from random weights")
-            if (tower := frozen_tower(ref)) is not None:
-                say(f"its frozen tower is random, too: convert {tower} --to dist for a trained one")
-        model = create_model(ref, num_classes=num_classes)
+            if has_frozen_tower(entry := find_entry(ref)):
+                way = f"convert {entry.backbone} --to {entry.plan} for a trained one"
+                say(f"its frozen tower is random, too: {way}")
+        model = create_model(ref, num_classes=num_classes, **_checked_options(ref, options))
     else:
         model = load(ref, head=head)
         if num_classes is not None and (classes is None or model.classes != classes):
@@ -284,6 +310,22 @@ def open_model(
     return model
 
 
+def _checked_options(ref: str, options: Sequence[str]) -> dict[str, Any]:
+    """The options of a zoo name, checked; a folder has its own.
+
+    Raises:
+        UsageError: unknown options, wrong values, or options for a folder.
+    """
+    if not options:
+        return {}
+    if model_folder(ref) is not None:
+        raise UsageError(
+            f"--option {options[0]} is for a zoo name, and {ref} has options of its own",
+            "leave it out (options=[] where a preset has it), or name the network and --init-from",
+        )
+    return named_options(ref, options)
+
+
 def _classes_of(model: VideoModel, count: int) -> str:
     """The classes of a head that gets another one, for a message."""
     if model.lineage and model.lineage[-1]["step"] == "distill":
@@ -291,21 +333,27 @@ def _classes_of(model: VideoModel, count: int) -> str:
     return f"{count} other classes"
 
 
-def frozen_tower(ref: str) -> str | None:
-    """The image network that a DiST model, by name or folder, has for its frozen tower.
+def leaves_unused(ref: str) -> bool:
+    """True where a model, by name or folder, has parameters that get no gradient in any step.
 
-    Such a model has a layer that nothing reads, which processes that train together must be told.
+    Processes that train together must be told.
     """
-    entry = find_entry(name_of(ref))
-    return entry.backbone if has_frozen_tower(entry) else None
+    plan = plan_of(find_entry(name_of(ref)))
+    return plan is not None and plan.leaves_unused
 
 
 def set_training(model: VideoModel, train: TrainConfig) -> None:
     """Apply the settings of the training that are of the model itself.
 
     Raises:
-        UsageError: when activations cannot be recomputed, or names to freeze are not there.
+        UsageError: when activations cannot be recomputed, names to freeze are not there, or nothing
+            but probes can be trained.
     """
+    if model.only_frozen and not train.probes:
+        raise UsageError(
+            f"{model.name}: {model.only_frozen}, and nothing of them is trained",
+            "train a probe on it: vidinit finetune MODEL --probe linear, or --probe attentive",
+        )
     model.dropout.p = train.dropout
     if train.drop_path:
         set_drop_path(model, train.drop_path)

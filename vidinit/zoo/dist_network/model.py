@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UsageError
-from ..base import VideoModel
+from ..adapters.tower import Tower, arch_of, frame_mean
+from ..adapters.tower_model import ReadTowerModel
 from ..families.vit import resize_time
 from ..folding import FrameCount
 from ..spec import ClipSpec
 from .side import SideNetwork
-from .tower import Tower, arch_of, frame_mean
 
 LOGIT_SCALE = 100.0  # CLIP's, where its training left it
 
@@ -57,20 +57,17 @@ class PoolInputs(NamedTuple):
     tokens: Tensor
 
 
-class DistModel(VideoModel):
+class DistModel(ReadTowerModel):
     """A frozen tower and a side network; clips have gamma * T frames.
 
     Args:
         tower: the frozen image transformer.
         side: built for it.
         num_classes: of a linear head; 0 for none: `forward` then returns embeddings (B, J).
-
-    Attributes:
-        reference: where the tower can be had again, as model.yaml says it; None where it cannot,
-            and a model folder has to hold it.
     """
 
-    only_rgb = "a frozen tower sees RGB only"
+    tower: Tower
+    side: SideNetwork
 
     def __init__(
         self, tower: Tower, side: SideNetwork, fine: FrameCount, coarse: FrameCount, classes: int
@@ -79,7 +76,6 @@ class DistModel(VideoModel):
         self.frames, self.coarse = fine, coarse
         self.tower = tower
         self.side = side
-        self.reference: dict[str, str] | None = None
         self._taps: list[Tensor] | None = None
         self._spec = replace(self._spec, frames=self.clip_frames, size=tower.image_size[0])
         self.reset_head(classes)
@@ -142,6 +138,10 @@ class DistModel(VideoModel):
         tokens: Tensor = self.side.joint(maps.y)
         return tokens.reshape(clips, -1, tokens.shape[-1])
 
+    def token_frames(self) -> int:
+        """The frames that the tower sees."""
+        return self.coarse.value
+
     def tower_embedding(self, clip: Tensor) -> Tensor:
         """The tower's own embeddings: (B, 3, gamma*T, H, W) clips to (B, J).
 
@@ -163,6 +163,27 @@ class DistModel(VideoModel):
     def use_taps(self, taps: list[Tensor]) -> None:
         """Take these for the tower's outputs in the next forward pass, and in that one only."""
         self._taps = taps
+
+    @property
+    def tap_settings(self) -> dict[str, Any]:
+        """Which frames the tower sees."""
+        return {"gamma": self.side.gamma}
+
+    @property
+    def tap_shape(self) -> tuple[int, ...]:
+        """(blocks, T, 1 + N, C)."""
+        tower = self.tower
+        tokens = 1 + (self.spec.size // tower.patch) ** 2
+        return len(tower.blocks), self.side.frames, tokens, tower.width
+
+    def read_tower(self, clip: Tensor) -> Tensor:
+        """Outputs of the tower's blocks for clips, (B, blocks, T, 1 + N, C)."""
+        made = self.tower(self.tower_frames(clip))
+        return torch.stack([tap.unflatten(0, (len(clip), -1)) for tap in made], dim=1)
+
+    def use_tower(self, values: Tensor) -> None:
+        """`use_taps` with what `read_tower` returned."""
+        self.use_taps(list(values.transpose(0, 1).flatten(1, 2)))
 
     def _tower_frames(self, x: Tensor) -> Tensor:
         want, gamma = self.clip_frames, self.side.gamma
@@ -195,18 +216,10 @@ class DistModel(VideoModel):
             UsageError: frames that are no multiple of gamma, sizes that are none of the patch.
         """
         check_frames(spec.frames, self.side.gamma)
-        tower, frames = self.tower, spec.frames // self.side.gamma
+        frames = spec.frames // self.side.gamma
         for parameter in self.side.clip_positions if frames != self.side.frames else ():
             parameter.data = resize_time(parameter.data, frames)
-        if tower.image_size != (spec.size, spec.size):
-            if tower.image_size != tower.native_size:  # resized twice is not what once would give
-                self.reference = None
-            tower.resize(spec.size)
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if any(key.startswith(f"{prefix}tower.vit.") for key in state):
-            self.reference = None  # whatever it was, the tower may be another one now
-        super()._load_from_state_dict(state, prefix, *rest)
+        self.resize_tower(spec.size)
 
     def layer_ids(self) -> dict[str, int]:
         """As the tower's blocks are numbered, with what reads a block in that block's layer."""

@@ -160,7 +160,8 @@ class SideNetwork(nn.Module):
         pools: A, pooling layers.
         joint: J, width of the embedding.
         dim: D, a multiple of 64.
-        temporal_dim: E.
+        temporal_dim: E; 0 leaves the temporal encoder out: U = M, and the frames between those that
+            the tower sees are seen by nobody.
         fine, coarse: frame counts of the clip and of the tower, which the model sets.
     """
 
@@ -181,21 +182,24 @@ class SideNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.gamma = gamma
-        self.stem = VolumeConv(
-            3,
-            temporal_dim,
-            (STEM_TAPS, patch, patch),
-            fine,
-            stride=(1, patch),
-            pads=FixedPads((0, 0, 0, 0)),
-            bias=True,
-        )
+        self.has_time = temporal_dim > 0
+        if self.has_time:
+            self.stem = VolumeConv(
+                3,
+                temporal_dim,
+                (STEM_TAPS, patch, patch),
+                fine,
+                stride=(1, patch),
+                pads=FixedPads((0, 0, 0, 0)),
+                bias=True,
+            )
         self.reduce = nn.ModuleList(nn.Linear(width, dim) for _ in range(taps))
-        self.to_time = nn.ModuleList(nn.Linear(dim, temporal_dim) for _ in range(taps))
-        self.to_space = nn.ModuleList(
-            ToSpace(temporal_dim, dim, gamma, frames) for _ in range(taps)
-        )
-        self.temporal = nn.ModuleList(TemporalBlock(temporal_dim, fine) for _ in range(taps))
+        if self.has_time:
+            self.to_time = nn.ModuleList(nn.Linear(dim, temporal_dim) for _ in range(taps))
+            self.to_space = nn.ModuleList(
+                ToSpace(temporal_dim, dim, gamma, frames) for _ in range(taps)
+            )
+            self.temporal = nn.ModuleList(TemporalBlock(temporal_dim, fine) for _ in range(taps))
         self.mix = nn.ModuleList(MixBlock(dim, coarse) for _ in range(taps))
         self.pools = nn.ModuleList(PoolLayer(dim, frames) for _ in range(pools))
         self.frame_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -241,21 +245,22 @@ class SideNetwork(nn.Module):
         Returns:
             Y (B*T, 1 + N, D), and the mean over the frames of the last global token, (B, C).
         """
-        z = self.stem(video)
+        z = self.stem(video) if self.has_time else video
         grid = z.shape[2:]
         batch = video.shape[0] // (self.gamma * self.frames)
         r: Tensor | None = None
         u = z
         for i, tap in enumerate(taps):
-            z = self.temporal[i](z)
             m = self.reduce[i](tap.to(z.dtype))
-            m = m if r is None else m + r
-            flat = z.permute(0, 2, 3, 1).flatten(1, 2)  # (B*gamma*T, N, E)
-            u = m + self.to_space[i](flat, batch)  # (B*T, 1 + N, D)
-            if i + 1 < len(taps):  # nobody reads Z behind the last block
-                sent = self.to_time[i](m[:, 1:]).unsqueeze(1)  # (B*T, 1, N, E)
-                flat = (flat.unflatten(0, (-1, self.gamma)) + sent).flatten(0, 1)
-                z = flat.unflatten(1, grid).permute(0, 3, 1, 2)
+            u = m = m if r is None else m + r
+            if self.has_time:
+                z = self.temporal[i](z)
+                flat = z.permute(0, 2, 3, 1).flatten(1, 2)  # (B*gamma*T, N, E)
+                u = m + self.to_space[i](flat, batch)  # (B*T, 1 + N, D)
+                if i + 1 < len(taps):  # nobody reads Z behind the last block
+                    sent = self.to_time[i](m[:, 1:]).unsqueeze(1)  # (B*T, 1, N, E)
+                    flat = (flat.unflatten(0, (-1, self.gamma)) + sent).flatten(0, 1)
+                    z = flat.unflatten(1, grid).permute(0, 3, 1, 2)
             r = self.mix[i](u)
         assert r is not None
         tokens = taps[-1][:, 0].unflatten(0, (batch, -1)).mean(dim=1)

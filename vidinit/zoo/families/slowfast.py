@@ -308,6 +308,10 @@ class SlowFast(VideoModel):
         fast = frames_by_space(shares, height, width)
         return super().spread(torch.cat([slow, fast], dim=1), clips)
 
+    def token_frames(self) -> int:
+        """The slow pathway's frames."""
+        return self.slow.frames.value
+
 
 def _check(depth: int, alpha: int, fusion: int, slow_frames: str) -> None:
     check_option("depth", depth, BOTTLENECKS)

@@ -142,6 +142,10 @@ class TimeSformer(VideoModel):
             return patches
         return patches.unflatten(1, (-1, self.frames.value)).transpose(1, 2).flatten(1, 2)
 
+    def token_frames(self) -> int:
+        """T; 1 where frames were averaged."""
+        return 1 if self.attention == "space" else self.frames.value
+
     def temporal_parameters(self) -> set[str]:
         """The attention over time, its norms and projections, and the time embedding."""
         new = re.compile(r"time_embed$|.*\.temporal_")

@@ -167,10 +167,15 @@ def fit_images(network: nn.Module, size: int) -> None:
 
 
 @torch.no_grad()
-def check_images(network: nn.Module, size: int) -> None:
+def check_images(network: nn.Module, size: int, name: str = "") -> None:
     """Raise UsageError unless an image network takes images of ``size`` pixels a side.
 
     It is tried where that is another size than the network was made for: one image.
+
+    Args:
+        network: a timm network; it may have temporal layers that take a clip of one frame.
+        size: side of the images in pixels.
+        name: of the model that it is part of, for the message; default: its own.
     """
     cfg: Any = getattr(network, "pretrained_cfg", None) or {}
     own = int((cfg.get("input_size") or (3, size, size))[-1])
@@ -184,7 +189,7 @@ def check_images(network: nn.Module, size: int) -> None:
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UsageError(
-            f"{_arch(network)} takes no images of {size} pixels"
+            f"{name or _arch(network)} takes no images of {size} pixels"
             + (f": {reason}" if reason else ""),
             f"use a size of {own}, which it was made for",
         ) from error

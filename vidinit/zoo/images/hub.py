@@ -60,7 +60,8 @@ def parse_ref(ref: str) -> HubRef:
     """
     match = _REF.fullmatch(ref.partition(":")[2])
     if match is None:
-        raise UsageError(f"'{ref}' is no repository of the hub", "write hf-hub:USER/NAME")
+        prefix = ref.partition(":")[0]
+        raise UsageError(f"'{ref}' is no repository of the hub", f"write {prefix}:USER/NAME")
     return HubRef(match["repo"], match["revision"], match["file"])
 
 
@@ -78,7 +79,7 @@ def repo_name(name: str) -> str:
 
 def forget() -> None:
     """Ask the hub again: what was found there is no longer so."""
-    _fetch.cache_clear()
+    fetched.cache_clear()
 
 
 def hub_folder(ref: str) -> Path:
@@ -89,10 +90,10 @@ def hub_folder(ref: str) -> Path:
         VidinitError: when it cannot be fetched.
     """
     hub_ref = parse_ref(ref)
-    found = None if hub_ref.file else _fetch(hub_ref.repo, MODEL_FILES[0], hub_ref.revision)
+    found = None if hub_ref.file else fetched(hub_ref.repo, MODEL_FILES[0], hub_ref.revision)
     # The rest is of the same commit, whatever is pushed meanwhile.
     rest = found is not None and [
-        _fetch(hub_ref.repo, name, found.parent.name) for name in MODEL_FILES[1:]
+        fetched(hub_ref.repo, name, found.parent.name) for name in MODEL_FILES[1:]
     ]
     if found is None or not rest or None in rest:
         raise UsageError(
@@ -111,17 +112,17 @@ def hub_checkpoint(ref: str) -> Path | None:
     """
     hub_ref = parse_ref(ref)
     if hub_ref.file is not None:
-        return _require_file(ref, _fetch(hub_ref.repo, hub_ref.file, hub_ref.revision))
-    config = _fetch(hub_ref.repo, "config.json", hub_ref.revision)
+        return _require_file(ref, fetched(hub_ref.repo, hub_ref.file, hub_ref.revision))
+    config = fetched(hub_ref.repo, "config.json", hub_ref.revision)
     if config is not None and "architecture" in _read_json(config):
         return None
-    if _fetch(hub_ref.repo, MODEL_FILES[0], hub_ref.revision) is not None:
+    if fetched(hub_ref.repo, MODEL_FILES[0], hub_ref.revision) is not None:
         raise UsageError(
             f"{ref} is a video model already", "give it as MODEL to finetune, eval or export"
         )
     if config is not None:  # of transformers: its pixels are in a file beside it
-        _fetch(hub_ref.repo, "preprocessor_config.json", hub_ref.revision)
-    found = (_fetch(hub_ref.repo, name, hub_ref.revision) for name in CHECKPOINTS)
+        fetched(hub_ref.repo, "preprocessor_config.json", hub_ref.revision)
+    found = (fetched(hub_ref.repo, name, hub_ref.revision) for name in CHECKPOINTS)
     return _require_file(ref, next((file for file in found if file is not None), None))
 
 
@@ -142,7 +143,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 @functools.cache
-def _fetch(repo: str, name: str, revision: str | None) -> Path | None:
+def fetched(repo: str, name: str, revision: str | None) -> Path | None:
     """A file of a repository, from the cache or the network; None where it has no such file.
 
     Asked for once in a process, so that a name means the same weights to all that look at it.

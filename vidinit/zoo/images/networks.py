@@ -124,6 +124,7 @@ def load_image_model(
     pretrained: bool = True,
     ways: Sequence[str] = CONVERT_WAYS,
     also: Iterable[str] = (),
+    arguments: Mapping[str, Any] | None = None,
 ) -> ImageSource:
     """An image network with weights from a file, a package, or timm's hub.
 
@@ -136,6 +137,7 @@ def load_image_model(
         pretrained: False keeps random weights.
         ways: what to do when the hub is out of reach, for the message.
         also: names of other kinds that may have been meant by an unknown one.
+        arguments: of timm's function, for a network of other sizes (``{"depth": 2}``); of a file.
 
     Raises:
         UsageError: unknown name, missing file, or a file that does not fit the architecture.
@@ -148,8 +150,9 @@ def load_image_model(
             file = weights
         else:
             file = open_weights(weights, key=key, ema=ema)
-        fitted = fit_image(arch, functools.partial(build_image_model, name), file, layout)
-        return image_of(name, fitted, file)
+        own = dict(arguments or {})
+        fitted = fit_image(arch, functools.partial(build_image_model, name, **own), file, layout)
+        return image_of(name, fitted, file, own)
     if not pretrained:
         return ImageSource(arch, build_image_model(name).eval(), "random weights", False)
     if arch in PACKAGED and packaged_file(arch) is not None:
@@ -168,15 +171,25 @@ def load_image_model(
 # ------------------------------------------------------------------ files
 
 
-def image_of(name: str, fitted: Fitted, file: WeightsFile) -> ImageSource:
-    """The network that a file fits, with its weights, and the pixels and classes beside it."""
-    model: Any = build_image_model(name, **fitted.arguments)
+def image_of(
+    name: str, fitted: Fitted, file: WeightsFile, sizes: Mapping[str, Any] | None = None
+) -> ImageSource:
+    """The network that a file fits, with its weights, and the pixels and classes beside it.
+
+    Args:
+        name: timm name.
+        fitted: the file's tensors.
+        file: where they are from.
+        sizes: arguments of timm's function that the file was fitted with.
+    """
+    sizes = dict(sizes or {})
+    model: Any = build_image_model(name, **{**sizes, **fitted.arguments})
     _check_config(file.config, model)
     model.load_state_dict(fitted.state, strict=False)
     if "in_chans" in fitted.arguments:  # not all of timm's networks keep it
         model.in_chans = fitted.arguments["in_chans"]
     model.pretrained_cfg = {**model.pretrained_cfg, **_pixels(file.pixels)}
-    kept = {k: v for k, v in fitted.arguments.items() if k in KEPT}
+    kept = sizes | {k: v for k, v in fitted.arguments.items() if k in KEPT}
     return ImageSource(
         name.split(".")[0],
         model.eval(),

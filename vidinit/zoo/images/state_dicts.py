@@ -70,6 +70,8 @@ _NOT_WEIGHTS = re.compile(
     re.IGNORECASE,
 )
 """Containers beside the weights."""
+_LISTS = {"classifiers"}
+"""Containers that are lists of state dicts."""
 _DEEP = 5  # containers in containers
 _CLOSE = 0.98  # parts that fit this well, compared with the best, are the same network's
 _SHARE = 0.2  # of a state dict's tensors, from which on a prefix is looked at
@@ -370,10 +372,14 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about kinds of files, which are refused or read
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UsageError(
-            f"cannot read weights from {path}",
-            f"a state dict saved by torch.save or safetensors is needed ({_reason(error)})",
-        ) from error
+        reason = _reason(error)
+        way = "a state dict saved by torch.save or safetensors is needed"
+        if reason == _SCRIPT:
+            way = (
+                "torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), NEW_FILE) makes "
+                "a state dict of it"
+            )
+        raise UsageError(f"cannot read weights from {path}", f"{way} ({reason})") from error
 
 
 def _harmless() -> list[Any]:
@@ -395,6 +401,7 @@ def _harmless() -> list[Any]:
     return found
 
 
+_SCRIPT = "it is a TorchScript archive, a program and not a state dict"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -406,7 +413,7 @@ def _reason(error: Exception) -> str:
         name = next(filter(None, needed.groups())).rstrip(".")
         return f"it holds objects of {name}, and nothing but tensors and plain values is read"
     if "TorchScript" in text:
-        return "it is a TorchScript archive, a program and not a state dict"
+        return _SCRIPT
     if isinstance(error, KeyError) or text.startswith("Unsupported operand"):
         return "it is no file that torch.save writes"
     return re.split(r"(?<=[a-z\d)])\.? (?=[A-Z])", text)[0].rstrip(".,:; ") or type(error).__name__
@@ -431,6 +438,9 @@ def _state_dicts(loaded: Any, key: str = "", depth: int = 0) -> Iterator[tuple[s
         for k, v in loaded.items()
         if isinstance(v, Mapping) and not _NOT_WEIGHTS.fullmatch(str(k))
     }
+    for name in _LISTS & set(loaded):  # probes that were trained side by side
+        if isinstance(loaded[name], list):
+            inner |= {f"{name}.{i}": one for i, one in enumerate(loaded[name])}
     if own:
         yield key, own
     for name, value in inner.items():

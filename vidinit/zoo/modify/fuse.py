@@ -7,7 +7,8 @@ In eval mode a batch norm is a scale and a shift per channel:
 which is a convolution with the kernel w * s and the bias (b - mean) * s + bias, where
 s = gain / sqrt(var + eps). That holds for every convolution that is linear in its kernel with one
 bias per output channel: spatial, temporal, volume and STS ones. The two projections behind
-TimeSformer's attention over time are one matrix, too.
+TimeSformer's attention over time are one matrix, too, and so are ZeroI2V's adapters with the
+projections they stand before or behind.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..adapters.blocks import ShiftedBlock
+from ..adapters.merging import fold_adapters, why_not_merged
 from ..families.vit_blocks import DividedBlock
 from ..temporal import ShiftFirst, TemporalConv, VolumeConv
 
@@ -31,9 +34,10 @@ if TYPE_CHECKING:
 def fuse(model: VideoModel) -> VideoModel:
     """A copy for inference, every batch norm folded into the convolution right before it.
 
-    So are the two projections of a `DividedBlock`. Weight-standardized convolutions, norms that
-    stand elsewhere or serve several convolutions, and norms without running statistics stay as they
-    are. Kernels are folded in float64.
+    So are the two projections of a `DividedBlock`, and the linear adapters of ZeroI2V into the
+    projections around them. Weight-standardized convolutions, norms that stand elsewhere or serve
+    several convolutions, and norms without running statistics stay as they are. Kernels are folded
+    in float64.
 
     Args:
         model: left as it is.
@@ -57,6 +61,10 @@ def fuse(model: VideoModel) -> VideoModel:
                 setattr(module, key, left[child])
         if isinstance(module, DividedBlock):
             module.join_projections()
+    if not why_not_merged(fused):
+        for module in fused.modules():
+            if isinstance(module, ShiftedBlock):
+                fold_adapters(module)
     return fused
 
 

@@ -114,7 +114,9 @@ class _Checkpointed:
         forward = functools.partial(type(self.block).forward, self.block)
         # A compiler decides itself what it computes again.
         compiled = torch.compiler.is_compiling()
-        if compiled or not (self.block.training and torch.is_grad_enabled()):
+        # Blocks of a frozen tower are in eval mode though what stands in them is trained.
+        trained = getattr(self.block, "is_trained", self.block.training)
+        if compiled or not (trained and torch.is_grad_enabled()):
             return forward(*args, **kwargs)
         again = _Recomputation(self.block, self.counts)
         return checkpoint(

@@ -13,9 +13,9 @@ from dataclasses import replace
 from torch import nn
 
 from ...errors import UsageError
+from ..adapters.tower import PRECISIONS, Tower, arch_of, set_projection
 from ..dist_network.model import DistModel
 from ..dist_network.side import HEAD_WIDTH, SideNetwork
-from ..dist_network.tower import PRECISIONS, Tower, arch_of, set_projection
 from ..folding import FrameCount
 from ..images.heads import channels_of
 from ..images.networks import clip_spec_of
@@ -46,7 +46,7 @@ def dist(
         gamma: the tower sees every gamma-th frame.
         pools: A, pooling layers: 2 for Something-Something, 4 for Kinetics.
         dim: D, a multiple of 64.
-        temporal_dim: E.
+        temporal_dim: E; 0 leaves the temporal encoder out, as an ablation.
         blocks: which blocks of the tower are read, from 0; default: all.
         projection: outputs of the tower's classifier, which is then its projection into a space of
             image and text; 0 takes the classifier off. Default: those of CLIP's kind are kept.
@@ -61,9 +61,13 @@ def dist(
     check_option("tower_precision", tower_precision, list(PRECISIONS))
     if dim % HEAD_WIDTH or dim < HEAD_WIDTH:
         raise UsageError(f"dim={dim} is no multiple of {HEAD_WIDTH}, the width of an attention")
-    for name, value in (("gamma", gamma), ("pools", pools), ("temporal_dim", temporal_dim)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
+    for name, value, least in (
+        ("gamma", gamma, 1),
+        ("pools", pools, 1),
+        ("temporal_dim", temporal_dim, 0),
+    ):
+        if value < least:
+            raise UsageError(f"{name} must be at least {least}, not {value}")
     if channels_of(image_model) != 3:
         raise UsageError(
             f"{arch_of(image_model)} does not take RGB images ({channels_of(image_model)} input "
@@ -101,4 +105,12 @@ def dist(
 
 # The tower's classifier may be its projection into the space of image and text, so it comes along;
 # without a head of its own the model embeds clips in that space.
-PLAN = Plan(dist, keeps_classifier=True, sets_clip=True, frozen_tower=True, default_classes=0)
+PLAN = Plan(
+    dist,
+    keeps_classifier=True,
+    sets_clip=True,
+    frozen_tower=True,
+    proof="blocks",
+    leaves_unused=True,  # the last block has a way to the frames between that nothing reads
+    default_classes=0,
+)

@@ -65,7 +65,7 @@ class InflatedNet(VideoModel):
         fit_images(self.trunk, spec.size)
         if not is_vit(self.trunk):
             self.frames.value = 1
-            check_images(self.trunk, spec.size)
+            check_images(self.trunk, spec.size, self.name)
 
     def feature_maps(self, x: Tensor) -> Tensor:
         """As timm's network has them: maps, channels first or last, or (B*T', L, C) tokens."""

@@ -11,7 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..names import CLASSES, PLANS
 
@@ -41,8 +41,11 @@ class Plan:
             projection; all other plans take it without (``num_classes=0``).
         sets_clip: True where ``build`` chooses the frames and size of a clip itself; the others
             have those of their zoo entry, and the image network's size and pixel statistics.
-        frozen_tower: True where the image network is frozen and only read, so that not logits are
-            compared in a proof but the outputs of its blocks.
+        frozen_tower: True where the image network is frozen: the model is a `TowerModel`, whose
+            folder and checkpoints name the network instead of holding it.
+        proof: what a proof compares: ``logits``, or of networks that are only read the outputs of
+            their ``blocks``, with a look for gradients.
+        leaves_unused: True where a parameter gets no gradient in any step.
         default_classes: size of the head of a new model; 0 for none.
     """
 
@@ -52,6 +55,8 @@ class Plan:
     keeps_classifier: bool = False
     sets_clip: bool = False
     frozen_tower: bool = False
+    proof: Literal["logits", "blocks"] = "logits"
+    leaves_unused: bool = False
     default_classes: int = CLASSES
 
     @property

@@ -1,14 +1,13 @@
 """A frozen image transformer that is read behind its blocks.
 
-DiST (https://arxiv.org/abs/2309.07911) takes the raw output of every block of CLIP's image tower;
-here of any timm transformer whose tokens keep to one grid.
+DiST (https://arxiv.org/abs/2309.07911) takes the raw output of every block of CLIP's image tower,
+and so do other side networks; here of any timm transformer whose tokens keep to one grid.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from .frozen import FrozenNetwork
 
 PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": None,
@@ -25,11 +25,9 @@ PRECISIONS: dict[str, torch.dtype | None] = {
 }
 """Of a tower's weights; ``fp32`` leaves them alone, and follows autocast."""
 
-DIGEST = "digest"  # key of what stands for the tower in a state dict that leaves it out
 
-
-class Tower(nn.Module):
-    """A frozen timm vision transformer: always in eval mode, without gradients.
+class Tower(FrozenNetwork):
+    """A frozen timm vision transformer, whose methods here compute no gradients.
 
     Which tokens are kept of each block: a global one, then those of the patches. The global one is
     the class token; where a tower has other prefix tokens (registers, a distillation token), they
@@ -46,11 +44,12 @@ class Tower(nn.Module):
         joint: J, of an embedding.
         native_size: (height, width) that its positions were made for.
         patch: side of a patch in pixels.
-        left_out: True where `state_dict` has a digest of the weights instead of them.
 
     Raises:
         UsageError: for networks that are no such transformer, with the reason.
     """
+
+    inside = "vit"
 
     def __init__(
         self, vit: nn.Module, *, blocks: Sequence[int] | None = None, precision: str = "fp32"
@@ -59,7 +58,7 @@ class Tower(nn.Module):
         reason = why_no_tower(vit)
         if reason:
             raise UsageError(
-                f"{arch_of(vit)} cannot be a tower of DiST: {reason}",
+                f"{arch_of(vit)} cannot be a tower: {reason}",
                 "use a vision transformer, vit_base_patch16_clip_quickgelu_224 for example",
             )
         model: Any = vit
@@ -74,23 +73,17 @@ class Tower(nn.Module):
         self.joint = int(model.num_classes or model.head_hidden_size)
         self.patch = int(model.patch_embed.patch_size[0])
         self.prefix_tokens = int(model.num_prefix_tokens)
-        self.left_out = False
         self.native_size = _image_size(vit)
-        self.vit = vit.requires_grad_(False)
+        self.vit = vit
         self.dtype = PRECISIONS[precision]
         if self.dtype is not None:
             self.vit.to(self.dtype)
-        self.register_load_state_dict_post_hook(_forgive_left_out)
-        self.eval()
+        self.freeze()
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of the frames it takes, in pixels."""
         return _image_size(self.vit)
-
-    def train(self, mode: bool = True) -> Tower:
-        """Stays in eval mode."""
-        return super().train(False)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """(N, 3, H, W) to the outputs of the blocks that are read, (N, 1 + patches, C) each."""
@@ -151,60 +144,6 @@ class Tower(nn.Module):
         if self.dtype is None or frames.is_meta:  # autocast knows nothing of that device
             return contextlib.nullcontext()
         return torch.autocast(frames.device.type, enabled=False)
-
-    # -------------------------------------------------------------- state dicts without the tower
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The weights, or while they are `left_out` a digest of them, uint8 (32,)."""
-        if not self.left_out:
-            return super().state_dict(*args, **kwargs)
-        out = kwargs.get("destination")
-        out = {} if out is None else out
-        out[kwargs.get("prefix", "") + DIGEST] = self._digest()
-        return out
-
-    def _digest(self) -> Tensor:
-        return torch.tensor(list(bytes.fromhex(digest(self.vit))), dtype=torch.uint8)
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        found = state.pop(prefix + DIGEST, None)
-        self._found = None if found is None else prefix
-        if found is not None and not torch.equal(found.cpu(), self._digest()):
-            raise UsageError(
-                "the frozen tower is not the one of the saved state, which has only its digest",
-                "start from the same model",
-            )
-        super()._load_from_state_dict(state, prefix, *rest)
-
-
-def _forgive_left_out(tower: nn.Module, keys: Any) -> None:
-    """Weights of which a state dict has the digest are not missing from it."""
-    prefix = tower.__dict__.pop("_found", None)
-    if prefix is not None:
-        keys.missing_keys[:] = [k for k in keys.missing_keys if not k.startswith(f"{prefix}vit.")]
-
-
-@contextlib.contextmanager
-def towers_left_out(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """A context in which state dicts of modules have digests in place of frozen towers."""
-    towers = [m for module in modules for m in module.modules() if isinstance(m, Tower)]
-    for tower in towers:
-        tower.left_out = True
-    try:
-        yield
-    finally:
-        for tower in towers:
-            tower.left_out = False
-
-
-def digest(vit: nn.Module) -> str:
-    """sha256 of a network's weights, hexadecimal: of names, types, shapes and bytes, by name."""
-    out = hashlib.sha256()
-    for key, value in sorted(vit.state_dict().items()):
-        plain = value.detach().cpu().contiguous(memory_format=torch.contiguous_format)
-        out.update(f"{key} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        out.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return out.hexdigest()
 
 
 def kept_tokens(tap: Tensor | tuple[Tensor, Tensor]) -> Tensor:

@@ -1,0 +1,1 @@
+"""Frozen image transformers, and what learns inside or beside them."""
