@@ -13,8 +13,9 @@ REPORT = "Report"
 
 @command(
     "distill",
-    panels={INPUT: "picks keep cache student", REPORT: "report data against"},
+    panels={INPUT: "picks keep cache student option", REPORT: "report data against"},
     arguments={"overrides": "[SECTION.KEY=VALUE]..."},
+    kinds={"keep": str},
 )
 def distill(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
     """Train, or draw the pictures of ``--report``, and say how it ended.
@@ -25,6 +26,7 @@ def distill(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug =
         vidinit distill --teacher resnet50=r50.pth --videos list.txt --picks random:2
         vidinit distill --teacher imagenet --teacher dinov2,weight=0.5 --videos ./raw \
             --cache teachers distill.view=frame
+        vidinit distill --teacher imagenet --videos ./raw --keep 0.3,0.5,0.8,1 --out runs/kept
         vidinit distill --report runs/distilled --data videos/ --against runs/start
     """
     import vidinit

@@ -28,7 +28,7 @@ SHOWN = (
     panels={
         COMPUTING: "config batch_size seed device precision processes",
         INPUT: "views multi_view average head all_sources",
-        MORE: "curve temporal_test predictions against",
+        MORE: "curve temporal_test predictions fuse weight against",
         TEXT: "zero_shot classes templates text_model text ensemble",
     },
     kinds={"temporal_test": str, "templates": str, "classes": Path, "batch_size": str},
@@ -42,6 +42,8 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
         vidinit eval runs/finetune-mine-1 --data videos/ --temporal-test reverse,shuffle,freeze
         vidinit eval runs/finetune-mine-2 --data videos/ --against runs/eval-finetune-mine-1-1
         vidinit eval --predictions runs/eval-finetune-mine-1-1 --average logits
+        vidinit eval --predictions runs/eval-rgb-1 --fuse runs/eval-flow-1 --weight 0.4
+        vidinit eval runs/hmdb51 --data testTrainMulti_7030_splits/ data.split=all
         vidinit eval runs/cotrain-r3d50-1 --val ssv2.txt --head ssv2
         vidinit eval runs/cotrain-r3d50-1 --all-sources
         vidinit eval runs/dist --val ucf101/ --zero-shot --classes ucf101.txt --ensemble 0.5
@@ -51,6 +53,11 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
     result = vidinit.evaluate(**keywords)
     if json:
         opt.print_json(result)
+    elif "runs" in result:
+        from vidinit.pipelines.run_set import lines_of
+
+        for line in lines_of(result):
+            opt.put(line)
     elif is_main_process():
         for name, own in result.get("sources", {"": result}).items():
             if name:
@@ -79,12 +86,21 @@ def _print_scores(result: dict[str, Any]) -> None:
             f"  {test}: top-1 {values['top1']:.3f} ({values['change']['top1']:+.3f}, "
             f"p = {values['p_value']:.2g})"
         )
+    if "time" in result:
+        from vidinit.scoring.time_test import lines_of
+
+        for line in ("does it need time?", *lines_of(result["time"])):
+            opt.put(line)
     if "against" in result:
         _print_comparison(result["against"])
     opt.put(f"report: {result['out']}/report.html")
 
 
 def _views(result: dict[str, Any]) -> str:
+    if "fused" in result:
+        return " and ".join(
+            f"{one['weight']:g} of {one['model']} ({one['views']} views)" for one in result["fused"]
+        )
     words = {"dense": "all clips", "whole": "the whole video as a clip"}
     count = words.get(str(result["clips"])) or f"{result['clips']} clips"
     return f"{count} x {result['crops']} crops each"

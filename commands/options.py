@@ -35,6 +35,11 @@ def print_training(result: dict[str, Any], *, as_json: bool, dry_run: bool) -> N
     """The end of a training command."""
     if as_json:
         print_json(result)
+    elif "runs" in result:
+        from vidinit.pipelines.run_set import lines_of
+
+        for line in lines_of(result):
+            put(line)
     elif is_main_process():
         from vidinit.pipelines.shared.summary import dry_run_summary, summary
 

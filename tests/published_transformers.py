@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 TIMESFORMER = {
+    "data.interpolation": "bilinear",  # F.interpolate
+    "eval.average": "logits",
+    "train.select": "last",
     "data.grayscale": 0,
     "data.mixup": 0,
     "data.cutmix": 0,
@@ -61,6 +64,7 @@ DIST = {
     "train.drop_path": 0,
     "train.clip_grad": None,
     "train.ema": 0,
+    "data.interpolation": "bilinear",  # torchvision's transforms of videos
     "text.model": "auto",
     "text.templates": "raw",
 }
@@ -90,12 +94,14 @@ VIDEOMAE = {
     "train.label_smoothing": 0.1,
     "train.clip_grad": None,
 }
-DENSE = {"data.stride": 4, "data.sampling": "dense", "data.flip": True}
+VIDEOMAE |= {"train.schedule": "cosine", "data.interpolation": "bilinear"}
+DENSE = {"data.stride": 4, "data.sampling": "dense", "data.flip": True, "data.short": "hold"}
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "finetune/c2d-vit_base_patch16_224_k400": {
         **VIDEOMAE,
         **DENSE,
+        "data.batch_size": 6 * 2,
         "train.epochs": 75,
         "train.min_lr": 1e-6,
         "train.layer_decay": 0.75,
@@ -105,7 +111,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "finetune/timesformer-vit_base_patch16_224_ssv2": {
         **VIDEOMAE,
         "data.sampling": "uniform",
+        "data.steps": "whole",
         "data.flip": False,
+        "data.batch_size": 6 * 2,
         "train.epochs": 30,
         "train.min_lr": 1e-6,
         "train.layer_decay": 0.75,
@@ -121,6 +129,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
             "data.sampling": "uniform" if stride is None else "dense",
             "data.size": size,
             "data.jitter": jitter,
+            "data.crop_pct": size / jitter[0],
+            "data.steps": "linspace",
+            "data.fps": 30,
+            "data.short": None if stride is None else "hold",
+            "data.channels": "bgr" if stride is None else None,
+            "eval.start": "center" if stride is None else "first",
             "data.flip": stride is not None,
             "data.batch_size": clips,
             "train.accumulate": 8 // clips,
@@ -140,19 +154,25 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "cotrain/timesformer-b16_videos-images": {
         **TIMESFORMER,
-        "model": "timesformer-b16",
         "data.frames": 8,
         "data.stride": 32,
         "data.sampling": "dense",
         "data.size": 224,
+        "data.crop_pct": 0.875,
         "data.jitter": (256, 320),
+        "data.short": "hold",
+        "data.steps": "linspace",
+        "data.fps": 30,
+        "eval.start": "first",
         "data.flip": "auto",
         "data.batch_size": 8,
     },
     "finetune/c2d-vit_base_patch16_224_ucf101": {
         **VIDEOMAE,
         **DENSE,
+        "data.batch_size": 16 * 2,
         "train.epochs": 100,
+        "train.warmup_lr": 1e-8,
         "train.min_lr": 1e-5,
         "train.layer_decay": 0.7,
         "train.drop_path": 0.2,
@@ -172,4 +192,61 @@ VIEWS = {
     **{f"finetune/{n}": (3, 1, None, None) for n in DISTS},
     "finetune/timesformer-vit_base_patch16_224_ssv2": (2, 3, None, None),
     "cotrain/timesformer-b16_videos-images": (1, 3, None, None),
+}
+
+TIMESFORMER_FILES = {  # in configs/
+    "timesformer-b16_k400": "Kinetics/TimeSformer_divST_8x32_224.yaml",
+    "timesformer-b16-hr_k400": "Kinetics/TimeSformer_divST_16x16_448.yaml",
+    "timesformer-b16_k400-96f": "Kinetics/TimeSformer_divST_96x4_224.yaml",
+    "timesformer-b16_ssv2": "SSv2/TimeSformer_divST_8_224.yaml",
+    "timesformer-b16-hr_ssv2": "SSv2/TimeSformer_divST_16_448.yaml",
+    "timesformer-b16_ssv2-64f": "SSv2/TimeSformer_divST_64_224.yaml",
+}
+DIST_FILES = {  # in configs/projects/dist/
+    "dist-b16_k400": "k400/vit-b16-8+16f.yaml",
+    "dist-b16_ssv2": "ssv2/vit-b16-8+16f.yaml",
+    "dist-l14_k400": "k400/vit-l14-32+64f.yaml",
+    "dist-l14_ssv2": "ssv2/vit-l14-32+64f.yaml",
+}
+VIDEOMAE_FILES = {  # finetune.sh in scripts/
+    "c2d-vit_base_patch16_224_k400": "kinetics/videomae_vit_base_patch16_224_tubemasking_",
+    "c2d-vit_base_patch16_224_ucf101": "ucf101/videomae_vit_base_patch16_224_tubemasking_",
+    "timesformer-vit_base_patch16_224_ssv2": "ssv2/videomae_vit_base_patch16_224_tubemasking_",
+}
+SOURCES = {
+    **{
+        f"finetune/{name}": f"facebookresearch/TimeSformer, configs/{file}"
+        for name, file in TIMESFORMER_FILES.items()
+    },
+    **{
+        f"finetune/{name}": f"alibaba-mmai-research/DiST, configs/projects/dist/{file}"
+        for name, file in DIST_FILES.items()
+    },
+    **{
+        f"finetune/{name}": f"MCG-NJU/VideoMAE, finetune.sh in scripts/{file}"
+        for name, file in VIDEOMAE_FILES.items()
+    },
+    "cotrain/timesformer-b16_videos-images": (
+        "facebookresearch/TimeSformer, configs/Kinetics/TimeSformer_divST_8x32_224.yaml"
+    ),
+}
+KEPT = {"train.select": "last"}
+GUESSED: dict[str, dict[str, Any]] = {
+    **{f"finetune/{name}": KEPT for name in DISTS},
+    "finetune/c2d-vit_base_patch16_224_k400": {
+        **KEPT,
+        "model": "c2d-vit_base_patch16_224",
+        "data.steps": "linspace",  # 64/15 apart there, 63/15 here
+    },
+    "finetune/c2d-vit_base_patch16_224_ucf101": {
+        **KEPT,
+        "model": "c2d-vit_base_patch16_224",
+        "data.steps": "linspace",
+    },
+    "finetune/timesformer-vit_base_patch16_224_ssv2": {
+        **KEPT,
+        "model": "timesformer-vit_base_patch16_224",
+    },
+    # CoVeR's own are not known, none of them: these are its nearest neighbor's.
+    "cotrain/timesformer-b16_videos-images": {"model": "timesformer-b16"},
 }

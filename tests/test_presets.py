@@ -7,10 +7,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import published_adapters as adapters
 import pytest
+import torch
 import typer
 import yaml
-from published import FIGURES, PUBLISHED, STS_SSV2, VIEWS
+from published import FIGURES, GUESSED, OURS, PUBLISHED, SOURCES, STS_SSV2, UNPUBLISHED, VIEWS
 from vidinit.commands import app
 
 import vidinit
@@ -23,6 +25,8 @@ from vidinit.config.presets import (
     preset_path,
     read_header,
 )
+from vidinit.conversion.plan_options import parse_options
+from vidinit.engine.optimizer import lr_factor, peak_lr
 from vidinit.errors import UsageError
 from vidinit.pipelines.evaluate.settings import EvaluateConfig
 from vidinit.pipelines.registry import config_classes
@@ -32,7 +36,7 @@ CONFIGS = config_classes()
 
 ROOT = Path(__file__).parents[1]
 NAMES = list_presets()
-COUNT = 40
+COUNT = 56
 PROGRAM = typer.main.get_command(app)
 
 
@@ -84,19 +88,50 @@ def test_a_preset_resolves_and_round_trips(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_sets_each_key_once_and_flat(name):
     values = yaml.safe_load(preset_path(name).read_text())
-    assert set(values) <= {"model", "data", "train", "eval", "distill", "text"}
-    assert not any(isinstance(v, dict) for s in values.values() if s != values["model"] for v in s)
+    assert set(values) <= {"model", "options", "data", "train", "eval", "distill", "text"}
+    sections = [section for section in values.values() if isinstance(section, dict)]
+    assert not any(isinstance(value, dict) for section in sections for value in section.values())
+
+
+def other_values(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """What a preset has other than a table, and what the table has."""
+    config = made_for(name)
+    return {
+        key: (value_of(config, key), wanted)
+        for key, wanted in table.items()
+        if value_of(config, key) != (pytest.approx(wanted) if type(wanted) is float else wanted)
+    }
+
+
+def keys_set_by(name: str) -> set[str]:
+    values = yaml.safe_load(preset_path(name).read_text())
+    own = {key for key, value in values.items() if not isinstance(value, dict)}
+    inside = {k: v for k, v in values.items() if isinstance(v, dict)}
+    return own | {f"{section}.{key}" for section, keys in inside.items() for key in keys}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_values_are_the_published_ones(name):
-    config = made_for(name)
-    wrong = {
-        key: (value_of(config, key), wanted)
-        for key, wanted in PUBLISHED[name].items()
-        if value_of(config, key) != (pytest.approx(wanted) if type(wanted) is float else wanted)
-    }
-    assert wrong == {}
+    assert other_values(name, PUBLISHED[name]) == {}
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLISHED) - set(UNPUBLISHED)))
+def test_every_value_is_a_published_one_or_a_guess_that_the_header_names(name):
+    published, guessed = PUBLISHED[name], GUESSED.get(name, {})
+    assert other_values(name, guessed) == {}
+    assert not published.keys() & guessed.keys()
+    assert keys_set_by(name) <= published.keys() | guessed.keys() | OURS.keys()
+    header = read_header(preset_path(name).read_text())
+    assert SOURCES[name] in header.source
+    assert "Equal" in header.notes
+    if guessed:
+        assert "Guessed" in header.notes
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLISHED) - set(UNPUBLISHED)))
+def test_the_last_epoch_is_what_a_paper_is_compared_with(name):
+    """The best one would be chosen on the clips that it is scored on."""
+    assert made_for(name).train.select == "last"
 
 
 def test_passes_over_the_data_make_the_published_lengths():
@@ -105,6 +140,9 @@ def test_passes_over_the_data_make_the_published_lengths():
     s3d = made_for("finetune/s3d_k400").train
     steps = [e * k400 / s3d.lr_batch for e in (*s3d.lr_steps, s3d.epochs)]
     assert steps == pytest.approx([60_000, 70_000, 80_000], rel=0.002)
+    ucf = made_for("finetune/r2plus1d-18_ucf101-32f").train
+    passes = [e * 9_537 for e in (*ucf.lr_steps, ucf.epochs)]
+    assert passes == pytest.approx([e * 100_000 for e in (2, 4, 6, 8)], rel=0.002)
     for name in ("r2plus1d-18_kinetics", "r3d-18_kinetics", "r2plus1d-18_kinetics-32f"):
         train = made_for(f"distill/{name}").train
         clips = [e * kinetics for e in (*train.lr_steps, train.epochs)]
@@ -114,10 +152,30 @@ def test_passes_over_the_data_make_the_published_lengths():
         train = made_for(f"finetune/r2plus1d-18_hmdb51{name}").train
         clips = [e * hmdb for e in (*train.lr_steps, train.epochs)]
         assert clips == pytest.approx([e * 40_000 for e in epochs], rel=0.005)
-    images = made_for("finetune/slowonly-r50_in1k")
-    # An epoch of timm's repeated augmentation is as long as one without it.
-    assert images.train.epochs * images.data.repeats == 300
-    assert images.train.warmup_epochs * images.data.repeats == pytest.approx(5, rel=1e-3)
+    for name in list_presets("finetune/*_in1k"):
+        images = made_for(name)
+        # An epoch of timm's repeated augmentation is as long as one without it.
+        assert images.train.epochs * images.data.repeats == 300
+        assert images.train.warmup_epochs * images.data.repeats == pytest.approx(5, rel=1e-3)
+
+
+@pytest.mark.parametrize("gpus", [1, 8, 16])
+def test_the_rate_of_vmz_is_that_of_its_code(gpus):
+    """WarmupMultiStepLR of pt/vmz/common/scheduler.py, over 45 epochs of 5 clips of each video."""
+    config = made_for("distill/r2plus1d-18_kinetics-vmz")
+    train, steps = config.train, 7  # steps of a pass
+    whole = 5 * steps  # of an epoch of theirs
+    peak = peak_lr(train.lr, train.lr_batch, config.data.batch_size * gpus)
+    assert peak == pytest.approx(0.01 * gpus)
+    for step in range(0, 45 * whole):
+        done = step / (10 * whole)
+        warmup = 1e-5 * (1 - done) + done if step < 10 * whole else 1.0
+        wanted = 0.01 * gpus * warmup * 0.1 ** sum(step >= m * whole for m in (20, 30, 40))
+        assert peak * lr_factor(step, steps, train) == pytest.approx(wanted, rel=1e-9)
+    model = vidinit.create_model  # the paper's 33.3 M parameters, beside the head's
+    with torch.device("meta"):
+        made = model("r2plus1d-18", num_classes=400, **parse_options(config.options))
+    assert sum(p.numel() for p in made.parameters()) == 33_370_839
 
 
 def test_videomae_peaks_where_it_did():
@@ -144,12 +202,18 @@ def test_the_header_holds_commands_that_work(name):
     assert command == name.partition("/")[0]
     assert find_preset(given["preset"], command) == name
     if header.first:
-        _, first = parsed(header.first)
-        assert str(first["out"]) == given["model"], "the one takes what the other made"
-        if first.get("preset"):
+        before, first = parsed(header.first)
+        taken = given.get("init_from") or given["model"]
+        assert str(first["out"]) == str(taken), "the one takes what the other made"
+        if before == "distill":
+            data = "hmdb51" if "hmdb51" in name else "ucf101"
             assert find_preset(first["preset"], "distill") == find_preset(
-                name.partition("/")[2].replace("hmdb51", "kinetics"), "distill"
+                name.partition("/")[2].replace(data, "kinetics"), "distill"
             )
+        elif before == "finetune":  # on images
+            assert made_for(find_preset(first["preset"], "finetune")).model == str(first["model"])
+            assert str(given["model"]) == made_for(name).model
+            assert str(first["model"]) == made_for(name).model.replace("sts", "plain", 1)
         else:
             to = first["to"]
             assert made_for(name).model in (to, f"{to}-{first['source']}")
@@ -164,11 +228,26 @@ def test_the_header_holds_commands_that_work(name):
                 "model": score["model"],
                 "eval.clips": score["clips"],
                 "eval.crops": score["crops"],
+                "eval.average": score["average"],
                 "data.batch_size": score["batch_size"],
             },
         )
-        views = (config.eval.clips, config.eval.crops, config.data.size, config.data.crop_pct)
+        clips = score["views"] or config.eval.clips
+        views = (clips, config.eval.crops, config.data.size, config.data.crop_pct)
         assert views == VIEWS[name]
+        # What a folder does not keep, the command says.
+        wanted = getattr(made_for(name), "eval", config.eval)
+        assert (config.eval.start, config.eval.average) == (wanted.start, wanted.average)
+
+
+@pytest.mark.parametrize("name", adapters.PUBLISHED)
+def test_the_first_command_makes_the_published_network(name):
+    header = read_header(preset_path(name).read_text())
+    _, first = parsed(header.first)
+    given = parse_options(first["option"] or (), vidinit.convert)
+    assert given == adapters.OPTIONS.get(name, {})
+    frames = first["frames"] or find_entry(first["to"]).frames
+    assert frames == made_for(name).data.frames
 
 
 # ------------------------------------------------------------------ names and copies
@@ -210,6 +289,7 @@ def test_a_header_is_read_to_its_parts():
         "score": "",
         "expect": "50.0 top-1; not ours.",
         "notes": "A note. Another.",
+        "source": "",
     }
     assert header.published == "50.0 top-1"
 

@@ -37,7 +37,7 @@ def offered(command: str, parameter: str, incomplete: str) -> list[str]:
         ("profile", "models", "s3d@top:1", ["s3d@top:1", "s3d@top:10", "s3d@top:11"]),
         ("distill", "--student", "i2", ["i2d"]),
         ("distill", "--teacher", "imagenet-", ["imagenet-lite"]),
-        ("convert", "--to", "st", ["sts"]),
+        ("convert", "--to", "st", ["st-adapter", "sts"]),
         ("convert", "--to", "r3d-1", ["r3d-18"]),
         ("finetune", "--preset", "sts-r3d50_k", ["sts-r3d50_k400"]),
         ("preset show", "name", "finetune/sts-r3d50_k", ["finetune/sts-r3d50_k400"]),

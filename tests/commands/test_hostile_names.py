@@ -113,7 +113,7 @@ ERRORS = [
     (["profile", EVIL], 2, SHOWN),
     (["export", EVIL, "--out", "x.onnx"], 2, SHOWN),
     (["distill", "--teacher", "imagenet", "--videos", EVIL], 2, SHOWN),
-    (["cotrain", "r3d50", "--source", f"{EVIL}={EVIL}"], 2, SHOWN),
+    (["cotrain", "r3d50", "--source", f"{EVIL}={EVIL}", "--source", "b=b"], 2, SHOWN),
 ]
 
 

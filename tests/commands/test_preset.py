@@ -36,7 +36,7 @@ def test_list_as_json():
     rows = json.loads(preset("list", "distill/*", "--json").stdout)
     assert [row["name"] for row in rows] == list_presets("distill/*")
     assert set(rows[0]) == {
-        *("name", "title", "needs", "first", "command", "score", "expect", "notes"),
+        *("name", "title", "source", "needs", "first", "command", "score", "expect", "notes"),
     }
     assert all(row["command"].startswith("vidinit distill ") for row in rows)
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from data.kinetics_classes import kinetics
 
-from vidinit.data.label_spaces import label_spaces, overlapping, video_id, without_leaks
+from vidinit.data.label_spaces import (
+    RENAMED,
+    label_spaces,
+    overlapping,
+    same_class,
+    video_id,
+    without_leaks,
+)
 from vidinit.data.rows import Row, Rows
 from vidinit.errors import DataError
 
@@ -73,3 +81,57 @@ def test_what_is_tested_anywhere_is_trained_on_nowhere():
     assert [row.path for row in left["k4"].rows] == [f"{n}.mp4" for n in (A, B, "0001")]
     assert [row.path for row in left["k6"].rows] == ["0001.mp4", f"{D}.mp4"]
     assert dropped == {"k6": 2}, "the id that k4 tests on, and the one it has already"
+
+
+def test_three_kinetics_have_710_classes():
+    """400 + 600 + 700 names are 723 by their letters; 13 of them are renamed."""
+    sets = kinetics()
+    assert [len(set(names)) for names in sets.values()] == [400, 600, 700]
+    assert len({same_class(name) for names in sets.values() for name in names}) == 723
+    groups = overlapping(sets)
+    assert groups == dict.fromkeys(sets, "k400+k600+k700")
+    spaces = label_spaces(sets, groups)
+    joint = spaces.classes["k400+k600+k700"]
+    assert len(joint) == len(set(joint)) == 710
+    assert joint[:400] == sets["k400"]  # the first source's names
+    for source, names in sets.items():
+        assert len(set(spaces.outputs[source])) == len(names)
+    place = {s: dict(zip(sets[s], spaces.outputs[s], strict=True)) for s in sets}
+    assert place["k400"]["hugging"] == place["k700"]["hugging (not baby)"]
+    assert place["k600"]["hugging baby"] not in spaces.outputs["k400"]
+    assert place["k400"]["picking fruit"] == place["k700"]["picking apples"]
+    assert place["k600"]["picking fruit"] == place["k700"]["picking apples"]
+    for first, second, count in (
+        ("k400", "k600", 618),
+        ("k600", "k700", 702),
+        ("k400", "k700", 708),
+    ):
+        two = {first: sets[first], second: sets[second]}
+        merged = label_spaces(two, overlapping(two)).classes[f"{first}+{second}"]
+        assert len(merged) == count, (first, second)
+
+
+def test_other_data_shares_a_renamed_class_by_the_name_that_kinetics_gives_it():
+    """Neither a subset of Kinetics-400 nor other data loses a class for its having been renamed."""
+    sets = {"k400": kinetics()["k400"], "mine": ["hugging", "Making_bed", "sipping cup"]}
+    spaces = label_spaces(sets, overlapping(sets))
+    joint = spaces.classes["k400+mine"]
+    assert joint == [*sets["k400"], "sipping cup"]
+    assert [joint[i] for i in spaces.outputs["mine"]] == ["hugging", "making bed", "sipping cup"]
+    sets = {"mine": ["hugging", "sipping cup"], **kinetics()}
+    spaces = label_spaces(sets, overlapping(sets))
+    assert len(spaces.classes["mine+k400+k600+k700"]) == 710
+    place = dict(zip(sets["k400"], spaces.outputs["k400"], strict=True))
+    assert spaces.outputs["mine"] == [place["hugging"], place["drinking"]]
+    only = {"k400": sets["k400"], "mine": ["hugging"]}
+    assert overlapping(only) == dict.fromkeys(only, "k400+mine")
+
+
+def test_words_of_kinetics_mean_what_they_say_in_other_data():
+    """A few classes of one's own are none of an edition's, though they share two of its words."""
+    mine, theirs = ["drinking", "sipping cup", "yoga"], ["yoga", "sipping cup"]
+    spaces = label_spaces({"a": mine, "b": theirs}, {"a": "a+b", "b": "a+b"})
+    assert spaces.classes["a+b"] == mine
+    both = [*RENAMED, *RENAMED.values()]
+    with pytest.raises(DataError, match="has the classes 'balloon blowing' and 'inflating balloo"):
+        label_spaces({"a": both, "b": theirs}, {"a": "a+b", "b": "a+b"})

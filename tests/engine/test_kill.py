@@ -238,7 +238,7 @@ def test_signals_save_within_a_step_and_say_how_to_go_on(
     more = ["--processes", "2", "data.workers=1"] if world == 2 else []
     reference = unbroken("finetune", *more)
     run = zygote.start(*lines["finetune"], *more, "--out", out)
-    wait_for_step(out, 4 if world == 1 else 1, run)  # of two processes, steps are few
+    wait_for_step(out, 1, run)  # early: the run goes on while this process waits for its turn
     seen = steps_done(out)
     os.kill(run.pid, number)
     assert run.wait() == code, run.err

@@ -13,14 +13,17 @@ from PIL import Image
 from torch import nn
 
 import vidinit
+from vidinit.conversion.rules import INFLATIONS
 from vidinit.errors import UsageError
 from vidinit.measure.kernels import (
     KernelRow,
     appearance,
+    energy_histogram,
     first_filters,
     join,
     kernel_table,
     summarize,
+    tap_quantiles,
 )
 from vidinit.report.pictures import filters_picture
 from vidinit.zoo.temporal import TemporalConv, VolumeConv
@@ -51,6 +54,34 @@ def test_random_kernels_are_as_the_documentation_says():
     torch.manual_seed(0)
     energy, variation = appearance(torch.randn(200, 50, 3, 3, 3))
     assert (energy, variation) == pytest.approx((1 / 3, 2 / 3), abs=0.01)
+
+
+def test_channels_are_counted_by_their_center_energy():
+    taps = torch.tensor([[0.0, 1, 0], [1, 1, 1], [2, 1, 2], [1, 0, 0], [0, 0, 0], [1, 1, 0]]).view(
+        6, 1, 3, 1, 1
+    )  # 1, 1/3, 1/9, 0, none, 1/2
+    assert energy_histogram(taps) == [1, 1, 0, 1, 0, 1, 0, 0, 0, 1]
+    assert energy_histogram(torch.zeros(2, 2, 3, 1, 1)) == [0] * 10
+
+
+def test_quantiles_are_those_of_all_weights_of_a_tap():
+    weight = torch.arange(101.0).repeat(4, 1).view(101, 4, 1, 1, 1).repeat(1, 1, 3, 1, 1)
+    weight[:, :, 2] *= -2
+    weight[:, :, 1] = weight[:, :, 1].sort(descending=True, dim=0).values  # their order is nothing
+    found = tap_quantiles(weight)
+    assert list(found) == [-1, 0, 1]
+    for offset, factor in ((-1, 1), (0, 1), (1, -2)):
+        values = torch.arange(101.0).repeat(4) * factor
+        want = [float(values.quantile(q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+        assert found[offset] == pytest.approx(want)
+    assert list(tap_quantiles(torch.ones(2, 1, 4, 1, 1))) == [-2, -1, 0, 1]
+
+
+def test_a_converted_kernel_shows_its_rule_in_the_taps():
+    kernel = torch.randn(8, 4, 3, 3)
+    for rule, side in (("center", 0.0), ("mean", 1.0), ("sts", 1 / 3)):
+        taps = tap_quantiles(INFLATIONS[rule](kernel, torch.Size((8, 4, 3, 3, 3))))
+        assert taps[-1] == taps[1] == pytest.approx([side * x for x in taps[0]], abs=1e-7)
 
 
 def test_the_table_has_every_temporal_kernel_and_no_other():
@@ -101,9 +132,9 @@ def test_kernels_of_a_converted_network_are_appearance():
 
 def test_means_count_channels():
     rows = [
-        KernelRow("a", "3x1x1", "all", 30, 1.0, 0.5),
-        KernelRow("b", "3x1x1", "all", 10, 0.0, 0.1),
-        KernelRow("c", "3x1x1", "all", 99, None, None),
+        KernelRow("a", "3x1x1", "all", 30, 1.0, 0.5, [], {}),
+        KernelRow("b", "3x1x1", "all", 10, 0.0, 0.1, [], {}),
+        KernelRow("c", "3x1x1", "all", 99, None, None, [], {}),
     ]
     assert summarize(rows) == {"all": {"center_energy": 0.75, "variation": 0.4}}
     assert rows[2].as_dict()["center_energy"] is None

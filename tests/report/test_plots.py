@@ -33,6 +33,9 @@ def texts(svg: str) -> list[str]:
     return ["".join(node.itertext()) for node in parse(svg).iter(f"{SVG}text")]
 
 
+FIVE = [-1.0, -0.5, 0.0, 0.5, 2.0]
+
+
 def all_plots() -> list[str]:
     return [
         plots.curves({"a": [(0, 1.0), (1, 0.5)]}, xlabel="step", ylabel="loss"),
@@ -40,6 +43,8 @@ def all_plots() -> list[str]:
         plots.confusion(MATRIX, NAMES),
         plots.bars({"x": 0.4}, xlabel="accuracy", intervals={"x": (0.2, 0.6)}, chance=0.1),
         plots.reliability(BINS),
+        plots.gains({"up": 12.5, "down": -3.0}, xlabel="points"),
+        plots.boxes({"conv": {"-1": FIVE, "0": FIVE}, "x": {"0": FIVE}}, ylabel="weight"),
     ]
 
 
@@ -144,6 +149,13 @@ def test_reliability_tells_what_it_shows() -> None:
     assert parse(svg).attrib["aria-label"].endswith(": 0.5 to 1: 0.25 of 4")
     with pytest.raises(ValueError, match="a bin with a video"):
         plots.reliability(BINS[:1])
+
+
+def test_boxes_name_groups_and_boxes() -> None:
+    svg = plots.boxes({"conv1": {"-1": FIVE, "0": FIVE}, "conv2": {"0": FIVE}}, ylabel="weight")
+    assert {"conv1", "conv2", "-1", "0", "weight"} <= set(texts(svg))
+    with pytest.raises(ValueError, match="no boxes"):
+        plots.boxes({"conv1": {}}, ylabel="weight")
 
 
 def test_importing_the_report_does_not_import_matplotlib() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vidinit.report import plots
-from vidinit.report.profile_page import profile_page, sheets
+from vidinit.report.profile_page import _energies, _weights, profile_page, sheets
 
 
 def row(model="a", frames=8, batch=1, latency=10.0, **more):
@@ -104,3 +104,25 @@ def test_the_frontier():
     for bad in ({}, {"a": (0.0, 0.5)}, {"a": (1.0, float("nan"))}):
         with pytest.raises(ValueError, match="finite points of positive cost"):
             plots.tradeoff(bad, xlabel="x", ylabel="y")
+
+
+def kernel(part="all", histogram=(0, 1, 3), low=-1.0):
+    taps = [{"offset": t, "quantiles": [low, -0.5, 0.0, 0.5, 1.0]} for t in (-1, 0, 1)]
+    names = {"name": "trunk.conv", "kernel": "3x1x1", "part": part, "channels": 4}
+    numbers = {"center_energy": 0.5, "variation": 0.5, "histogram": list(histogram)}
+    return {**names, **numbers, "taps": taps}
+
+
+def test_weights_by_tap_and_kernels_by_appearance():
+    kernels = [kernel("static"), kernel("dynamic", histogram=(2, 2, 0))]
+    rows = [counted(kernels=kernels, kernel_means={}), counted("b", kernels=[], kernel_means={})]
+    weights, appearance = _weights(rows)
+    assert weights.title == "Weights of the taps, by layer" and "a</figcaption>" in weights.body
+    assert appearance.title == "Kernels by appearance"
+    html = weights.body + appearance.body
+    assert "weight of -1, 0, +1 in conv static, conv dynamic" in html
+    assert "share of the kernels over center energy: a, static, a, dynamic" in html
+    energies = _energies([kernel(), kernel(histogram=(1, 1, 2))])
+    assert energies == {"all": [(1 / 6, 1 / 8), (0.5, 2 / 8), (5 / 6, 5 / 8)]}
+    assert _energies([kernel(histogram=(0, 0, 0))]) == {}
+    assert list(_weights([counted(kernels=[], kernel_means={})])) == []

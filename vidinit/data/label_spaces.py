@@ -13,6 +13,25 @@ from .rows import Row, Rows
 _TIMED = re.compile(r"(?P<id>[\w-]{11})_\d{6}_\d{6}")
 
 
+RENAMED = {
+    "balloon blowing": "inflating balloons",
+    "changing wheel": "changing wheel (not on bike)",
+    "cooking sausages": "cooking sausages (not on barbeque)",
+    "drinking": "sipping cup",
+    "dying hair": "dyeing hair",
+    "garbage collecting": "person collecting garbage",
+    "hugging": "hugging (not baby)",
+    "making bed": "making the bed",
+    "opening bottle": "opening bottle (not wine)",
+    "picking fruit": "picking apples",
+    "skiing (not slalom or crosscountry)": "skiing mono",
+    "throwing ball": "throwing ball (not baseball or American football)",
+    "tying tie": "tying necktie",
+}
+"""Classes of Kinetics-400, and what Kinetics-600 or -700 calls them. With these as one the three
+sets have the 710 classes of Kinetics-710 (UniFormerV2, https://arxiv.org/abs/2211.09552)."""
+
+
 @dataclass(frozen=True)
 class LabelSpaces:
     """The heads of a co-training, and which of their outputs are whose classes.
@@ -42,10 +61,25 @@ def same_class(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
+_LATER = {same_class(name): same_class(later) for name, later in RENAMED.items()}
+_RENAMED_KEYS = {
+    name: f"{first} {later}" for first, later in _LATER.items() for name in (first, later)
+}
+
+
+def is_kinetics(names: Sequence[str]) -> bool:
+    """True of class names of Kinetics: at least half of `RENAMED` is there, by either name."""
+    keys = {same_class(name) for name in names}
+    return sum(not keys.isdisjoint(pair) for pair in _LATER.items()) * 2 >= len(_LATER)
+
+
 def label_spaces(
     classes: Mapping[str, Sequence[str]], groups: Mapping[str, str] | None = None
 ) -> LabelSpaces:
     """One head for each group of sources, over the union of their classes.
+
+    In sources of Kinetics a class and what a later edition calls it are one; see `RENAMED`. A class
+    of another source is that one if a source of Kinetics calls it by the same name.
 
     Args:
         classes: class names by source, in the order of the labels.
@@ -60,16 +94,19 @@ def label_spaces(
     places: dict[str, dict[str, int]] = {}
     head: dict[str, str] = {}
     outputs: dict[str, list[int]] = {}
+    shared: dict[str, list[str]] = {}
+    for one in dict.fromkeys(groups.values()):
+        shared |= _keys({s: names for s, names in classes.items() if groups.get(s) == one})
     for source, names in classes.items():
         own = head[source] = groups.get(source, source)
         output_of = places.setdefault(own, {})
         joint = heads.setdefault(own, [])
+        # A class of a head of one's own is what it is called, and nothing else.
+        keys = shared.get(source, list(names))
         if source in groups:
-            _check_distinct(source, names)
+            _check_distinct(source, names, keys)
         outputs[source] = []
-        for name in names:
-            # A class of a head of one's own is what it is called, and nothing else.
-            key = same_class(name) if source in groups else name
+        for name, key in zip(names, keys, strict=True):
             if key not in output_of:
                 output_of[key] = len(joint)
                 joint.append(name)
@@ -77,10 +114,24 @@ def label_spaces(
     return LabelSpaces(heads, head, outputs, {k: list(v) for k, v in classes.items()})
 
 
-def _check_distinct(source: str, names: Sequence[str]) -> None:
+def _keys(classes: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """For each class of each source the key that it shares with the same class of others."""
+    plain = {source: [same_class(name) for name in names] for source, names in classes.items()}
+    kinetics = {source for source, names in classes.items() if is_kinetics(names)}
+    said = {key for source in kinetics for key in plain[source]}
+
+    def joint(source: str, key: str) -> str:
+        # What other data calls so means a renamed class only where Kinetics calls it so as well.
+        is_renamed = key in _RENAMED_KEYS and (source in kinetics or key in said)
+        return _RENAMED_KEYS[key] if is_renamed else key
+
+    return {source: [joint(source, key) for key in keys] for source, keys in plain.items()}
+
+
+def _check_distinct(source: str, names: Sequence[str], keys: Sequence[str]) -> None:
     first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(same_class(name), name)
+    for name, key in zip(names, keys, strict=True):
+        other = first.setdefault(key, name)
         if other != name:
             raise DataError(
                 f"source '{source}' has the classes '{other}' and '{name}', "
@@ -99,7 +150,7 @@ def overlapping(classes: Mapping[str, Sequence[str]]) -> dict[str, str]:
         By source, the name of its group, which is its sources' names with ``+`` between them;
         sources that share nothing are not in it.
     """
-    keys = {source: {same_class(name) for name in names} for source, names in classes.items()}
+    keys = {source: set(own) for source, own in _keys(classes).items()}
     members: list[set[str]] = []
     for source in classes:
         touching = [group for group in members if any(keys[source] & keys[one] for one in group)]

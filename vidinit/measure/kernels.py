@@ -9,6 +9,10 @@ ours: the papers show pictures only), means over the output channels:
 - temporal variation, sum_t |w_t - mean|^2 / sum_t |w_t|^2: 0 of an averaging kernel, 1 - 1/t of a
   random one and of a lone middle tap.
 
+How the first is distributed over the output channels is counted in ten bins; how the weights of
+each tap are, by quantiles, as Xie et al. draw them ("Rethinking Spatiotemporal Feature Learning",
+ECCV 2018).
+
 The static half of an STS kernel (Li et al., "In Defense of Image Pre-Training for Spatiotemporal
 Recognition", ECCV 2022) scans space with the taps that a plain kernel has for time, so its numbers
 tell of space; the halves have rows of their own.
@@ -28,6 +32,10 @@ from ..zoo.base import VideoModel
 from ..zoo.sts import sts_split
 from ..zoo.temporal import TemporalConv, VolumeConv
 
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Of the weights of a tap."""
+BINS = 10
+"""Of the center energy, from 0 to 1."""
 _STRIPS = 32  # filters of a picture
 _SIDE = 64  # channels that a picture of a kernel without pixels shows, of either kind
 _GRAY = 127.5
@@ -44,6 +52,9 @@ class KernelRow:
         channels: output channels of the part.
         center_energy: 0 to 1; None where all weights are zero.
         variation: 0 to 1; None where all weights are zero.
+        histogram: output channels by their center energy, in `BINS` equal bins from 0 to 1; those
+            that are zero are in none.
+        taps: by temporal offset from the middle tap the `QUANTILES` of the weights.
     """
 
     name: str
@@ -52,10 +63,17 @@ class KernelRow:
     channels: int
     center_energy: float | None
     variation: float | None
+    histogram: list[int]
+    taps: dict[int, list[float]]
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it, to six decimals."""
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        """As JSON has it, to six decimals; quantiles to six digits, as weights may be small."""
+        values = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        values["taps"] = [
+            {"offset": offset, "quantiles": [float(f"{value:.6g}") for value in own]}
+            for offset, own in self.taps.items()
+        ]
+        return values
 
 
 def kernel_table(model: VideoModel) -> list[KernelRow]:
@@ -72,8 +90,9 @@ def kernel_table(model: VideoModel) -> list[KernelRow]:
             own = module.groups == weight.shape[0] == weight.shape[1] * module.groups
             kind = f"{'depthwise' if own else 'grouped'} {kind}"
         for part, channels in _parts(module):
-            energy, variation = appearance(weight[channels])
-            rows.append(KernelRow(name, kind, part, len(weight[channels]), energy, variation))
+            half = weight[channels]
+            numbers = (*appearance(half), energy_histogram(half), tap_quantiles(half))
+            rows.append(KernelRow(name, kind, part, len(half), *numbers))
     return rows
 
 
@@ -97,14 +116,42 @@ def appearance(weight: Tensor) -> tuple[float | None, float | None]:
     Args:
         weight: (O, C, t, kh, kw). The middle of an even number of taps is the later one.
     """
-    taps = weight.detach().double().transpose(1, 2).flatten(2)  # (O, t, C*kh*kw)
-    energy = taps.square().sum(dim=(1, 2))
-    taps, energy = taps[energy > 0], energy[energy > 0]
+    taps, energy = _by_tap(weight)
     if not len(energy):
         return None, None
     center = taps[:, taps.shape[1] // 2].square().sum(dim=1) / energy
     spread = (taps - taps.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2)) / energy
     return float(center.mean()), float(spread.mean())
+
+
+def energy_histogram(weight: Tensor) -> list[int]:
+    """How many output channels have which center energy, in `BINS` equal bins from 0 to 1.
+
+    Args:
+        weight: (O, C, t, kh, kw). A value between two bins is in the upper one, 1 in the last.
+    """
+    taps, energy = _by_tap(weight)
+    center = taps[:, taps.shape[1] // 2].square().sum(dim=1) / energy
+    counts, _ = np.histogram(center.numpy(), bins=BINS, range=(0, 1))
+    return [int(count) for count in counts]
+
+
+def tap_quantiles(weight: Tensor) -> dict[int, list[float]]:
+    """`QUANTILES` of the weights of each tap, by its offset in frames from the middle one.
+
+    Args:
+        weight: (O, C, t, kh, kw). The middle of an even number of taps is the later one.
+    """
+    values = weight.detach().double().transpose(0, 2).flatten(1).numpy()  # (t, C*O*kh*kw)
+    found = np.quantile(values, QUANTILES, axis=1).T
+    return {tap - len(values) // 2: own.tolist() for tap, own in enumerate(found)}
+
+
+def _by_tap(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The output channels that are not zero, (O, t, C*kh*kw), and the energy of each, (O,)."""
+    taps = weight.detach().double().transpose(1, 2).flatten(2)
+    energy = taps.square().sum(dim=(1, 2))
+    return taps[energy > 0], energy[energy > 0]
 
 
 def _temporal(model: nn.Module) -> Iterator[tuple[str, TemporalConv | VolumeConv]]:

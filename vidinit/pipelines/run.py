@@ -100,7 +100,8 @@ def run_training(
 ) -> dict[str, Any]:
     """`run` of a training; a dry run first says what the configuration is, and from where."""
     if dry_run:
-        say(dumped(built, origins=True).rstrip())
+        for line in dumped(built, origins=True).splitlines():  # a message is a line of its own
+            say(line)
     return run(
         command,
         built,

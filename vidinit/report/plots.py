@@ -244,6 +244,89 @@ def bars(
         return _svg(figure, f"{xlabel}: {shown}")
 
 
+def gains(values: Mapping[str, float], *, xlabel: str) -> str:
+    """Horizontal bars to both sides of zero, with their numbers, from top to bottom.
+
+    Args:
+        values: name to length, finite, at least one.
+        xlabel: name of the lengths, with their unit.
+
+    Returns:
+        An <svg> in a box that scrolls.
+    """
+    lengths = list(values.values())
+    with _figure(6.2, 0.9 + 0.24 * len(values)) as figure:
+        axes = figure.subplots()
+        colors = [COLORS[0] if length >= 0 else COLORS[1] for length in lengths]
+        axes.barh(range(len(values)), lengths, height=0.68, color=colors)
+        for y, length in enumerate(lengths):
+            axes.annotate(
+                f"{length:+.3g}" if length else "0",
+                (length, y),
+                xytext=(5 if length >= 0 else -5, 0),
+                textcoords="offset points",
+                va="center",
+                ha="left" if length >= 0 else "right",
+                fontsize=8,
+            )
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.set_yticks(range(len(values)), [_short(name) for name in values])
+        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.margins(x=0.12)
+        axes.set_xlabel(xlabel)
+        shown = ", ".join(f"{name} {value:+.3g}" for name, value in values.items())
+        return _svg(figure, f"{xlabel}: {shown}")
+
+
+def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -> str:
+    """Box plots in groups that stand side by side; a box of each name has one color in all groups.
+
+    Args:
+        groups: name of a group to those of its boxes, and of each five values that rise: the lower
+            whisker, the box's lower end, its line, its upper end, the upper whisker.
+        ylabel: name of the values, with their unit.
+
+    Returns:
+        An <svg> in a box that scrolls.
+
+    Raises:
+        ValueError: when there is no box.
+    """
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    if not names:
+        raise ValueError(f"no boxes to draw for '{ylabel}'")
+    with _figure(max(4.2, 1.0 + (0.16 * len(names) + 0.1) * len(groups)), 3.4) as figure:
+        axes = figure.subplots()
+        axes.grid(True, axis="y")
+        width = 0.8 / len(names)
+        for number, name in enumerate(names):
+            there = [place for place, group in enumerate(groups.values()) if name in group]
+            five = [group[name] for group in groups.values() if name in group]
+            keys = ("whislo", "q1", "med", "q3", "whishi")
+            color = COLORS[number % len(COLORS)]
+            drawn = axes.bxp(
+                [dict(zip(keys, values, strict=True)) for values in five],
+                positions=[place + (number - (len(names) - 1) / 2) * width for place in there],
+                widths=0.8 * width,
+                showfliers=False,
+                patch_artist=True,
+                manage_ticks=False,
+                boxprops={"facecolor": color, "edgecolor": color},
+                medianprops={"color": _INK},
+                whiskerprops={"color": color},
+                capprops={"color": color},
+            )
+            drawn["boxes"][0].set_label(name)
+        axes.set_xticks(
+            range(len(groups)), [_short(n, 24) for n in groups], rotation=90, fontsize=7
+        )
+        axes.set_ylabel(ylabel)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(names), borderaxespad=0, fontsize=8
+        )
+        return _svg(figure, f"{ylabel} of {', '.join(names)} in {', '.join(groups)}")
+
+
 def tradeoff(
     points: Mapping[str, tuple[float, float]],
     *,

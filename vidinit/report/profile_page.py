@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import plots
-from .html import Section, page, table
+from .html import Section, figure, page, table
 
 if TYPE_CHECKING:
     from ..zoo.base import VideoModel
@@ -179,7 +180,8 @@ def profile_page(rows: Sequence[Row], models: Mapping[str, VideoModel]) -> str:
         models: by name, those whose first temporal kernels are drawn.
     """
     found = [Section(s.title, table(s.headers, s.rows), s.note) for s in sheets(rows)]
-    parts = [found[0], *_tradeoffs(rows), *_throughput(rows), *_filters(rows, models), *found[1:]]
+    pictures = (_tradeoffs(rows), _throughput(rows), _filters(rows, models), _weights(rows))
+    parts = [found[0], *itertools.chain(*pictures), *found[1:]]
     return page("vidinit profile", parts, subtitle=", ".join(row["model"] for row in _once(rows)))
 
 
@@ -237,3 +239,55 @@ def _filters(rows: Sequence[Row], models: Mapping[str, VideoModel]) -> Iterator[
             "Zero is gray. Patches that are alike look at appearance."
         )
         yield Section("Filters over time", filters_picture(models), note)
+
+
+def _weights(rows: Sequence[Row]) -> Iterator[Section]:
+    """The weights of each tap by layer, and the kernels by their center energy."""
+    seen = [row for row in _once(rows) if row.get("kernels")]
+    pictures = []
+    for row in seen:
+        layers = {_kernel_name(kernel): _five(kernel) for kernel in row["kernels"]}
+        pictures.append(figure(plots.boxes(layers, ylabel="weight"), row["model"]))
+    if pictures:
+        note = (
+            "By the temporal offset of the tap: the box is the middle half of the weights, the "
+            "line their median, the whiskers leave out 5 % at either end. Taps beside the middle "
+            "whose weights are near zero do not look at other frames. Those of a static half of "
+            "STS scan space."
+        )
+        yield Section("Weights of the taps, by layer", "".join(pictures), note)
+    series = {
+        f"{row['model']}, {part}" if part != "all" else row["model"]: points
+        for row in seen
+        for part, points in _energies(row["kernels"]).items()
+    }
+    if series:
+        note = (
+            "Each output channel counts once. At 1 it looks at the middle frame alone; a random "
+            "kernel of t taps is at 1/t."
+        )
+        body = plots.curves(series, xlabel="center energy", ylabel="share of the kernels")
+        yield Section("Kernels by appearance", body, note)
+
+
+def _kernel_name(kernel: Mapping[str, Any]) -> str:
+    name = str(kernel["name"]).removeprefix("trunk.")
+    return name if kernel["part"] == "all" else f"{name} {kernel['part']}"
+
+
+def _five(kernel: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The quantiles of each tap, by its offset."""
+    return {f"{tap['offset']:+d}" if tap["offset"] else "0": tap["quantiles"]
+            for tap in kernel["taps"]}  # fmt: skip
+
+
+def _energies(kernels: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """By part: (middle of a bin of the center energy, share of the output channels in it)."""
+    found = {}
+    for part in dict.fromkeys(kernel["part"] for kernel in kernels):
+        each = [kernel["histogram"] for kernel in kernels if kernel["part"] == part]
+        counts = [sum(bins) for bins in zip(*each, strict=True)]
+        if whole := sum(counts):
+            middles = [(number + 0.5) / len(counts) for number in range(len(counts))]
+            found[part] = [(x, n / whole) for x, n in zip(middles, counts, strict=True)]
+    return found

@@ -49,6 +49,7 @@ LABELS = {
     "notes": "What to know of the data",
     "probe": "Probe in the model folder",
     "probes": "Probes",
+    "choice": "The probe was chosen on held-out training clips",
     "clips": "Clips per video",
     "crops": "Crops per clip",
 }

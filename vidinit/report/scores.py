@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..scoring.time_test import NAMES
 from . import plots
 from .html import Section, details, table
 
@@ -216,3 +217,28 @@ def calibration_sections(calibration: Mapping[str, Any]) -> list[Section]:
         "points from the dashed line, by videos. Below the line the model is too sure."
     )
     return [Section("Calibration", body, note)]
+
+
+def time_section(test: Mapping[str, Any]) -> Section:
+    """Does the data need time? The three accuracies beside one another, and the verdict.
+
+    Args:
+        test: as `scoring.time_test.time_test` gives it.
+    """
+    rows = []
+    for key, name in NAMES.items():
+        if (values := test[key]) is not None:
+            spread, change = values.get("change_interval"), values.get("change")
+            p_value = values.get("p_value")
+            rows.append([name, values["top1"], _ends(values["interval"]), change, _ends(spread)])
+            rows[-1].append(p_value)
+    headers = ["", "top-1", "95 % interval", "against in order", "95 % interval", "p"]
+    note = (
+        f"{test['verdict'][0].upper()}{test['verdict'][1:]}. The same {test['videos']} videos each "
+        "time; p: how often chance alone would change as many of them (McNemar)."
+    )
+    return Section("Does it need time?", table(headers, rows), note)
+
+
+def _ends(interval: Sequence[float] | None) -> str | None:
+    return None if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

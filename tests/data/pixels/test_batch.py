@@ -50,6 +50,13 @@ def test_normalize_takes_views() -> None:
     assert torch.equal(normalize(crop, MEAN, STD), normalize(crop.contiguous(), MEAN, STD))
 
 
+def test_a_network_of_bgr_gets_the_same_colors_in_reverse_order() -> None:
+    clip = pixels(2, 3, 16, 16, 3)
+    out = normalize(clip, MEAN, STD, bgr=True)
+    assert torch.equal(out, normalize(clip, MEAN, STD).flip(1))
+    assert out.is_contiguous(memory_format=torch.channels_last_3d)
+
+
 def batch(size: int = 4, *, channels_last: bool = False) -> tuple[Tensor, Tensor]:
     """Clip i is i + 1 everywhere, and of class i."""
     clip = torch.arange(1.0, size + 1).view(size, 1, 1, 1, 1).expand(size, 3, 4, 20, 30)

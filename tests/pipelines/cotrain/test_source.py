@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.kinetics_classes import kinetics
 from support import MODEL, SMALL, logged
 
 import vidinit
+from vidinit.data.rows import Rows
 from vidinit.errors import DataError, UsageError
+from vidinit.pipelines.cotrain.settings import CotrainConfig, CotrainSection, SourceConfig
+from vidinit.pipelines.cotrain.source import spaces_of
+from vidinit.pipelines.shared.clips import Checked, CheckedSplit
 
 SETTINGS = [*SMALL, "train.log_every=1"]
 
@@ -198,3 +203,24 @@ def test_a_dry_run_tells_the_plan_that_the_run_follows(schedule, motion_set, pic
         assert done == told["steps_per_epoch"]
     assert result["steps"] == plan["steps_per_epoch"]
     assert 0 < plan["epoch_seconds"] < 60
+
+
+def test_one_head_for_kinetics_says_what_it_took_for_one(capsys):
+    sets = kinetics()
+    clips = {
+        name: CheckedSplit(Rows((), tuple(classes)), None, Checked(Rows(()), {}))
+        for name, classes in sets.items()
+    }
+    config = CotrainConfig(
+        model=MODEL,
+        sources=[SourceConfig(name=name, data=name) for name in sets],
+        cotrain=CotrainSection(merge_labels=True),
+    )
+    head = "k400+k600+k700"
+    assert len(spaces_of(config, clips).classes[head]) == 710
+    said = capsys.readouterr().err
+    assert f"{head}: one head of 710 classes for k400, k600, k700, which have 1700 in all" in said
+    assert f"note: {head}: one class each in editions of Kinetics: 'balloon blowing' and" in said
+    assert (
+        "'hugging' and 'hugging (not baby)'" in said and "'hugging' and 'hugging baby'" not in said
+    )

@@ -15,12 +15,12 @@ from vidinit.pipelines.distill.report import (
     Comparison,
     ModelOutputs,
     distinit_page,
-    gain_bars,
     gains,
     lines_of,
     result,
     scatter,
 )
+from vidinit.report import plots
 
 LABELS = np.array([0, 0, 0, 2, 2, 2, 2])
 CLASSES = ["run", "never", "<jump>"]
@@ -179,7 +179,7 @@ def test_gray_is_for_the_small_classes():
 
 
 def test_bars_go_to_both_sides():
-    html = gain_bars({"up": 12.5, "even": 0.0, "down": -3.0}, xlabel="points")
+    html = plots.gains({"up": 12.5, "even": 0.0, "down": -3.0}, xlabel="points")
     assert "#1f77c9" in html and "#cc5c00" in html
     for text in ("+12.5", ">0<", "-3", "up", "down"):
         assert text in html

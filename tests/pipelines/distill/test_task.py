@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -181,3 +183,14 @@ def test_half_precision_is_the_teachers_own(dtype, bound):
         whole, rounded = each.outputs(images), half.outputs(images)
     assert torch.equal(whole, each.outputs(images)) and whole.dtype == rounded.dtype
     assert 0 < float((whole - rounded).abs().max()) < bound * float(whole.abs().max())
+
+
+def test_teachers_of_a_student_that_wants_bgr_see_rgb():
+    student = vidinit.create_model(MODEL, num_classes=2).eval()
+    task = DistillTask(student, [teacher("a", 7)]).eval().double()
+    batch = batch_of(double=True)
+    rgb = task.teacher_outputs(batch)["a"]
+    student.spec = replace(student.spec, channels="bgr")
+    turned = {**batch, "clip": batch["clip"].flip(1)}  # as the student gets it
+    assert torch.equal(task.teacher_outputs(turned)["a"], rgb)
+    assert not torch.equal(task.teacher_outputs(batch)["a"], rgb)

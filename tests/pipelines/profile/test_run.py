@@ -122,7 +122,7 @@ def test_a_device_that_is_not_there(no_measurement: None) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("sts-tf_efficientnet_lite0", "cannot take clips of 2 x 100 x 100.*divisible by 32"),
+        ("sts-tf_efficientnet_lite0", "takes no images of 100 pixels: STS.*divisible by 32"),
         ("c2d-vit_tiny_patch16_224", "patches of 16 pixels, and a size of 100 is no multiple"),
     ],
 )

@@ -74,6 +74,9 @@ def test_what_is_no_score_is_passed(tmp_path: Path) -> None:
     write(tmp_path / "unfinished", {"command": "finetune", "model": MODEL}, {"best": None})
     write(tmp_path / "other", ["a list"], {"top1": 1.0})
     write(tmp_path / "text", {"command": "eval", "model": "vit_x", "zero_shot": True}, {"top1": 1})
+    evaluated(tmp_path / "splits", "r3d-18", runs=[])
+    two = {"command": "eval", "model": "r3d-18", "fuse": "runs/flow"}
+    write(tmp_path / "two streams", two, {"top1": 1.0, "views": 2})
     evaluated(tmp_path / "gone", "runs/deleted")
     evaluated(tmp_path / "whole videos", "r3d-18", views="dense")
     evaluated(tmp_path / "damaged", "r3d-18", top1=None)

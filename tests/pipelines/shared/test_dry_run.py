@@ -74,6 +74,7 @@ def test_the_command_prints_it(motion_set):
         assert text in done.stdout
     assert done.stdout.splitlines()[-1] == "dry run: nothing was written"
     assert "batch_size: 4 " in done.stderr and files() == []
+    assert "\\n" not in done.stderr and "command: finetune" in done.stderr.splitlines()
 
 
 @pytest.mark.slow

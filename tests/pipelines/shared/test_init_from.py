@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,39 @@ def test_a_damaged_checkpoint_is_not_taken(trained, tmp_path):
         file.write(b"\0\1\2\3")
     with pytest.raises(UsageError, match="is damaged"):
         initial_folder(str(copied))
+
+
+def test_adapters_of_another_tower_are_told(motion_set, tmp_path, capsys):
+    """A checkpoint holds the digest of a frozen tower: its tensors are the named model's own."""
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = vidinit.create_model("st-adapter-test_vit", num_classes=2, width=16)
+        model.spec = replace(model.spec, frames=2, size=32)
+        save_model(model, tmp_path / f"tower {seed}")
+    run, classes = tmp_path / "run", ["left", "right"]
+    settings = [*SMALL, "train.select=last", "data.size=32", "data.frames=2"]
+    vidinit.finetune(
+        tmp_path / "tower 0", data=motion_set, out=run, overrides=settings, epochs=1, lr=0.1
+    )
+    last, trained = str(run / "checkpoints" / "last"), vidinit.load(run)
+    capsys.readouterr()
+    own = open_model(str(tmp_path / "tower 0"), 2, classes, init_from=last)
+    said = capsys.readouterr().err
+    assert same(own, trained, head=False)
+    assert "another frozen tower" not in said and "as new: head.weight, head.bias\n" in said
+    open_model(str(tmp_path / "tower 1"), 2, classes, init_from=last)
+    assert "was trained with another frozen tower" in capsys.readouterr().err
+
+
+def test_a_model_that_names_its_tower_does_so_still(tmp_path):
+    """Weights of a run with the same tower do not bring the tower into the folder."""
+    weights = vidinit.create_model("c2d-test_vit", num_classes=2).state_dict()
+    file = tmp_path / "tower.pth"
+    torch.save({name.removeprefix("trunk."): value for name, value in weights.items()}, file)
+    start = tmp_path / "start"
+    vidinit.convert(
+        "test_vit", "st-adapter", weights=file, whole=False, frames=2, size=32, out=start
+    )
+    reference = vidinit.load(start).reference
+    model = open_model(str(start), 2, ["left", "right"], init_from=str(start))
+    assert reference is not None and model.reference == reference

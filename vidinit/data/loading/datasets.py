@@ -138,9 +138,10 @@ class ClipDataset:
             for repeat in range(self.repeats)
         ]
         reader = self.open(self.rows.rows[candidate])
+        length, fps = reader.num_frames, reader.fps
         indices = np.stack(
             [
-                train_indices(reader.num_frames, self.sampling, None if self.center else generator)
+                train_indices(length, self.sampling, None if self.center else generator, fps)
                 for generator in generators
             ]
         )
@@ -184,6 +185,7 @@ class EvalDataset:
         crop_pct: side of a single crop over the short side it is cut from, in (0, 1].
         interpolation: how frames are resized, with antialiasing.
         clips: clips spread over the video.
+        first: dense clips begin with equal parts of the video, instead of lying in their middle.
         crops: 1 (center) or 3 (along the long side) of each clip.
         flow: show optical flow (C = 2); None: RGB (C = 3).
         reader, decode_side: what decodes, and the short side it scales to (`readers.open_row`).
@@ -200,6 +202,7 @@ class EvalDataset:
     interpolation: Interpolation
     clips: int = 1
     crops: Literal[1, 3] = 1
+    first: bool = False
     flow: Flow | None = None
     reader: str = "auto"
     decode_side: int | None = None
@@ -266,7 +269,9 @@ class EvalDataset:
 
     def _views_of_whole(self, row: Row) -> tuple[Tensor, str]:
         reader = self.open(row)
-        views = self.cut(reader, eval_indices(reader.num_frames, self.sampling, self.clips))
+        frames, fps = reader.num_frames, reader.fps
+        indices = eval_indices(frames, self.sampling, self.clips, fps, first=self.first)
+        views = self.cut(reader, indices)
         return views, "" if row.probe is None else row.probe.kept
 
     def cut(self, reader: Reader, indices: np.ndarray) -> Tensor:
@@ -306,11 +311,12 @@ def _open(row: Row, sampling: Sampling, reader: str, short_side: int | None) -> 
     probe = row.probe
     if probe is not None and probe.fault:
         stop = video.num_frames + (video.first if isinstance(video, Segment) else 0)
-        if stop == probe.num_frames and video.num_frames < clip_span(sampling):
+        needed = clip_span(sampling, video.fps)
+        if stop == probe.num_frames and video.num_frames < needed:
             raise VideoReadError(
                 row.path,
                 f"{probe.fault}; before that there are {video.num_frames} frames, "
-                f"a clip needs {clip_span(sampling)}",
+                f"a clip needs {needed}",
             )
     return video
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..index import Partial
 from ..readers import Reader, VideoReadError, probe
 from ..rows import Row, Rows
-from ..views import Sampling, dense_indices, eval_indices
+from ..views import Sampling, clip_span, dense_indices, eval_indices
 from .datasets import EvalDataset
 from .quarantine import ReadGuard
 
@@ -82,7 +82,7 @@ class SlidingWindows:
         where it ends. Other clips are taken from all of a window of ``every`` seconds, 2 by
         default.
         """
-        span = (sampling.frames - 1) * sampling.stride + 1
+        span = clip_span(sampling, fps)
         if sampling.kind != "dense":
             span = max(1, round((2.0 if every is None else every) * fps))
         step = span if every is None else max(1, round(every * fps))
@@ -182,8 +182,10 @@ class TimelineDataset:
 
     def _indices(self, row: int, clip: int) -> np.ndarray:
         """Frames of a clip, int64 (T,)."""
-        sliding = self.sliding[row]
-        return sliding.start(clip) + eval_indices(sliding.window, self.views.sampling, 1)[0]
+        probe, sliding = self.rows.rows[row].probe, self.sliding[row]
+        assert probe is not None
+        indices = eval_indices(sliding.window, self.views.sampling, 1, probe.fps)[0]
+        return sliding.start(clip) + indices
 
     def _reader(self, row: int) -> tuple[Reader, np.ndarray]:
         """An open video, and when each of its frames is shown."""
@@ -223,8 +225,9 @@ class DenseDataset:
         found = []
         for row in rows:
             probe = self.rows.rows[row].probe
-            frames = 1 if probe is None else probe.num_frames  # of the whole file
-            clips = len(dense_indices(frames, self.views.sampling, self.step))
+            # Of the whole file.
+            frames, fps = (1, 0.0) if probe is None else (probe.num_frames, probe.fps)
+            clips = len(dense_indices(frames, self.views.sampling, self.step, fps))
             found += [(row, first, count) for first in range(0, clips, count)]
         return found
 
@@ -254,7 +257,9 @@ class DenseDataset:
             self._open = (row, self.views.open(self.rows.rows[row]))
         reader = self._open[1]
         sampling = self.views.sampling
-        indices = dense_indices(reader.num_frames, sampling, self.step, first=first, count=count)
+        indices = dense_indices(
+            reader.num_frames, sampling, self.step, reader.fps, first=first, count=count
+        )
         size = clips_at_once(reader, sampling.frames)
         return [
             self.views.cut(reader, indices[start : start + size])

@@ -16,18 +16,24 @@ from torch import Tensor
 _SWITCH = 0.5
 
 
-def normalize(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(
+    clip: Tensor, mean: Sequence[float], std: Sequence[float], *, bgr: bool = False
+) -> Tensor:
     """Pixels as a model wants them: ``(x / 255 - mean) / std``, colors before time.
 
     Args:
         clip: uint8 (..., T, H, W, 3), on any device.
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
+        bgr: put the channels in reverse order, as a network wants them that was trained on frames
+            of OpenCV; ``mean`` and ``std`` are in the order of ``clip``.
 
     Returns:
         float32 (..., 3, T, H, W) in the order of memory of ``clip``: for (B, T, H, W, 3) that is
         torch.channels_last_3d, and folding time into the batch gives torch.channels_last.
     """
+    if bgr:
+        clip, mean, std = clip.flip(-1), mean[::-1], std[::-1]
     width, channels = clip.shape[-2:]
     # Whole rows at a time: a loop over three numbers inside all others takes twice as long.
     scaled_mean = (torch.tensor(mean, device=clip.device) * 255).repeat(width)

@@ -32,9 +32,19 @@ from .classes import ClassList, NoLabelsError, flippable, mirrored, read_class_n
 from .formats import read
 from .options import SourceOptions
 from .parts import few_shots, for_training, hold_out, join, pick
+from .splits import split_numbers
 from .table import Part
 
-__all__ = ["NoLabelsError", "flippable", "labeled_rows", "mirrored", "train_val", "unlabeled_rows"]
+__all__ = [
+    "NoLabelsError",
+    "flippable",
+    "hold_out",
+    "labeled_rows",
+    "mirrored",
+    "split_numbers",
+    "train_val",
+    "unlabeled_rows",
+]
 
 Paths = str | Path | Sequence[str | Path]
 

@@ -122,6 +122,35 @@ def add_suffixes(table: Table, base: str) -> list[str]:
     return [f"{found} of {len(rows)} names without a suffix are found as files"] if found else []
 
 
+def find_bare(table: Table, base: str) -> list[str]:
+    """Replace names of files without a folder by those files, where they lie deeper below ``base``.
+
+    That is how lists for videos in one folder are read with videos in a folder a class. Nothing
+    changes where the first of these names is right in ``base``, and what is not found stays.
+
+    Returns:
+        What was done, for a message; nothing where nothing was.
+    """
+    top = base.rstrip(os.sep) or base
+    rows = [
+        i
+        for i, path in enumerate(table.paths)
+        if os.path.dirname(path) == top and suffix_of(path) in MEDIA_SUFFIXES
+    ]
+    if not rows or os.path.exists(table.paths[rows[0]]):
+        return []
+    finder, found = Finder(base, {_stem(table.paths[row]) for row in rows}), 0
+    for row in rows:
+        if not os.path.exists(table.paths[row]) and (
+            path := finder.find([_stem(table.paths[row])])
+        ):
+            table.paths[row] = path
+            found += 1
+    finder.warn(table.where)
+    where = f"{found} of {len(rows)} names are found as files in folders below {base or '.'}"
+    return [where] if found else []
+
+
 def is_there(base: str, path: str) -> bool:
     """True for a folder or file below ``base``, and for a media file named without its suffix."""
     place = os.path.join(base, path)

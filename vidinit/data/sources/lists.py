@@ -362,4 +362,4 @@ def _located(table: Table, base: str) -> Iterable[str]:
     """Make listed paths those of files below a folder, and say how if they are not just these."""
     forms = by_id.turn_slashes(table, base)
     table.paths = [os.path.join(base, path) for path in table.paths]
-    return [*forms, *by_id.add_suffixes(table, base)]
+    return [*forms, *by_id.add_suffixes(table, base), *by_id.find_bare(table, base)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from ...errors import DataError
@@ -120,17 +120,23 @@ def _labels(row: Row, kind: LabelKind) -> tuple[int, ...]:
     return (row.label or ())[: 1 if kind == "pair" else None]
 
 
-def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+def hold_out(
+    rows: Rows,
+    fraction: float,
+    seed: int,
+    together: Callable[[Row], Hashable] = lambda row: (row.path, row.start, row.end),
+) -> tuple[Rows, Rows]:
     """Training and validation rows: a share of every class, chosen by (seed, class).
 
     Of each class at least one clip is held out, and at least one stays, which comes first where
     clips have several classes. A class with a single clip stays in training, with a
-    ``UserWarning`` that names it. A clip that is listed several times is in one of the two.
+    ``UserWarning`` that names it. Rows that are the same to ``together``, by default a clip that is
+    listed several times, are in one of the two, and count as one.
     """
     held_out: set[int] = set()
     # A clip stands where it is first listed.
-    listed: dict[tuple[str, float | None, float | None], int] = {}
-    clip = [listed.setdefault((r.path, r.start, r.end), i) for i, r in enumerate(rows.rows)]
+    listed: dict[Hashable, int] = {}
+    clip = [listed.setdefault(together(row), i) for i, row in enumerate(rows.rows)]
     by_class = {
         label: list(dict.fromkeys(clip[i] for i in positions))
         for label, positions in positions_by_class(rows).items()

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from ...errors import DataError
+from ...errors import DataError, UsageError
 from .access import (
     content_lines,
     entries,
@@ -63,6 +63,43 @@ def ucf_list(file: str, options: SourceOptions) -> Table | None:
     stems = _read_ucf(table, file)
     _locate(table, stems, folder, options)
     return table
+
+
+NUMBER = "{split}"
+"""Stands in a path for the number of a split, as in ``train_{split}.txt``."""
+
+
+def split_numbers(path: str) -> list[int]:
+    """The numbers of the splits of one data set by repetition, as those of UCF101 and HMDB51 are.
+
+    Args:
+        path: a folder with their official lists; or a path with `NUMBER` in it, of which there are
+            as many as exist from 1 on.
+
+    Raises:
+        UsageError: it has no such splits.
+    """
+    path = os.path.expanduser(path)
+    if NUMBER in path:
+        count = 0
+        while os.path.exists(path.replace(NUMBER, str(count + 1))):
+            count += 1
+        if not count:
+            raise UsageError(
+                f"{path.replace(NUMBER, '1')} does not exist",
+                f"{path} is the path of split 1, 2 ...",
+            )
+        return list(range(1, count + 1))
+    lists = _find_lists(path) if os.path.isdir(path) else None
+    if lists is None:
+        raise UsageError(
+            f"{path} has no splits that repeat one another",
+            f"data.split=all is for the lists of UCF101 and HMDB51, and for paths with {NUMBER} "
+            "in them; other official splits are protocols of their own: name one by its number",
+        )
+    pattern = _UCF_LIST if _is_ucf(lists) else _HMDB_LIST
+    matches = filter(None, map(pattern.fullmatch, entries(lists)))
+    return sorted({int(match[2]) for match in matches})
 
 
 def _find_lists(folder: str) -> str | None:

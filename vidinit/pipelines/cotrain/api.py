@@ -16,6 +16,7 @@ def cotrain(
     sources: Mapping[str, str | Path] | Sequence[str] | None = None,
     images: Mapping[str, str | Path] | Sequence[str] | None = None,
     merge_labels: bool = False,
+    ablate: bool = False,
     val_fraction: float | None = None,
     modality: str | None = None,
     max_bad: float | str | None = None,
@@ -44,6 +45,8 @@ def cotrain(
         images: an image set likewise; images are clips of one frame.
         merge_labels: video sources that have classes in common share a head; clips that one of them
             validates on, or another one trains on, are left out.
+        ablate: train on each subset of the sources that has a video set, a run each in a folder
+            below ``out``, and one table: what does a source gain from the others?
         val_fraction: share of each class held out where a source has no validation data.
         modality: as for `finetune`; images have no optical flow.
         max_bad: as for `finetune`, for each source.
@@ -52,12 +55,16 @@ def cotrain(
 
     Returns:
         ``{out, steps, best, videos, skipped, sources, notes}``; ``best`` is the primary source's
-        top-1, ``notes`` are sentences on skewed classes and on validation clips that are trained
-        on.
+        top-1, ``notes`` are sentences on skewed classes, on validation clips that are trained on,
+        and on an epoch that was chosen on these. With ``ablate`` ``runs`` has the result of each
+        (`pipelines.run_set`).
     """
     from ...config.build import build
     from ..run import run_training
+    from ..run_set import run_set
     from .settings import CotrainConfig
+    from .source import check_several
+    from .subsets import subsets
 
     listed = [parse_source(text, "video") for text in named_texts(sources)]
     listed += [parse_source(text, "image") for text in named_texts(images)]
@@ -68,8 +75,19 @@ def cotrain(
         "data.max_bad": max_bad,
         "sources": listed or None,
         "cotrain.merge_labels": merge_labels or None,
+        "cotrain.ablate": ablate or None,
     }
     built = build(CotrainConfig, preset=preset, file=config, overrides=overrides, flags=flags)
+    if built.cotrain.ablate:
+        return run_set(
+            *("cotrain", built, subsets(built)),
+            processes=processes,
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+    if len(built.sources) == 1:
+        check_several(built)
     return run_training(
         "cotrain", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
     )

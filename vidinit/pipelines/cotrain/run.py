@@ -29,7 +29,7 @@ from ..shared.on_device import OnDevice
 from ..shared.overlap import say_overlaps
 from ..shared.skewed_classes import class_weights, keep_class_weights, say_skew
 from ..shared.summary import describe_batch
-from ..shared.training import Training, finished_result, frozen_tower, open_for_training, saver
+from ..shared.training import Training, finished_result, leaves_unused, open_for_training, saver
 from ..shared.weighted_loss import set_divisors
 from .mixing import Mixture, parts_of
 from .settings import CotrainConfig, SourceConfig
@@ -176,11 +176,11 @@ def _leaves_unused(config: CotrainConfig) -> bool:
     """True where a step may leave parameters without a gradient, which DDP has to be told.
 
     A step on one source leaves the other heads alone, and one on images alone what compares frames:
-    without a second frame a transformer's temporal queries and keys do nothing. A frozen tower
-    leaves a layer unused in any case.
+    without a second frame a transformer's temporal queries and keys do nothing. Some models leave
+    a layer unused in any case.
     """
     alone = config.cotrain.schedule == "use_one" or all(s.kind == "image" for s in config.sources)
-    return alone or frozen_tower(config.model) is not None
+    return alone or leaves_unused(config.model)
 
 
 def _labeled_rows(config: CotrainConfig) -> dict[str, tuple[Rows, Rows]]:
@@ -197,7 +197,7 @@ def _labeled_rows(config: CotrainConfig) -> dict[str, tuple[Rows, Rows]]:
                 shots=data.shots,
                 root=s.root or data.root,
                 class_names=s.class_names,
-                split=data.split,
+                split=data.one_split,
             )
         )
         if found[s.name][0].kind != "single":
@@ -284,6 +284,7 @@ class _OnDeviceBySource:
             self.by_source[source.name] = OnDevice(
                 model.spec.mean,
                 model.spec.std,
+                model.spec.channels == "bgr",
                 mixup=data.mixup,
                 cutmix=data.cutmix,
                 num_classes=len(splits[source.name].train.classes or ()),
@@ -322,6 +323,7 @@ def _evaluation(
                 num_classes=len(source.val.classes or ()),
                 clips=clips,
                 crops=crops,
+                start=config.eval.start,
                 average=config.eval.average,
                 **scoring_options(config.data, accelerator, source.val_quarantine),
             ).metrics()

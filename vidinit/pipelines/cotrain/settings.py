@@ -25,6 +25,8 @@ class CotrainSection(Section):
     """Video sources that have classes in common share a head over the classes of all of them."""
     norms: Literal["video_only_stats", "separate", "frozen"] = "video_only_stats"
     """Whose batches move batch norms' statistics: videos', each source its own, or nobody's."""
+    ablate: bool = False
+    """A run for each subset of the sources, those of images alone left out, and one table."""
     still: Literal["sum", "center"] = "sum"
     """A temporal kernel on an image: the sum of its taps, or its center tap."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ...config import DataConfig
 from ...console import say
-from ...data.label_spaces import LabelSpaces, label_spaces, overlapping, without_leaks
+from ...data.label_spaces import LabelSpaces, label_spaces, overlapping, same_class, without_leaks
 from ...data.loading.datasets import ClipDataset
 from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
@@ -70,19 +70,29 @@ def random_sources() -> list[SourceConfig]:
     ]
 
 
-def check_sources(config: CotrainConfig) -> None:
-    """Refuse sources that cannot be trained together, before anything is read.
+def check_several(config: CotrainConfig) -> None:
+    """Refuse a single source of videos: that is a fine-tuning, but in a set of subsets.
 
     Raises:
-        UsageError: one source only, unless it is of images; two of one name; settings that nothing
-            would heed.
+        UsageError: one source only, unless it is of images.
     """
-    sources, settings = config.sources, config.cotrain
+    sources = config.sources
     if not sources or (len(sources) == 1 and sources[0].kind == "video"):
         raise UsageError(
             f"co-training needs at least two sources, not {len(sources)}",
             "pass --source NAME=DIR twice, or --images NAME=DIR",
         )
+
+
+def check_sources(config: CotrainConfig) -> None:
+    """Refuse sources that cannot be trained together, before anything is read.
+
+    Raises:
+        UsageError: no source; two of one name; settings that nothing would heed.
+    """
+    sources, settings = config.sources, config.cotrain
+    if not sources:
+        check_several(config)
     names = [source.name for source in sources]
     use_all = settings.schedule == "use_all"
     for source in sources:
@@ -129,7 +139,21 @@ def spaces_of(config: CotrainConfig, clips: dict[str, CheckedSplit]) -> LabelSpa
             f"{head}: one head of {len(spaces.classes[head])} classes for {', '.join(members)}, "
             f"which have {total} in all"
         )
+        _say_renamed(head, members, spaces)
     return spaces
+
+
+def _say_renamed(head: str, members: list[str], spaces: LabelSpaces) -> None:
+    """Say which classes share an output though the sources call them by other words."""
+    joint = spaces.classes[head]
+    told = {
+        f"'{joint[output]}' and '{name}'"
+        for source in members
+        for name, output in zip(spaces.names[source], spaces.outputs[source], strict=True)
+        if same_class(name) != same_class(joint[output])
+    }
+    if told:
+        say(f"note: {head}: one class each in editions of Kinetics: {', '.join(sorted(told))}")
 
 
 def unleaked(clips: dict[str, CheckedSplit], spaces: LabelSpaces) -> dict[str, CheckedSplit]:

@@ -18,8 +18,9 @@ def distill(
     max_bad: float | str | None = None,
     teacher: str | Sequence[str] | None = None,
     picks: int | str | None = None,
-    keep: float | None = None,
+    keep: float | str | Sequence[float] | None = None,
     cache: str | Path | None = None,
+    option: str | Sequence[str] | None = None,
     init_from: str | Path | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
@@ -57,8 +58,11 @@ def distill(
         picks: frames of a clip that teachers see: ``center``, ``random[:K]``, ``uniform:K``,
             ``all``, or a number of random ones; their outputs are averaged.
         keep: share of the clips that count for a teacher: those of which it is most certain.
+            Several, as 0.3,0.5,0.8,1, are a run each, in folders below ``out``.
         cache: folder that keeps the outputs of teachers for frames; they have to see whole frames
             (``distill.view=frame``).
+        option: ``KEY=VALUE`` of the student's plan or family, where it is a zoo name, as
+            ``midplanes=per_conv``; repeatable.
         init_from, out, preset, config, overrides, epochs, lr, batch_size, seed, device, precision,
             processes, resume, overwrite, dry_run: as for `finetune`.
         report: a distilled run: draw its pictures (filters, features, gains) into a page; nothing
@@ -67,12 +71,15 @@ def distill(
         against: of ``report``: ``[NAME=]FOLDER`` of another start, or a zoo name.
 
     Returns:
-        ``{out, steps, best, videos, skipped}``; ``best`` is None, nothing is validated.
+        ``{out, steps, best, videos, skipped}``; ``best`` is None, nothing is validated. Of several
+        shares ``runs``, too, with the result of each (`pipelines.run_set`).
     """
     from ...config.build import build
     from ..run import run_training
+    from ..run_set import run_set
     from .report import distill_report, refuse_report, refuse_training
     from .settings import DistillConfig, parse_teachers
+    from .shares import shares
 
     if report is not None:
         refuse_training(
@@ -84,6 +91,7 @@ def distill(
             picks=picks,
             keep=keep,
             cache=cache,
+            option=option,
             init_from=init_from,
             preset=preset,
             config=config,
@@ -112,6 +120,7 @@ def distill(
         **training_flags(student, init_from, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": as_places(videos),
         "data.root": as_text(root),
+        "options": [option] if isinstance(option, str) else list(option or ()) or None,
         "data.modality": modality,
         "data.max_bad": max_bad,
         "distill.teachers": list(teachers) if teachers else None,
@@ -121,6 +130,14 @@ def distill(
     }
     built = build(DistillConfig, preset=preset, file=config, overrides=overrides, flags=flags)
     parse_teachers(built.distill)
+    if isinstance(built.distill.keep, list):
+        return run_set(
+            *("distill", built, shares(built, built.distill.keep)),
+            processes=processes,
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
     return run_training(
         "distill", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
     )

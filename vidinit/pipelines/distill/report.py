@@ -314,6 +314,7 @@ def _run_model(
         spec,
         clips=views.clips,
         crops=views.crops,
+        start=views.start,
         reader=data.reader,
         decode_side=data.decode_side,
     )
@@ -589,7 +590,7 @@ def _gains(clips: Comparison) -> Iterator[Section]:
         if len(shown) > _BARS:
             shown = shown[: _BARS // 2] + shown[-_BARS // 2 :]
         title = f"gain of {name} over {over}, points"
-        pictures.append(gain_bars({label: 100 * gain[label] for label in shown}, xlabel=title))
+        pictures.append(plots.gains({label: 100 * gain[label] for label in shown}, xlabel=title))
     order = gains(clips, name, others[0]) if others else each[name]
     numbers = {label: number for number, label in enumerate(clips.classes)}
     rows: list[list[Any]] = [
@@ -604,37 +605,3 @@ def _gains(clips: Comparison) -> Iterator[Section]:
     note += f" A class has {fewest} videos or more: one of them is {100 / fewest:.3g} points."
     title = "Gain of each class" if others else "Accuracy of each class"
     yield Section(title, "\n".join([*pictures, table(headers, rows)]), note)
-
-
-def gain_bars(values: Mapping[str, float], *, xlabel: str) -> str:
-    """Horizontal bars to both sides of zero, with their numbers, from top to bottom.
-
-    Args:
-        values: name to length, finite, at least one.
-        xlabel: name of the lengths, with their unit.
-
-    Returns:
-        An <svg> element.
-    """
-    lengths = list(values.values())
-    with plots._figure(6.2, 0.9 + 0.24 * len(values)) as figure:
-        axes = figure.subplots()
-        colors = [plots.COLORS[0] if length >= 0 else plots.COLORS[1] for length in lengths]
-        axes.barh(range(len(values)), lengths, height=0.68, color=colors)
-        for y, length in enumerate(lengths):
-            axes.annotate(
-                f"{length:+.3g}" if length else "0",
-                (length, y),
-                xytext=(5 if length >= 0 else -5, 0),
-                textcoords="offset points",
-                va="center",
-                ha="left" if length >= 0 else "right",
-                fontsize=8,
-            )
-        axes.axvline(0, color=plots._INK, linewidth=0.8)
-        axes.set_yticks(range(len(values)), [plots._short(name) for name in values])
-        axes.set_ylim(len(values) - 0.5, -0.5)
-        axes.margins(x=0.12)
-        axes.set_xlabel(xlabel)
-        shown = ", ".join(f"{name} {value:+.3g}" for name, value in values.items())
-        return plots._svg(figure, f"{xlabel}: {shown}")

@@ -63,7 +63,7 @@ def execute(
     task = DistillTask(student, teachers)
     task.move_teachers(accelerator.device)
     teacher_statistics.begin(teachers)
-    on_device = OnDevice(spec.mean, spec.std)
+    on_device = OnDevice(spec.mean, spec.std, spec.channels == "bgr")
     training.choose_batch_size(task, clips, on_device, quarantine)
     run = training.open_run([videos.health], [quarantine])
     step = {"step": "distill", "videos": data.train, "teachers": config.distill.teachers}

@@ -29,6 +29,9 @@ LOSSES: dict[str, tuple[LossName, ...]] = {
 """Losses by what the teacher gives; the first is the usual one."""
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
 class DistillSection(Section):
     """Teachers and targets (DistInit, ICCV 2019)."""
 
@@ -44,8 +47,8 @@ class DistillSection(Section):
     """Of teacher and student softmax."""
     max_entropy: float | None = Field(None, ge=0)
     """Clips of which a teacher's softmax has more entropy, in nats, do not count for it."""
-    keep: float | None = Field(None, gt=0, le=1)
-    """Share of the clips that shall count; max_entropy is estimated in a first pass."""
+    keep: Share | Annotated[list[Share], Field(min_length=1)] | None = None
+    """Share of the clips that shall count; max_entropy is estimated. Several: a run of each."""
     normalize: Literal["batch", "kept"] = "batch"
     """Divisor of the sum of losses: the batch (the paper), or the clips that count."""
     estimate_on: int = Field(4096, ge=2)
@@ -54,6 +57,27 @@ class DistillSection(Section):
     """Folder where teachers' outputs for frames are kept; with view=frame."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of the teachers; auto: fp16 on a GPU, else fp32."""
+
+    @property
+    def one_keep(self) -> float | None:
+        """`keep` in one of the runs of a set."""
+        if isinstance(self.keep, list):
+            raise RuntimeError("several distill.keep have not been taken apart")
+        return self.keep
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _several_shares(cls, value: object) -> object:
+        """``0.3,0.5`` is a list; what is wrong with one of several is told in a sentence."""
+        several = value.split(",") if isinstance(value, str) and "," in value else value
+        for share in several if isinstance(several, list) else ():
+            try:
+                right = 0 < float(share) <= 1
+            except (TypeError, ValueError):
+                right = False
+            if not right:
+                raise PydanticCustomError("told", f"shares are above 0 and up to 1, not '{share}'")
+        return several
 
     @field_validator("picks")
     @classmethod

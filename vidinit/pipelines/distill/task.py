@@ -91,6 +91,8 @@ def _crops(batch: dict[str, Any], spec: ClipSpec) -> tuple[Tensor, ClipSpec]:
         return normalize(images[:, None], IMAGENET.mean, IMAGENET.std)[:, :, 0], IMAGENET
     clip, picks = batch["clip"], batch["picks"]
     frames = clip.permute(0, 2, 1, 3, 4)  # (B, T, 3, H, W)
+    if spec.channels == "bgr":  # teachers see RGB in any case
+        frames = frames.flip(2)
     rows = torch.arange(len(picks), device=clip.device)[:, None]
     return frames[rows, picks].flatten(0, 1), spec
 

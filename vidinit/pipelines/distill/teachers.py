@@ -235,7 +235,7 @@ def _objective(teacher: TeacherSettings, section: DistillSection, output: str) -
         temperature=teacher.temperature or section.temperature,
         weight=teacher.weight,
         max_entropy=teacher.max_entropy if own else section.max_entropy,
-        keep=teacher.keep if own else section.keep,
+        keep=teacher.keep if own else section.one_keep,
         normalize=section.normalize,
     )
 

@@ -27,6 +27,8 @@ def evaluate(
     curve: bool = False,
     temporal_test: str | Sequence[str] | None = None,
     predictions: str | Path | None = None,
+    fuse: str | Path | None = None,
+    weight: float | None = None,
     against: str | Path | None = None,
     head: str | None = None,
     all_sources: bool = False,
@@ -44,6 +46,7 @@ def evaluate(
     device: str | None = None,
     precision: str | None = None,
     processes: int = 1,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Score a model on labeled videos: top-1, top-5, mean class accuracy.
@@ -51,7 +54,8 @@ def evaluate(
     Each video counts once, whatever the number of processes.
 
     Args:
-        model: model folder, run folder, or zoo name (random weights); with ``zero_shot`` also
+        model: model folder, run folder, or zoo name (random weights), or a video encoder of
+            transformers with a classifier, ``hf:USER/NAME`` or its folder; with ``zero_shot`` also
             timm's name of an image-text model's image tower, whose frames are averaged. not with
             ``predictions``.
         data: folder per class (or its val/), or a list. Where a run split the data itself, only
@@ -70,6 +74,9 @@ def evaluate(
             several of ``reverse``, ``shuffle``, ``freeze``, separated by commas.
         predictions: an evaluation's folder, or its predictions.npz: score its logits again, with
             another ``average``, a ``curve``, or ``against`` another one. No model runs.
+        fuse: with ``predictions``: a second evaluation of the same videos, as that of optical flow;
+            the two are averaged, by ``average`` (`scoring.fusion.fuse`).
+        weight: of ``predictions`` in that average, 0 to 1; ``fuse`` has the rest; default 0.5.
         against: another evaluation's folder, or its predictions.npz: compare with it, video by
             video (`scoring.comparison.compare`).
         head: which head of a co-trained model.
@@ -86,19 +93,33 @@ def evaluate(
         seed: of the random weights of a zoo name, shuffled frames, and the bootstrap.
         precision: ``fp32`` (default, so that scores are the same on all devices), ``bf16`` or
             ``fp16``.
+        resume: with data.split=all, or a set of runs for ``model``: go on in the folder ``out``
+            with what is not scored yet.
         out, config, overrides, device, processes, overwrite: as for `finetune`.
 
     Returns:
         ``{top1, top5, mean_class_accuracy, top1_interval, top1_per_view, views, clips, crops,
         average, expected, decoded, videos, missing, out}`` and what was asked for beside:
-        ``curve``. Of all sources ``{sources: {name: that}, mean_top1, out}``.
+        ``curve``; of a model on a frozen trunk ``time`` (`scoring.time_test.time_test`). Of all
+        sources ``{sources: {name: that}, mean_top1, out}``. Of all splits
+        ``runs``, too, with the result of each, and ``mean`` and ``deviation`` over them
+        (`pipelines.run_set`).
     """
     from ...config import DEFAULT
     from ...config.build import build
     from ...scoring.predictions import load
+    from ..expand import expand, of_one_split
     from ..run import run
+    from ..run_set import run_set
     from .settings import EvaluateConfig, parse_tests
+    from .several import check_runs, figures_of, summary_of_runs
 
+    alone = UsageError(
+        "--fuse averages two finished evaluations, and --weight is of the first",
+        "name the first by --predictions, the second by --fuse",
+    )
+    if predictions is None and config is None and fuse is not None:
+        raise alone
     if predictions is not None and model is None:
         model = load(predictions).model
     elif predictions is not None:
@@ -120,6 +141,8 @@ def evaluate(
         "eval.curve": curve or None,
         "eval.tests": None if temporal_test is None else parse_tests(temporal_test),
         "predictions": as_text(predictions),
+        "fuse": as_text(fuse),
+        "weight": weight,
         "against": as_text(against),
         "head": head,
         "zero_shot": zero_shot or None,
@@ -135,7 +158,26 @@ def evaluate(
         keys = {key for key, origin in built.origins.items() if origin != DEFAULT}
         from .results import rescore
 
+        if resume:
+            raise UsageError("--predictions are scored in one go", "leave out --resume")
         return rescore(built, keys, processes=processes, overwrite=overwrite)
+    if built.fuse is not None or weight is not None:
+        raise alone
+    runs = expand(built, figures=figures_of, summary=summary_of_runs)
+    if runs is not None:
+        if all_sources:
+            raise UsageError(
+                f"--all-sources scores one co-training, and these are {len(runs.configs)} runs",
+                "name one of them",
+            )
+        check_runs(built, runs)
+        return run_set("eval", built, runs, processes=processes, resume=resume, overwrite=overwrite)
+    if resume:
+        raise UsageError(
+            "--resume is for an evaluation of several runs, and this is one",
+            "pass --overwrite to score anew",
+        )
+    built = of_one_split(built)
     if built.against is not None:
         if all_sources:
             raise UsageError(

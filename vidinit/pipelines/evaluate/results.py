@@ -22,11 +22,13 @@ from ...report.clip_examples import clip_sections
 from ...report.html import Section, table
 from ...report.result_parts import METRICS
 from ...report.run_report import write_report
-from ...report.scores import calibration_sections, label_sections
+from ...report.scores import calibration_sections, label_sections, time_section
 from ...scoring.analysis import calibration_of, class_analysis, classes_without_videos
 from ...scoring.comparison import compare, mcnemar
+from ...scoring.fusion import fuse
 from ...scoring.metrics import Scores, intervals, wilson
 from ...scoring.predictions import FILE, LAYOUTS, Predictions, curve_of, load
+from ...zoo.probabilities import Average
 from ..shared.run_records import open_recorded, replaced_folder
 from .settings import EvaluateConfig
 
@@ -43,6 +45,7 @@ class Evaluation:
         scores: of these.
         title: of the report.
         tests: scores of the same videos, by the name of a temporal test.
+        time: whether the data needs time, see `scoring.time_test`; empty where it was not asked.
         against: how they compare with other predictions; see `comparison.compare`.
     """
 
@@ -50,11 +53,12 @@ class Evaluation:
     scores: Scores
     title: str
     tests: dict[str, Scores] = field(default_factory=dict)
+    time: dict[str, Any] = field(default_factory=dict)
     against: dict[str, Any] = field(default_factory=dict)
 
 
 # Settings that the saved logits were computed with: scoring them again cannot change these.
-_SETTLED = ("clips", "crops", "dense", "step", "tests", "scores")
+_SETTLED = ("clips", "crops", "dense", "step", "tests", "time_test", "scores")
 
 
 def rescore(
@@ -72,7 +76,7 @@ def rescore(
         UsageError: settings that need the model.
         DataError: the predictions cannot be read.
     """
-    ours = {"model", "predictions", "against", "out", "seed"}
+    ours = {"model", "predictions", "fuse", "weight", "against", "out", "seed"}
     ours |= {f"eval.{key}" for key in type(config.eval).model_fields if key not in _SETTLED}
     if (foreign := sorted(keys - ours)) or processes > 1:
         name = foreign[0] if foreign else "--processes"
@@ -86,8 +90,13 @@ def rescore(
     check_out(Path(config.out), overwrite=overwrite)
     videos, layout = len(predictions.rows), predictions.layout
     say(f"{config.predictions}: {videos} videos, {layout} views, of {predictions.model}")
-    if "eval.average" in keys:
-        predictions = replace(predictions, average=config.eval.average)
+    average = config.eval.average if "eval.average" in keys else None
+    if config.fuse is not None:
+        predictions = _fused(predictions, config, average)
+    elif "weight" in keys:
+        raise UsageError("--weight is for two predictions", "name the second by --fuse")
+    elif average is not None:
+        predictions = replace(predictions, average=average)
     evaluation = Evaluation(
         predictions,
         predictions.scores(),
@@ -95,6 +104,8 @@ def rescore(
         against=comparison_of(predictions, config),
     )
     out = summary(evaluation, config)
+    if config.fuse is not None:
+        _tell_fusion(out, config)
     out["out"] = config.out
     with (
         folder_locks(),
@@ -102,6 +113,37 @@ def rescore(
     ):
         write_results(run, config, evaluation, out)
     return out
+
+
+def _fused(
+    predictions: Predictions, config: EvaluateConfig, average: Average | None
+) -> Predictions:
+    """Predictions averaged with those of a second stream."""
+    assert config.fuse is not None
+    if config.eval.curve:
+        raise UsageError(
+            "--curve is over the views of one model, and --fuse averages those of two",
+            "leave out one of them",
+        )
+    other = load(config.fuse)
+    say(f"{config.fuse}: {len(other.rows)} videos, {other.layout} views, of {other.model}")
+    return fuse(predictions, other, weight=config.weight, average=average)
+
+
+def _tell_fusion(out: dict[str, Any], config: EvaluateConfig) -> None:
+    """The views of both streams in a result, and how they were averaged."""
+    streams = [load(path) for path in (config.predictions, config.fuse) if path is not None]
+    views = [one.layout if one.layout in LAYOUTS else one.clips * one.crops for one in streams]
+    out["clips"] = out["crops"] = None  # the two may differ in them
+    out.pop("top1_per_view", None)
+    fixed = all(isinstance(count, int) for count in views)
+    out["views"] = sum(map(int, views)) if fixed else " + ".join(map(str, views))
+    out["fused"] = [
+        {"model": one.model, "weight": weight, "views": count}
+        for one, weight, count in zip(
+            streams, (config.weight, round(1 - config.weight, 6)), views, strict=True
+        )
+    ]
 
 
 def summary(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
@@ -138,6 +180,8 @@ def summary(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
         out["temporal"] = {
             name: _temporal_test(scores, other) for name, other in evaluation.tests.items()
         }
+    if evaluation.time:
+        out["time"] = evaluation.time
     if config.against is not None:
         compared = evaluation.against.items()
         out["against"] = {key: value for key, value in compared if key != "classes"}
@@ -252,6 +296,8 @@ def evaluation_sections(
         parts.append(_curve(result["curve"]))
     if "temporal" in result:
         parts.append(_temporal(result))
+    if "time" in result:
+        parts.append(time_section(result["time"]))
     if "against" in analysis:
         parts.append(_against(analysis["against"]))
     keys = zip(predictions.rows.rows, predictions.keys, strict=True)
@@ -305,6 +351,9 @@ def _against(comparison: Mapping[str, Any]) -> Section:
     body += table(headers, [[counts[key] for key in keys]])
     classes = comparison["classes"]
     shown = classes if len(classes) <= 2 * _MOST else classes[:_MOST] + classes[-_MOST:]
+    if shown:
+        points = {str(one["class"]): 100 * one["gain"] for one in shown}
+        body += plots.gains(points, xlabel=f"gain over {comparison['model']}, points")
     lines = [
         [
             one["class"],

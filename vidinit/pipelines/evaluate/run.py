@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ...scoring.comparison import check_comparable
 from ...scoring.predictions import Predictions
 from ...scoring.predictions import load as load_predictions
 from ...scoring.score import ViewLogits, logits_of_videos
+from ...scoring.time_test import MEAN_POOL, NAMES, SHUFFLED, time_test
 from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
@@ -33,6 +34,7 @@ from ..shared.modality import set_spec
 from ..shared.run_records import HealthFile, holds_something, open_run, replaced_folder
 from .results import Evaluation, comparison_of, summary, write_results
 from .settings import EvaluateConfig, EvaluateSection
+from .time_test import has_frozen_trunk, is_mean_pool, mean_pool_beside, say_cost
 from .zero_shot import open_zero_shot, relabel
 
 
@@ -62,20 +64,25 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
     quarantine = quarantine_of(scorable.rows, checked.known)
     health = HealthFile(early, [checked.health], [quarantine]) if early else None
     scorable.classifier.to(accelerator.device)
+    passes = _passes(config, scorable, spec)
+    for model in passes.beside.values():
+        model.to(accelerator.device)
     results = logits_of_videos(
         scorable.classifier,
         scorable.rows,
         spec,
         accelerator,
-        tests=config.eval.tests,
+        tests=passes.tests,
+        beside=passes.beside,
         seed=config.seed,
         dtype=config.eval.scores,
         clips=config.eval.clips,
         crops=config.eval.crops,
+        start=config.eval.start,
         every=config.eval.step if config.eval.dense else None,
         **scoring_options(config.data, accelerator, quarantine),
     )
-    evaluation = _evaluation(config, planned, results)
+    evaluation = _evaluation(config, planned, results, passes)
     out = summary(evaluation, config)
     out["out"] = str(config.out)
     main = accelerator.is_main_process
@@ -169,6 +176,11 @@ def open_model(config: EvaluateConfig, rows: Rows, accelerator: Any) -> Scorable
             "score it on data like that of its training",
         )
     if model.classes is None:
+        if model.only_frozen and not model.num_classes:
+            raise UsageError(
+                f"{config.model} has no classifier",
+                "train a probe on it: vidinit finetune MODEL --probe linear --data DIR",
+            )
         if model.num_classes < len(classes):
             raise UsageError(
                 f"the data has {len(classes)} classes, the model {model.num_classes} unnamed ones",
@@ -219,13 +231,61 @@ def layout_of(views: EvaluateSection, spec: ClipSpec) -> str:
     return "whole" if spec.sampling == "all" else f"{views.clips}x{views.crops}"
 
 
+@dataclass(frozen=True)
+class Passes:
+    """What the clips are shown to beside the model as they are.
+
+    Attributes:
+        tests: temporal tests, by name.
+        beside: further models.
+        timed: True where shuffled frames are among the tests to see whether the data needs time.
+        is_mean_pool: True where the model itself classifies by the mean of the features.
+    """
+
+    tests: list[str]
+    beside: dict[str, nn.Module] = field(default_factory=dict)
+    timed: bool = False
+    is_mean_pool: bool = False
+
+
+def _passes(config: EvaluateConfig, scorable: Scorable, spec: ClipSpec) -> Passes:
+    """The passes that were asked for, and on a frozen trunk those of `time_test`."""
+    asked: list[str] = list(config.eval.tests)
+    trained = config.zero_shot or model_folder(config.model) is not None
+    if not config.eval.time_test or not trained or not has_frozen_trunk(scorable.model):
+        return Passes(asked)
+    if spec.flow is not None:
+        say("does it need time? not asked: shuffled optical flow is the flow of no video")
+        return Passes(asked)
+    mean_pool = mean_pool_beside(scorable.classifier, scorable.model, config.model)
+    beside = {} if mean_pool is None else {MEAN_POOL: mean_pool}
+    more = [NAMES["shuffled"]] if SHUFFLED not in asked else []
+    say_cost([*more, *(NAMES[name] for name in beside)])
+    return Passes(
+        list(dict.fromkeys([*asked, SHUFFLED])),
+        beside,
+        timed=True,
+        is_mean_pool=is_mean_pool(scorable.model),
+    )
+
+
 def _evaluation(
-    config: EvaluateConfig, planned: Predictions, results: list[tuple[int, ViewLogits | str]]
+    config: EvaluateConfig,
+    planned: Predictions,
+    results: list[tuple[int, ViewLogits | str]],
+    passes: Passes,
 ) -> Evaluation:
-    """The evaluation with the logits of all videos put in the order of the rows."""
+    """The evaluation with the logits of all videos put in the order of the rows.
+
+    Args:
+        config: of the evaluation.
+        planned: the predictions, without logits.
+        results: by row, its logits, or why it has none.
+        passes: whose logits there are beside the model's.
+    """
     views, undecoded = planned.views.copy(), 0
     logits, reasons = [planned.logits], {}
-    tests = {test: [planned.logits] for test in map(str, config.eval.tests)}
+    tests = {name: [planned.logits] for name in (*passes.tests, *passes.beside)}
     for index, result in sorted(results, key=lambda item: item[0]):
         if isinstance(result, str):
             reasons[index] = result
@@ -244,13 +304,17 @@ def _evaluation(
         reasons=reasons,
         undecoded=undecoded,
     )
+    scores = predictions.scores()
+    others = {
+        name: replace(predictions, logits=np.concatenate(parts)).scores()
+        for name, parts in tests.items()
+    }
+    plain = scores if passes.is_mean_pool else others.get(MEAN_POOL)
     return Evaluation(
         predictions,
-        predictions.scores(),
+        scores,
         title=f"eval {config.model}",
-        tests={
-            test: replace(predictions, logits=np.concatenate(parts)).scores()
-            for test, parts in tests.items()
-        },
+        tests={test: others[test] for test in map(str, config.eval.tests)},
+        time=time_test(scores, others[SHUFFLED], plain) if passes.timed else {},
         against=comparison_of(predictions, config),
     )

@@ -8,14 +8,14 @@ from typing import ClassVar, Literal, get_args
 from pydantic import Field
 
 from ...config.base import RunConfig
-from ...config.scoring import EvalConfig, TextSection
+from ...config.scoring import FrozenEvalConfig, TextSection
 from ...errors import UsageError, suggest
 
 TemporalTest = Literal["reverse", "shuffle", "freeze"]
 """Orders of the frames, see `scoring.score.reorder_frames`."""
 
 
-class EvaluateSection(EvalConfig):
+class EvaluateSection(FrozenEvalConfig):
     """How `vidinit eval` scores, beside what evaluations while training have."""
 
     dense: bool = False
@@ -44,6 +44,10 @@ class EvaluateConfig(RunConfig):
     eval: EvaluateSection = Field(default_factory=EvaluateSection)
     predictions: str | None = None
     """Saved predictions, or the folder of an evaluation: scored again, and no model runs."""
+    fuse: str | None = None
+    """Saved predictions of a second stream, or the folder of its evaluation, to average with."""
+    weight: float = Field(0.5, ge=0, le=1)
+    """Of predictions, where fuse names others, which have the rest."""
     against: str | None = None
     """Saved predictions, or the folder of an evaluation, to compare with, video by video."""
     head: str | None = None

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 _READS = {
     "data": (
         *("batch_size", "workers", "deadline", "reader", "decode_side", "partial"),
-        *("frames", "stride", "sampling", "short", "size", "crop_pct", "interpolation"),
+        *("frames", "stride", "sampling", "short", "steps", "fps"),
+        *("size", "crop_pct", "interpolation", "channels"),
         *("modality", "flow", "flow_bound", "flow_weights"),
     ),
-    "eval": ("clips", "crops", "average"),
+    "eval": ("clips", "crops", "start", "average"),
 }
 """The settings that have a meaning here, by section, beside those that are flags."""
 

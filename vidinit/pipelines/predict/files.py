@@ -105,6 +105,7 @@ class Predictor:
         return {
             "clips": views.clips,
             "crops": views.crops,
+            "start": views.start,
             "reader": data.reader,
             "decode_side": data.decode_side,
         }

@@ -18,7 +18,6 @@ from ...data.index.cache import file_key
 from ...data.loading.loader import Loader
 from ...data.loading.unprobed import SlidingWindows, TimelineDataset
 from ...data.rows import Row, Rows
-from ...data.views import Sampling
 from ...engine.run_folder import RunFolder
 from ...errors import VidinitError
 from ...files import folder_locks
@@ -103,9 +102,8 @@ def _probed(predictor: Predictor) -> tuple[Rows, dict[str, str]]:
 
 def _clips(predictor: Predictor, rows: Rows, every: float | None) -> TimelineDataset:
     spec = predictor.spec
-    sampling = Sampling(spec.frames, spec.stride, spec.sampling, spec.short)
     sliding = [
-        SlidingWindows.over(row.probe.num_frames, row.probe.fps, sampling, every)
+        SlidingWindows.over(row.probe.num_frames, row.probe.fps, spec.seen, every)
         for row in rows.rows
         if row.probe is not None
     ]

@@ -106,7 +106,8 @@ def _run(
             _check(batch["error"])
             marks.append(perf_counter())
             views = batch["views"].to(device).flatten(0, 1)
-            clip = normalize(views, model.spec.mean, model.spec.std)
+            spec = model.spec
+            clip = normalize(views, spec.mean, spec.std, bgr=spec.channels == "bgr")
             wait()
             marks.append(perf_counter())
             model(clip)

@@ -54,8 +54,9 @@ class RunScore:
 def read_scores(root: Path) -> list[RunScore]:
     """The scores of all runs at and below a folder; what is no finished run of a model is passed.
 
-    Zero-shot evaluations are passed, too, whose models have no name of their own, and those whose
-    number of views is not the same for all videos, which have no one cost.
+    Zero-shot evaluations are passed, too, whose models have no name of their own; those of two
+    streams, which are two models; and those whose number of views is not the same for all videos,
+    which have no one cost. Of a set of runs each counts by itself.
 
     Raises:
         UsageError: there is no such folder.
@@ -77,7 +78,10 @@ def _read(file: Path) -> RunScore | None:
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
         config = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))
-        if COMMANDS[config["command"]].trains:
+        trains = COMMANDS[config["command"]].trains
+        if "runs" in result or config.get("fuse"):
+            return None
+        if trains:
             return _trained(result, file)
         return _evaluated(result, config, file) if config["command"] == "eval" else None
     except (UsageError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
