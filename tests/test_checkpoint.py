@@ -95,6 +95,8 @@ def test_wrong_references(saved, tmp_path):
         vidinit.load(folder, head="third")
     with pytest.raises(UsageError, match="no model or run folder"):
         vidinit.load(tmp_path)
+    with pytest.raises(UsageError, match=f"holds runs: name one of them, as {folder.parent}$"):
+        vidinit.load(folder.parents[1])
     with pytest.raises(UsageError, match="no such model folder"):
         vidinit.load(tmp_path / "gone")
     with pytest.raises(UsageError, match=r"unknown model.*did you mean 'r3d50'"):

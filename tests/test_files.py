@@ -42,6 +42,16 @@ def test_what_others_put_there_is_never_deleted(tmp_path: Path) -> None:
         files.check_out(run.root, overwrite=True)
 
 
+def test_what_others_put_into_a_run_of_a_set_is_never_deleted(tmp_path: Path) -> None:
+    one = RunFolder.open(RunFolder.open(tmp_path / "set").claim("split-1"))
+    one.write("result.json", "{}")
+    one.model.mkdir()
+    files.check_out(tmp_path / "set", overwrite=True)
+    (one.root / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"would delete .*set/split-1/notes\.txt, which vidinit"):
+        files.check_out(tmp_path / "set", overwrite=True)
+
+
 def test_other_processes_mark_nothing(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, writes=False)
     run.write_json("a.json", {})

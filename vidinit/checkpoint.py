@@ -129,9 +129,12 @@ def model_folder(ref: str | Path) -> Path | None:
     if is_encoder_folder(path):
         return path
     if path.is_dir():
+        inside = sorted(path.glob(f"*/model/{CARD}"))  # of a set of runs
         raise UsageError(
             f"{path} is no model or run folder: it has no {CARD} with {WEIGHTS}",
-            "a run that was stopped early has no model yet; resume it with --resume",
+            f"it holds runs: name one of them, as {inside[0].parents[1]}"
+            if inside
+            else "a run that was stopped early has no model yet; resume it with --resume",
         )
     if len(path.parts) > 1 or path.suffix in (".yaml", ".safetensors"):
         raise UsageError(f"no such model folder: {path}", "give a zoo name or a folder")

@@ -115,18 +115,32 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
     if found and not (overwrite or resume):
         raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
     FolderLock.refuse_held(folder)
-    visible = [entry for entry in found if not entry.name.startswith(".")]
-    ours = _marked(folder)
-    strangers = [x for x in visible if x.name not in (_UNMARKED if ours is None else ours)]
-    if overwrite and strangers:
+    if overwrite and (stranger := _stranger(folder)) is not None:
         raise UsageError(
-            f"--overwrite would delete {strangers[0]}, which vidinit did not write",
+            f"--overwrite would delete {stranger}, which vidinit did not write",
             "name another --out",
         )
+    visible = any(not entry.name.startswith(".") for entry in found)
     if resume and visible and not (folder / "config.yaml").is_file():
         raise UsageError(f"--out {folder} holds no run to resume", "name the run's folder")
     check_writable(folder)
     return folder
+
+
+def _stranger(folder: Path) -> Path | None:
+    """What vidinit did not write in an output folder, or in one inside it; None for nothing.
+
+    A set of runs holds output folders, each with a mark of its own.
+    """
+    ours = _marked(folder)
+    known = _UNMARKED if ours is None else ours
+    for entry in sorted(folder.glob("[!.]*")):
+        if entry.name not in known:
+            return entry
+        is_output = not entry.is_symlink() and (entry / MARK).is_file()
+        if is_output and (found := _stranger(entry)) is not None:
+            return found
+    return None
 
 
 def check_writable(out: Path) -> None:

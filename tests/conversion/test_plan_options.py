@@ -40,6 +40,7 @@ CASES = {
     "of another plan": ("resnet18 --to i3d --option pools=4", "did you mean 'pool'?"),
     "misspelled": ("vit_tiny_patch16_224 --to dist --option pols=4", "did you mean 'pools'?"),
     "of another type": ("vit_tiny_patch16_224 --to dist --option pools=many", "valid integer"),
+    "not finite": ("vit_tiny_patch16_224 --to aim --option scale=nan", "cannot be 'nan'; give a"),
     "out of range": ("vit_tiny_patch16_224 --to dist --option pools=0", "pools must be at least 1"),
     "of a choice": ("resnet18 --to r3d-18 --option midplanes=none", "midplanes"),
     "with a flag": ("resnet18 --to i3d --option frames=4", "--frames sets it"),

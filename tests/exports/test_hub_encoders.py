@@ -71,6 +71,9 @@ def test_what_is_refused_is_not_fetched(hub, tmp_path):
     hub.repos["they/timm"] = Repo(False, {}, commits=1)
     with pytest.raises(UsageError, match=r"no model of transformers"):
         model_folder("hf:they/timm")
+    with pytest.raises(UsageError, match="no repository of the hub") as error:
+        model_folder("hf:./net")
+    assert error.value.hint == "write a folder as ./net"
     for ref in ("hf:they", "hf:they/net/model.safetensors"):
         with pytest.raises(UsageError, match=r"write hf:USER/NAME|names a file"):
             model_folder(ref)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -118,7 +119,10 @@ def _typed(name: str, entry: Entry, options: Mapping[str, Any]) -> dict[str, Any
 
 def _value(name: str, key: str, value: Any, hint: Any) -> Any:
     try:
-        return TypeAdapter(hint).validate_python(value)
+        read = TypeAdapter(hint).validate_python(value)
+        if isinstance(read, float) and not math.isfinite(read):
+            raise UsageError(f"option '{key}' of '{name}' cannot be {value!r}", "give a number")
+        return read
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise UsageError(

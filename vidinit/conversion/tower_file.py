@@ -62,7 +62,8 @@ def on_tower(
     assert isinstance(model, TowerModel)
     model.reference = reference
     origin = f"its frozen tower is {image.arch} from {image.weights}"
-    return model, [origin, *image.notes, *tower_notes(image, model)]
+    of_tower = [f"of the tower: {note}" for note in image.notes]
+    return model, [origin, *of_tower, *tower_notes(image, model)]
 
 
 def _tower(

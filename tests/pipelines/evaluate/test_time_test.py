@@ -51,6 +51,14 @@ def test_single_frames_do_not_see_order(frames, motion_set, tmp_path):
     assert none == {**{k: v for k, v in told.items() if k != "time"}, "out": none["out"]}
 
 
+def test_clips_of_one_frame_have_no_order(frames, motion_set, tmp_path, capsys):
+    for name, more in (("one", []), ("whole", ["data.sampling=all"])):
+        settings = [*HERE, "data.frames=1", *more]
+        told = vidinit.evaluate(frames, data=motion_set, out=tmp_path / name, overrides=settings)
+        assert ("time" in told) == (name == "whole")
+        assert ("not asked: clips of one frame" in capsys.readouterr().err) == (name == "one")
+
+
 def test_a_trunk_that_was_trained_is_not_asked(trained, motion_set, tmp_path, capsys):
     told = vidinit.evaluate(trained, data=motion_set, out=tmp_path / "a", overrides=HERE)
     assert "time" not in told and "does it need time" not in capsys.readouterr().err

@@ -34,7 +34,7 @@ from ..shared.modality import set_spec
 from ..shared.run_records import HealthFile, holds_something, open_run, replaced_folder
 from .results import Evaluation, comparison_of, summary, write_results
 from .settings import EvaluateConfig, EvaluateSection
-from .time_test import has_frozen_trunk, is_mean_pool, mean_pool_beside, say_cost
+from .time_test import has_frozen_trunk, has_order, is_mean_pool, mean_pool_beside, say_cost
 from .zero_shot import open_zero_shot, relabel
 
 
@@ -197,6 +197,9 @@ def _check_views(config: EvaluateConfig, spec: ClipSpec) -> None:
             f"'{spec.sampling}' frames",
             "take --clips, or data.sampling=dense",
         )
+    if config.eval.start == "first" and (config.eval.dense or spec.sampling != "dense"):
+        shown = "--views dense" if config.eval.dense else f"'{spec.sampling}' frames"
+        say(f"note: eval.start=first has no effect on {shown}: it says where dense clips begin")
     if config.eval.tests and spec.flow is not None:
         raise UsageError(
             f"{config.model} sees optical flow, and the flow of a reversed video is not its flow "
@@ -256,6 +259,9 @@ def _passes(config: EvaluateConfig, scorable: Scorable, spec: ClipSpec) -> Passe
         return Passes(asked)
     if spec.flow is not None:
         say("does it need time? not asked: shuffled optical flow is the flow of no video")
+        return Passes(asked)
+    if not has_order(spec):
+        say("does it need time? not asked: clips of one frame have no order")
         return Passes(asked)
     mean_pool = mean_pool_beside(scorable.classifier, scorable.model, config.model)
     beside = {} if mean_pool is None else {MEAN_POOL: mean_pool}

@@ -13,12 +13,18 @@ from ...text.compare import ZeroShot, has_text_head
 from ...zoo.adapters.tower_model import TowerModel
 from ...zoo.base import VideoModel
 from ...zoo.dist_network.model import TextHead
+from ...zoo.spec import ClipSpec
 
 
 def has_frozen_trunk(model: VideoModel) -> bool:
     """True for a model that a frozen trunk, or an image network frame by frame, is the body of."""
     probed = bool(model.lineage) and "probe" in model.lineage[-1]
     return isinstance(model, TowerModel) or probed or model.name.startswith("c2d-")
+
+
+def has_order(spec: ClipSpec) -> bool:
+    """True for clips of more than one frame, that is also of whole videos."""
+    return spec.frames > 1 or spec.sampling == "all"
 
 
 def is_mean_pool(model: VideoModel) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ...checkpoint import label_kind_of, load_pair
-from ...console import with_messages
+from ...console import say, with_messages
 from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
 from ...data.sources import train_val
@@ -20,6 +20,7 @@ from ...errors import UsageError
 from ...report.scores import time_section
 from ...scoring.metrics import CHOICE, WATCH, Scores
 from ...scoring.score import score, score_each
+from ..evaluate.time_test import has_order
 from ..shared.clips import (
     clip_batches,
     data_name,
@@ -145,8 +146,11 @@ def execute(
     told["notes"] = of_overlap + of_skew
     sections = []
     if isinstance(task, ProbeTask) and config.eval.time_test and split.val is not None:
-        told["time"] = time_of_run(run, split.val, config, accelerator, quarantines["val"])
-        sections.append(time_section(told["time"]))
+        if has_order(task.model.spec):
+            told["time"] = time_of_run(run, split.val, config, accelerator, quarantines["val"])
+            sections.append(time_section(told["time"]))
+        else:
+            say("does it need time? not asked: clips of one frame have no order")
     return training.finish(job, result, videos=len(rows), sections=sections, **told, **probes)
 
 
@@ -196,9 +200,8 @@ def _task(
     noun_head = _trained_nouns(config.model, rows)
     set_spec(model, config.data)
     if train.probes:
-        return ProbeTask.configured(
-            model, rows, train, weights, compared=config.eval.time_test and real
-        )
+        compared = config.eval.time_test and real and has_order(model.spec)
+        return ProbeTask.configured(model, rows, train, weights, compared=compared)
     return ClassifyTask(
         model,
         kind=rows.kind,

@@ -83,6 +83,8 @@ def initialize(model: VideoModel, ref: str) -> None:
     Raises:
         UsageError: when nothing fits, or what is there cannot be read.
     """
+    from ...zoo.adapters.tower_model import TowerModel
+
     place, reference = initial_folder(ref), None
     if (place / CARD).is_file():
         source = load(place)
@@ -110,10 +112,10 @@ def initialize(model: VideoModel, ref: str) -> None:
             f"--init-from {ref}: none of its {len(state)} tensors fits {model.name}",
             "name a run of the same network",
         )
-    same_tower = reference is not None and reference == getattr(model, "reference", None)
+    named = model.reference if isinstance(model, TowerModel) else None
     model.load_state_dict({name: state[name] for name in fits}, strict=False)
-    if same_tower:  # it is the one that the model names, still
-        model.reference = reference
+    if isinstance(model, TowerModel) and named == reference:  # it is the same tower, still
+        model.reference = named
     model.lineage = lineage
     own = {name: tensor for name, tensor in own.items() if name not in tower}
     rest = [name for name in own if name not in fits]

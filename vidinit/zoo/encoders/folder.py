@@ -45,6 +45,9 @@ def encoder_folder(ref: str) -> Path:
         UsageError: a malformed reference, and a repository that is refused; see `check`.
         VidinitError: it cannot be fetched.
     """
+    name = ref.removeprefix(PREFIX)
+    if name.startswith((".", "/", "~")):
+        raise UsageError(f"'{ref}' is no repository of the hub", f"write a folder as {name}")
     hub_ref = parse_ref(ref)
     if hub_ref.file is not None:
         raise UsageError(f"'{ref}' names a file", "write hf:USER/NAME")
