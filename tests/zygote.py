@@ -41,6 +41,8 @@ def become(asked: dict[str, Any]) -> None:
     files += [os.open(asked[name], os.O_WRONLY) for name in ("out", "err")]
     for target, handle in enumerate(files):
         os.dup2(handle, target)
+    if hasattr(signal, "SIGHUP"):  # the tests may run below nohup, which a command respects
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if "kill_at" in asked:
         kill_at_event(asked["kill_at"], asked["below"])
     sys.argv = ["vidinit", *asked["run"]]

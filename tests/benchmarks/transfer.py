@@ -10,7 +10,7 @@ three sets: the rendered motions, where one frame says nothing; the rendered thi
 says it all; and the demo's ten motions over real footage. All see the same clips, 4 frames and
 every second of the video's, and each seed has clips of its own. An arm is trained for the same
 epochs as the others, and on the motions once more for about the processor time that full
-fine-tuning (of the mean over frames) took on that set and seed: at most twelve times the epochs, so
+fine-tuning (of the mean over frames) took on that set and seed: at most four times the epochs, so
 that probes, whose features are kept, may stay below.
 
 What an arm found is a line of `full/results.jsonl` in `--out`: a run that was stopped goes on
@@ -67,7 +67,7 @@ SETS = {
 """The sets, and how many classes each has."""
 MOTIONS = ("motion", "demo")
 EQUAL_EPOCHS, EQUAL_COMPUTE = "equal epochs", "equal compute"
-MOST = 12  # times the epochs, at equal compute
+MOST = 4  # times the epochs, at equal compute
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Size:
     image_epochs: int
 
 
-FULL = Size(train=400, test=120, epochs=4, stills=1200, image_epochs=12)
+FULL = Size(train=400, test=120, epochs=12, stills=1200, image_epochs=12)
 QUICK = Size(train=20, test=20, epochs=1, stills=48, image_epochs=1)
 
 

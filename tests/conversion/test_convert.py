@@ -234,3 +234,8 @@ def test_the_sts_start_is_not_exact_and_says_why():
     assert report.exact is False
     assert any("sum to 5/9" in note for note in report.notes)
     assert "image kernel times 1/9, 1/3, 1/9" in {row.rule for row in report.rows}
+    plain = vidinit.convert(
+        "test_resnet", "tsm", inflate="sts", pretrained=False, frames=4, size=32
+    )
+    assert not any("sum to 5/9" in note for note in plain.notes)
+    assert "--inflate sts has nothing to do here: no kernel is inflated" in plain.notes

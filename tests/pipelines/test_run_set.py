@@ -14,7 +14,7 @@ from support import SMALL, moving_bar, write_video
 import vidinit
 from vidinit.checkpoint import read_card
 from vidinit.errors import UsageError
-from vidinit.pipelines.run_set import mean_and_deviation, runs_in, set_page
+from vidinit.pipelines.run_set import RunSet, _told, mean_and_deviation, runs_in, set_page
 
 MODEL = "s3d-test_resnet"  # small
 FEW = [*SMALL, "train.freeze=trunk"]
@@ -153,6 +153,16 @@ def test_mean_and_deviation_are_those_of_a_sample() -> None:
     assert told["mean"] == {"top1": 0.3}
     assert told["deviation"] == {"top1": pytest.approx((0.14 / 2) ** 0.5, abs=1e-6)}
     assert mean_and_deviation([{"top1": 0.4}]) == {"mean": {"top1": 0.4}, "deviation": {}}
+
+
+def test_a_best_score_is_averaged_over_repetitions_alone() -> None:
+    """Subsets and shares are scored on different things, or are different experiments."""
+
+    def told(repeats: bool) -> dict[str, Any]:
+        runs = RunSet("sources", {}, [1, 2], lambda one: {}, lambda all: {"best": 0.5}, repeats)
+        return _told("out", runs, {"a": {}, "b": {}})
+
+    assert told(True)["best"] == 0.5 and told(False)["best"] is None
 
 
 def test_a_page_draws_what_varies_by_a_number() -> None:

@@ -238,6 +238,9 @@ def convert(
             if isinstance(report.model, TowerModel):
                 report.model.reference = reference
                 report.notes += tower_notes(opened, report.model)
+    inflated = any(origin.rule == "inflate" for origin in report.model.origins.values())
+    if inflate != "center" and not inflated and not isinstance(opened, VideoSource):
+        report.notes.append(f"--inflate {inflate} has nothing to do here: no kernel is inflated")
     report.source = named
     report.out = folder
     report.read = opened.read
@@ -571,7 +574,7 @@ def _reasons(model: VideoModel, entry: Entry, inflation: str, options: dict[str,
     plan = plan_of(entry)
     if plan is not None and (reason := plan.why_inexact(model)):
         reasons.append(reason)
-    if inflation == "sts":
+    if inflation == "sts" and any(o.rule == "inflate" for o in model.origins.values()):
         reasons.append("the taps 1/9, 1/3 and 1/9 of the image kernel sum to 5/9, by its design")
     if inflation == "mean" and options.get("time_padding") != "replicate":
         way = "; --time-padding replicate makes it exact" if entry.builder is None else ""

@@ -202,6 +202,8 @@ def _told(out: str, runs: RunSet, results: dict[str, Result]) -> Result:
         ],
     }
     told |= runs.summary(results)
+    if not runs.repeats and "best" in told:
+        told["best"] = None  # a mean over runs that are scored on different things
     if runs.repeats:
         means = mean_and_deviation(list(figures.values()))
         told = {**told, **means["mean"], **means}  # a mean stands where one run has its figure

@@ -53,6 +53,12 @@ def test_times_fractions_scores_and_parts(write):
     assert train.boxes.classes == val.boxes.classes == ("jump", "run")
 
 
+def test_fractions_beyond_the_picture_are_not_taken_for_pixels(write):
+    text = "path,frame,x1,y1,x2,y2,label\na.mp4,0,0.5,0.25,1.003,0.5,run\n"
+    with pytest.raises(DataError, match=r"the largest coordinate is 1\.003"):
+        read_boxes(write("boxes.csv", text), find=False)
+
+
 def test_class_names_fix_the_order(write, one):
     names = write("names.txt", "run\njump\n")
     text = "path,frame,x1,y1,x2,y2,label\na.mp4,0,0,0,9,9,jump\na.mp4,0,1,0,9,9,run\n"

@@ -76,7 +76,5 @@ def test_a_prediction_starts_where_it_is_told(tuned, motion_set):
 
 def test_optical_flow_has_no_colors():
     model = vidinit.create_model(MODEL, num_classes=2)
-    with pytest.raises(
-        UsageError, match=r"data\.channels=bgr is for RGB, and .* sees optical"
-    ):
+    with pytest.raises(UsageError, match=r"data\.channels=bgr is for RGB, and .* sees optical"):
         set_spec(model, DataConfig(modality="flow", channels="bgr"))

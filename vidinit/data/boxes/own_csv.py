@@ -78,6 +78,12 @@ def own_csv(file: str, options: BoxOptions) -> Collected | None:
             score=score,
             part=_part(place, row),
         )
+    if 1 < largest < 2:
+        raise DataError(
+            f"{file}: the largest coordinate is {largest:g}: too much for fractions of a picture, "
+            "too little for pixels",
+            "fractions are at most 1: limit them to it",
+        )
     collected.fractions = largest <= 1
     unit = "fractions of width and height" if collected.fractions else "pixels"
     read = {names[position] for position in at.values()}
