@@ -41,7 +41,7 @@ def test_every_kind_can_be_pickled_and_copied(tmp_path: Path) -> None:
             assert getattr(twin, "report", None) == getattr(error, "report", None)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_unreadable_data_is_one_line_and_code_3_in_any_number_of_processes(
     processes: int, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from option_tables import MARKED, commands, pages, rewritten
 import vidinit
 
 # Minutes, the machine's state, or tested elsewhere.
-SLOW = {"demo", "doctor", "export", "cotrain", "distill", "eval"}
+SLOW = {"demo", "doctor", "export", "cotrain", "distill", "eval", "data", "profile"}
 HEADS = sorted({name.partition(" ")[0] for name in commands()})
 
 
@@ -90,7 +90,8 @@ def test_the_quickstart_runs_as_it_is_written(shelf, monkeypatch):
         exec(compile(block, "quickstart.md", "exec"), {})
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True])
 def test_the_python_page_runs_as_it_is_written(whole, shelf, monkeypatch):
     page = ROOT / "docs" / "python.md"
     program = blocks(page, "python")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 from support import MODEL, SMALL, imported_by, json_of, run_cli
@@ -110,6 +111,7 @@ def test_cotrain_and_its_heads(motion_set, picture_set, tmp_path):
     assert json.loads(result.stdout)["videos"] == 24, result.stderr
 
 
+@pytest.mark.slow
 def test_distill_then_finetune(motion_set, tmp_path):
     out = tmp_path / "d"
     line = ["distill", "--teacher", "imagenet-lite", "--videos", str(motion_set)]
@@ -153,6 +155,7 @@ def test_profile_table_and_json(tmp_path):
     assert wrong.exit_code == 2 and "--frames 8,many: not whole numbers" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_a_list_file_is_split_and_scored_on_what_was_held_out(motion_set, tmp_path):
     lines = [
         f"{motion_set}/train/{name}/{i}.mp4 {name}" for name in ("left", "right") for i in range(6)

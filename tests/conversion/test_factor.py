@@ -159,7 +159,7 @@ def test_a_narrow_stem_is_fitted(image_net):
     assert made["stem.4.running_mean"].rule == "low-rank"
 
 
-@pytest.mark.parametrize("sts", [True, False])
+@pytest.mark.parametrize("sts", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_sts_r2plus1d_is_exact_but_for_its_shortcuts(image_net, sts):
     model = sts_r2plus1d(7, depth=18, sts=sts).eval()
     made, notes = factor(model, image_net.state_dict())

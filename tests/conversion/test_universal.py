@@ -25,13 +25,13 @@ QUICK = {
     "tf_efficientnet_lite0": (),
     "mobilenetv2_035": (),
     "mobilenetv3_small_050": (),
-    "mobilenetv4_conv_small_035": (),
-    "densenet121": ("sts",),
-    "ghostnet_050": (),
     "dla46_c": ("sts",),
     "test_nfnet": ("i3d", "sts"),
 }
 OTHERS = {
+    "mobilenetv4_conv_small_035": (),
+    "ghostnet_050": (),
+    "densenet121": ("sts",),
     "resnet18": ("sts",),
     "resnet26": (),
     "resnet18d": ("sts",),

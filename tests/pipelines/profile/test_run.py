@@ -136,6 +136,7 @@ def test_a_clip_that_does_not_fit(no_measurement: None, name: str, reason: str) 
 # ------------------------------------------------------------------ several clips and batches
 
 
+@pytest.mark.slow
 def test_a_row_for_each_clip_length_and_batch_size() -> None:
     options = {**FAST, "frames": [2, 4], "batch_size": [1, 4, 1], "seconds": 0.01}
     rows = profile([TINY], **options, training=True)
@@ -155,6 +156,7 @@ def test_a_row_for_each_clip_length_and_batch_size() -> None:
     assert one["activations"] < longer["activations"] < four["activations"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_leaves_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -200,6 +200,7 @@ def test_a_teacher_of_whole_frames_is_given_none_but_them(motion_set, tmp_path, 
     assert shapes == [(4, 32, 32, 3)]
 
 
+@pytest.mark.slow
 def test_a_killed_distillation_resumes_to_the_same_bits(motion_set, tmp_path, tiny, monkeypatch):
     how = {"modality": "flow", "epochs": 2, "overrides": ["train.save_steps=1", "data.workers=1"]}
     run(motion_set, tmp_path / "whole", tiny, **{**how, "overrides": list(how["overrides"])})
