@@ -84,9 +84,7 @@ class AdapterModel(TowerModel):
         Raises:
             ValueError: for frames of another size than `spec` has.
         """
-        if tuple(x.shape[-2:]) != self.tower.image_size:
-            want, got = ("x".join(map(str, s)) for s in (self.tower.image_size, x.shape[-2:]))
-            raise ValueError(f"expected frames of {want} pixels, got {got}; set spec for others")
+        self.check_frames(x)
         vit: Any = self.tower.vit
         grid = vit.patch_embed.dynamic_feat_size(x.shape[-2:])
         tokens, rope = vit._pos_embed(vit.patch_embed(x)), None

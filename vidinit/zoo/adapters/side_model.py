@@ -74,9 +74,7 @@ class SideModel(ReadTowerModel):
         Raises:
             ValueError: for frames of another size than `spec` has.
         """
-        if tuple(x.shape[-2:]) != self.tower.image_size:
-            want, got = ("x".join(map(str, s)) for s in (self.tower.image_size, x.shape[-2:]))
-            raise ValueError(f"expected frames of {want} pixels, got {got}; set spec for others")
+        self.check_frames(x)
         read, self._read = self._read, None
         taps, frames = self._from_tower(x) if read is None else self._unpacked(read)
         return SideOutputs(self.side(taps, x), frames)

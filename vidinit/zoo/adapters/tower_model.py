@@ -44,6 +44,13 @@ class TowerModel(VideoModel):
             self.reference = None
         tower.resize(size)
 
+    def check_frames(self, x: Tensor) -> None:
+        """Raise ValueError unless frames (N, 3, H, W) have the size that a `Tower` takes."""
+        assert isinstance(self.tower, Tower)
+        if tuple(x.shape[-2:]) != self.tower.image_size:
+            want, got = ("x".join(map(str, s)) for s in (self.tower.image_size, x.shape[-2:]))
+            raise ValueError(f"expected frames of {want} pixels, got {got}; set spec for others")
+
     def own_state(self) -> dict[str, Tensor]:
         """The state dict less what is frozen: what a folder holds that names the tower."""
         return {k: v for k, v in self.state_dict().items() if not self._is_frozen(k)}
