@@ -148,7 +148,7 @@ def test_the_same_run_resumes_with_its_first_weights_named(trained, motion_set, 
     again = vidinit.finetune(init_from=trained, resume=True, **given)
     assert again["steps"] == first["steps"]
     shutil.rmtree(out / "checkpoints")
-    with pytest.raises(UsageError, match=r"was started with model=.*runs0/trained"):
+    with pytest.raises(UsageError, match=r"was started with model=.*runs\d+/trained"):
         vidinit.finetune(MODEL, resume=True, **given)
 
 
