@@ -54,10 +54,7 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
     if json:
         opt.print_json(result)
     elif "runs" in result:
-        from vidinit.pipelines.run_set import lines_of
-
-        for line in lines_of(result):
-            opt.put(line)
+        opt.print_runs(result)
     elif is_main_process():
         for name, own in result.get("sources", {"": result}).items():
             if name:

@@ -31,15 +31,20 @@ def print_json(value: Any) -> None:
         print(json_text(value, indent=2), flush=True)
 
 
+def print_runs(result: dict[str, Any]) -> None:
+    """The end of a command that made several runs."""
+    from vidinit.pipelines.run_set import lines_of
+
+    for line in lines_of(result):
+        put(line)
+
+
 def print_training(result: dict[str, Any], *, as_json: bool, dry_run: bool) -> None:
     """The end of a training command."""
     if as_json:
         print_json(result)
     elif "runs" in result:
-        from vidinit.pipelines.run_set import lines_of
-
-        for line in lines_of(result):
-            put(line)
+        print_runs(result)
     elif is_main_process():
         from vidinit.pipelines.shared.summary import dry_run_summary, summary
 

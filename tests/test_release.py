@@ -18,6 +18,7 @@ LICENSES = (ROOT / "docs" / "licenses.md").read_text()
 WORDS = {
     "Apache-2.0": "apache",
     "BSD": "bsd|redistribution and use",
+    "BSD-2-Clause": "bsd|redistribution and use",
     "BSD-3-Clause": "bsd|redistribution and use",
     "MIT": "mit",
     "MIT-CMU": "mit-cmu",

@@ -1,4 +1,4 @@
-"""What a terminal shows: messages and progress on stderr, tables of results on stdout.
+"""The terminal: messages and progress on stderr, tables of results on stdout.
 
 Every text goes through `escaped`, and no markup in it is obeyed: names of files and classes can do
 nothing but be read. Lines of results are printed by `put` of the command line.

@@ -128,7 +128,7 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
 
 
 def _stranger(folder: Path) -> Path | None:
-    """What vidinit did not write in an output folder, or in one inside it; None for nothing.
+    """A file that vidinit did not write in an output folder, or in one inside it; None for none.
 
     A set of runs holds output folders, each with a mark of its own.
     """
@@ -305,7 +305,7 @@ _LINE = 400  # bytes of a lock file
 
 
 def _holder(handle: int, *, running: bool = False) -> dict[str, Any]:
-    """What stands in an open lock file; empty where that is nothing.
+    """The content of an open lock file; empty where it has none.
 
     With ``running`` it is waited for where the one who has the lock has not written it yet.
     """

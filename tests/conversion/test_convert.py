@@ -116,8 +116,11 @@ def test_resnet50_with_unforgiving_norms(target, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("resnet18", "mobilenetv3_small_050"),
-        *(pytest.param(x, marks=pytest.mark.slow) for x in ("mnasnet_small", "efficientnet_b0")),
+        "mobilenetv3_small_050",
+        *(
+            pytest.param(x, marks=pytest.mark.slow)
+            for x in ("resnet18", "mnasnet_small", "efficientnet_b0")
+        ),
     ],
 )
 @pytest.mark.parametrize("plan", ["s3d", "i3d"])

@@ -275,7 +275,16 @@ def source_model(name, layout):
     return create_model(name, num_classes=CLASSES, **options)
 
 
-@pytest.mark.parametrize(("name", "layout"), list(NAMES))
+LARGE = ("sts-slowfast", "slowfast", "r2plus1d", "sts-r2plus1d")
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        pytest.param(*pair, marks=pytest.mark.slow if pair[0].startswith(LARGE) else ())
+        for pair in NAMES
+    ],
+)
 def test_names_and_round_trip(name, layout):
     model = source_model(name, layout)
     state = write_layout(model, layout)

@@ -85,3 +85,16 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     plain.unlink()
     fast.unlink()
     return files
+
+
+@pytest.fixture(name="write")
+def text_files(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Writes a text file below the test's folder and returns its path."""
+
+    def make(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return make

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vidinit.measure.speed import PeakMemory, measure_speed
+from vidinit.measure.speed import measure_speed
 
 
 class Probe(nn.Module):
-    """Records how it is called; holds ``mib`` MiB for the time of a pass."""
+    """Records how it is called."""
 
-    def __init__(self, mib: int = 0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.mib = mib
         self.linear = nn.Linear(4, 4)
         self.calls: list[tuple[bool, bool, torch.dtype]] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        held = torch.ones(self.mib, 2**18)
         y = self.linear(x)
         self.calls.append((self.training, torch.is_inference_mode_enabled(), y.dtype))
-        return y + held.sum() * 0
+        return y
 
 
 @pytest.mark.parametrize(
@@ -41,13 +42,29 @@ def test_a_short_time_still_gives_one_batch() -> None:
     assert measure_speed(Probe(), torch.zeros(1, 4), seconds=1e-9).batches == 1
 
 
+PEAK = """
+import torch
+from vidinit.measure.speed import PeakMemory, measure_speed
+
+class Probe(torch.nn.Module):
+    def forward(self, x):
+        held = torch.ones(96, 2**18)
+        return x + held.sum() * 0
+
+memory = PeakMemory(torch.device("cpu"))
+kept = torch.ones(64, 2**18)  # 64 MiB that stay, as a model's weights do
+torch.ones(512, 2**18).sum()  # before `start`, so not counted
+memory.start()
+measure_speed(Probe(), torch.zeros(1, 4), seconds=0.01)
+print(memory.peak_mb() if kept.numel() else None)
+"""
+
+
 def test_peak_memory_sees_what_a_pass_holds_for_a_moment() -> None:
-    memory = PeakMemory(torch.device("cpu"))
-    kept = torch.ones(64, 2**18)  # 64 MiB that stay, as a model's weights do
-    torch.ones(512, 2**18).sum()  # before `start`, so not counted
-    memory.start()
-    measure_speed(Probe(96), torch.zeros(1, 4), seconds=0.01)
-    peak = memory.peak_mb()
-    if peak is None:
+    """In a process of its own: the system may take back pages of one that has run for long."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=120, check=True
+    )
+    if done.stdout.strip() == "None":
         pytest.skip("this system does not tell the peak of the resident memory")
-    assert kept.numel() and 155 < peak < 220
+    assert 155 < float(done.stdout) < 220

@@ -16,7 +16,7 @@ from .table import ComputedTensor
 
 @dataclass
 class Classifier:
-    """What is done with the classifier of an image network.
+    """The treatment of an image network's classifier.
 
     Attributes:
         layer: name of the one layer that it is, which is copied; None where it is none.

@@ -109,7 +109,7 @@ def _rows(model: DistModel) -> list[Row]:
 def named_tower(
     image: ImageSource, source: str, weights: str | Path | None, whole: bool | None
 ) -> dict[str, str] | None:
-    """What a folder says of the network that becomes its tower; None where it is to hold it.
+    """A folder's entry for the network that becomes its tower; None where it is to hold it.
 
     Args:
         image: the network as it was loaded.
@@ -130,7 +130,7 @@ def named_tower(
 
 
 def tower_notes(image: ImageSource, model: TowerModel) -> list[str]:
-    """What is trained, and where the tower is, as sentences."""
+    """Sentences on the trained parameters, and on where the tower is."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     notes = [f"{trained / 1e6:.2f} M parameters are trained, beside the frozen tower"]
     if model.reference is None:

@@ -113,7 +113,7 @@ ClipKey = tuple[str, float, float | None]
 
 
 def clip_keys(rows: Iterable[Row]) -> list[ClipKey]:
-    """What rows of the same clip have in common, however their paths are written; one a row.
+    """A key shared by rows of the same clip, however their paths are written; one a row.
 
     Links are followed, so that the same file in two folders of links is one. A segment that ends
     behind a file whose length is known ends with it.

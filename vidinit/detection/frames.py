@@ -164,7 +164,7 @@ def as_result(
     labels: dict[Hashable, int], precision: np.ndarray, classes: Iterable[Hashable] | None
 ) -> dict[str, Any]:
     """Mean and classes, these in the order that was asked for, else sorted."""
-    order = labels if classes is None else [name for name in dict.fromkeys(classes)]
+    order = labels if classes is None else list(dict.fromkeys(classes))
     return {
         "mean": float(precision.mean()),
         "classes": {name: float(precision[labels[name]]) for name in order if name in labels},

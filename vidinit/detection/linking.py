@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,31 @@ from .overlap import best_boxes, box_iou
 from .records import FrameBoxes, Record, Tube, listed, numbered, read_boxes
 
 
+@dataclass(frozen=True)
+class Linking:
+    """How boxes are joined; `link` says what each setting does."""
+
+    iou: float = 0.3
+    gap: int = 5
+    keep: int = 10
+    nms: float = 0.3
+    min_frames: int = 1
+    min_score: float = 0.0
+    trim: float | None = None
+    smooth: int = 15
+
+
 def link(
     found: Iterable[Record],
     *,
-    iou: float = 0.3,
-    gap: int = 5,
-    keep: int = 10,
-    nms: float = 0.3,
-    min_frames: int = 1,
-    min_score: float = 0.0,
-    trim: float | None = None,
-    smooth: int = 15,
+    iou: float = Linking.iou,
+    gap: int = Linking.gap,
+    keep: int = Linking.keep,
+    nms: float = Linking.nms,
+    min_frames: int = Linking.min_frames,
+    min_score: float = Linking.min_score,
+    trim: float | None = Linking.trim,
+    smooth: int = Linking.smooth,
 ) -> list[dict[str, Any]]:
     """Join the boxes of each class and video to tubes, frame by frame.
 
@@ -52,17 +67,7 @@ def link(
         DataError: a record lacks something or holds no number, or a frame is no whole number.
     """
     boxes = read_boxes(listed(found, "found"), "found")
-    tubes = link_boxes(
-        boxes,
-        iou=iou,
-        gap=gap,
-        keep=keep,
-        nms=nms,
-        min_frames=min_frames,
-        min_score=min_score,
-        trim=trim,
-        smooth=smooth,
-    )
+    how = Linking(iou, gap, keep, nms, min_frames, min_score, trim, smooth)
     return [
         {
             "video": tube.video,
@@ -71,27 +76,17 @@ def link(
             "frames": tube.frames.tolist(),
             "boxes": tube.boxes.tolist(),
         }
-        for tube in tubes
+        for tube in link_boxes(boxes, how)
     ]
 
 
-def link_boxes(
-    boxes: FrameBoxes,
-    *,
-    iou: float = 0.3,
-    gap: int = 5,
-    keep: int = 10,
-    nms: float = 0.3,
-    min_frames: int = 1,
-    min_score: float = 0.0,
-    trim: float | None = None,
-    smooth: int = 15,
-) -> list[Tube]:
+def link_boxes(boxes: FrameBoxes, how: Linking) -> list[Tube]:
     """`link` of boxes in columns, to tubes."""
-    for name, value in (("iou", iou), ("nms", nms)):
+    for name, value in (("iou", how.iou), ("nms", how.nms)):
         if not 0 <= value <= 1:
             raise UsageError(f"{name} is {value}", "it must lie between 0 and 1")
-    for name, number, least in (("gap", gap, 0), ("keep", keep, 1), ("smooth", smooth, 1)):
+    whole = (("gap", how.gap, 0), ("keep", how.keep, 1), ("smooth", how.smooth, 1))
+    for name, number, least in whole:
         if number < least:
             raise UsageError(f"{name} is {number}", f"it must be at least {least}")
     videos, labels = numbered(boxes.video), numbered(boxes.label)
@@ -107,10 +102,9 @@ def link_boxes(
     for first, last in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
         own = order[first:last]
         which, action = boxes.video[own[0]], boxes.label[own[0]]
-        found = _linked(frames[own], boxes.box[own], boxes.score[own], iou, gap, keep, nms)
-        for frame, box, score in found:
-            tubes += _finished(which, action, frame, box, score, trim, smooth)
-    return [tube for tube in tubes if len(tube.frames) >= min_frames and tube.score >= min_score]
+        for frame, box, score in _linked(frames[own], boxes.box[own], boxes.score[own], how):
+            tubes += _finished(which, action, frame, box, score, how)
+    return [t for t in tubes if len(t.frames) >= how.min_frames and t.score >= how.min_score]
 
 
 class _Open:
@@ -132,13 +126,7 @@ class _Open:
 
 
 def _linked(
-    frames: np.ndarray,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    iou: float,
-    gap: int,
-    keep: int,
-    nms: float,
+    frames: np.ndarray, boxes: np.ndarray, scores: np.ndarray, how: Linking
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Frames, boxes and scores of the tubes of a class in a video, in the order of their begin."""
     ended: list[_Open] = []
@@ -147,14 +135,14 @@ def _linked(
     for frame, first, last in zip(
         numbers.tolist(), starts.tolist(), [*starts[1:].tolist(), len(frames)], strict=True
     ):
-        ended += [tube for tube in running if frame - tube.frames[-1] - 1 > gap]
-        running = [tube for tube in running if frame - tube.frames[-1] - 1 <= gap]
-        best = first + best_boxes(boxes[first:last], scores[first:last], nms, keep)
+        ended += [tube for tube in running if frame - tube.frames[-1] - 1 > how.gap]
+        running = [tube for tube in running if frame - tube.frames[-1] - 1 <= how.gap]
+        best = first + best_boxes(boxes[first:last], scores[first:last], how.nms, how.keep)
         running.sort(key=lambda tube: -tube.mean)
         free = np.ones(len(best), dtype=bool)
         if running:
             lasts = np.stack([tube.boxes[-1] for tube in running])
-            near = box_iou(lasts[:, None], boxes[best][None]) >= iou
+            near = box_iou(lasts[:, None], boxes[best][None]) >= how.iou
             for tube, candidates in zip(running, near, strict=True):
                 places = np.flatnonzero(candidates & free)
                 if len(places):  # best boxes are by falling score
@@ -172,19 +160,18 @@ def _finished(
     frames: np.ndarray,
     boxes: np.ndarray,
     scores: np.ndarray,
-    trim: float | None,
-    smooth: int,
+    how: Linking,
 ) -> list[Tube]:
     """The tube with the frames that it lacks, or the parts of it that are left."""
     every = np.arange(frames[0], frames[-1] + 1)
     filled = np.stack([np.interp(every, frames, side) for side in boxes.T], axis=1)
-    if trim is None:
+    if how.trim is None:
         return [Tube(video, label, every, filled, float(scores.mean()))]
-    weights = np.ones(min(smooth, 2 * len(every) - 1))
+    weights = np.ones(min(how.smooth, 2 * len(every) - 1))
     line = np.interp(every, frames, scores)
     total = np.convolve(line, weights)[(len(weights) - 1) // 2 :][: len(every)]
     count = np.convolve(np.ones(len(every)), weights)[(len(weights) - 1) // 2 :][: len(every)]
-    high = np.concatenate([[False], total / count >= trim, [False]])
+    high = np.concatenate([[False], total / count >= how.trim, [False]])
     edges = np.flatnonzero(high[1:] != high[:-1])
     parts = []
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):

@@ -19,7 +19,7 @@ _RANGE = re.compile(r"(0?\.\d{1,2}|1\.0)\s*:\s*(0?\.\d{1,2}|1\.0)")
 
 @dataclass(frozen=True)
 class Protocol:
-    """What an evaluator does where others do something else.
+    """The choices of an evaluator where others choose otherwise.
 
     Attributes:
         pixel: added to each side of a box: 1 where corners are the first and the last pixel, 0

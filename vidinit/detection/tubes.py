@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from .frames import as_result, check_names, class_precisions
-from .linking import link_boxes
+from .linking import Linking, link_boxes
 from .matching import pairs_within, right_ones
 from .overlap import box_iou
 from .protocols import ProtocolName, Thresholds, protocol_of, thresholds_of
@@ -53,7 +53,7 @@ def video_ap(
     truths, founds = listed(truth, "truth"), listed(found, "found")
     true = _tracks(truths) if _are_boxes(truths, "truth") else read_tubes(truths, "truth")
     given = (
-        link_boxes(read_boxes(founds, "found"))
+        link_boxes(read_boxes(founds, "found"), Linking())
         if _are_boxes(founds, "found")
         else read_tubes(founds, "found")
     )

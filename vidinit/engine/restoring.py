@@ -1,4 +1,4 @@
-"""What a checkpoint's files bring back, read without running anything that is in them.
+"""A checkpoint's files, read without running anything that is in them.
 
 Weights and averages are safetensors. Optimizers, scalers and random states are pickles of tensors
 and numbers, which torch reads with ``weights_only=True``: anything else in them is refused.

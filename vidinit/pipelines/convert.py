@@ -258,8 +258,7 @@ def convert(
         report.rows.append(Row("head", f"new, for {num_classes} classes", "initialized", 2))
     report.notes.extend(_fit_channels(model, in_channels))
     to_channels_last(model).eval()
-    clip = (1, model.in_channels, model.spec.frames, model.spec.size, model.spec.size)
-    report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
+    _count(report)
     model.lineage.append(
         {
             "step": "convert",
@@ -282,12 +281,10 @@ def convert(
 def _merged(source: str, out: str | Path | None, overwrite: bool) -> ConversionReport:
     folder = None if out is None else check_out(Path(out), overwrite=overwrite)
     report = merge_adapters(source)
-    model, spec = report.model, report.model.spec
     report.out = folder
-    clip = (1, model.in_channels, spec.frames, spec.size, spec.size)
-    report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
+    _count(report)
     step = {"exact": report.exact, "max_difference": report.max_difference, "reason": report.reason}
-    model.lineage.append({"step": "merge", "source": source, **step})
+    report.model.lineage.append({"step": "merge", "source": source, **step})
     if folder is not None:
         _write(report, folder, **other_heads(source))
     return report
@@ -330,8 +327,6 @@ def _on_trunk(
     probe = vjepa2_probe.read_probe(open_weights(source, key=key), layout)
     trunk = load(to)
     model, assumed = vjepa2_probe.on_trunk(probe, trunk, heads)
-    spec = model.spec
-    clip = (1, model.in_channels, spec.frames, spec.size, spec.size)
     rows = [
         Row(stage, f"read from {probe.layout}", "copied", len(tensors))
         for stage, tensors in (("pooler", probe.pooler), ("head", probe.head))
@@ -343,18 +338,24 @@ def _on_trunk(
         model=model,
         proof=None,
         rows=rows,
-        params=count_parameters(model),
-        gmacs=count_macs(model, clip) / 1e9,
         notes=[*probe.notes, *assumed],
         layout=probe.layout,
         leftovers=list(probe.others),
         out=folder,
     )
+    _count(report)
     step = {"step": "convert", "source": source, "to": to, "layout": probe.layout}
     model.lineage = [*trunk.lineage, {**step, "probe": "attentive"}]
     if folder is not None:
         _write(report, folder)
     return report
+
+
+def _count(report: ConversionReport) -> None:
+    """Count the parameters and multiply-adds of the video model, at its clip."""
+    model, spec = report.model, report.model.spec
+    clip = (1, model.in_channels, spec.frames, spec.size, spec.size)
+    report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
 
 
 def _write(report: ConversionReport, folder: Path, **more: Any) -> None:

@@ -13,6 +13,7 @@ from ..data.sources.splits import NUMBER
 from ..errors import UsageError
 from ..report.result_parts import METRICS
 from .run_set import Result, RunSet, changed, runs_in
+from .shared.arguments import as_list
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -98,11 +99,7 @@ def of_one_split(config: Config) -> Config:
 
 def _numbers(config: RunConfig) -> list[int]:
     """The splits of the data, which all places of it must have."""
-    places = [
-        place
-        for one in (config.data.train, config.data.val)
-        for place in ([one] if isinstance(one, str) else one or [])
-    ]
+    places = [*as_list(config.data.train), *as_list(config.data.val)]
     if not places:
         raise UsageError("data.split=all needs the data", "pass --data")
     found = {place: split_numbers(place) for place in places}
@@ -151,10 +148,10 @@ def trained_on(model: str, places: str | list[str] | None) -> str | None:
     folder = model_folder(model)
     if folder is None:
         return None
-    asked = {Path(p).resolve(): p for p in ([places] if isinstance(places, str) else places or [])}
+    asked = {Path(place).resolve(): place for place in as_list(places)}
     for step in read_card(folder).lineage:
-        data = step.get("data")
-        for place in [data] if isinstance(data, str) else data or []:
-            if step["step"] == "finetune" and Path(place).resolve() in asked:
-                return asked[Path(place).resolve()]
+        for place in as_list(step.get("data")):
+            found = Path(place).resolve()
+            if step["step"] == "finetune" and found in asked:
+                return asked[found]
     return None

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import yaml
-
 from ..config import RunConfig, TrainRunConfig
 from ..console import say
 from ..engine.run_folder import ORIGINS, RunFolder, default_out
@@ -29,10 +27,10 @@ from ..processes import in_group
 from ..report import plots
 from ..report.html import Section, page, table
 from ..report.result_parts import LABELS
-from .registry import COMMANDS, config_class
+from .registry import COMMANDS
 from .run import run, run_training
 from .shared.names import folder_names
-from .shared.run_records import check_same, open_recorded, replaced_folder
+from .shared.run_records import check_same, open_recorded, recorded_config, replaced_folder
 
 RESULT, REPORT = "result.json", "report.html"
 
@@ -250,8 +248,7 @@ def lines_of(told: Mapping[str, Any]) -> Iterator[str]:
         more = "" if spread is None else f", standard deviation {spread:.3f}"
         yield f"mean {key} {value:.3f}{more} ({len(told['runs'])} runs)"
     yield f"report: {told['out']}/{REPORT}"
-    recorded = yaml.safe_load((Path(told["out"]) / "config.yaml").read_text(encoding="utf-8"))
-    config = config_class(recorded.pop("command")).model_validate(recorded)
+    config = recorded_config(told["out"])
     if isinstance(config, TrainRunConfig) and not getattr(config, "sources", None):
         yield f"next: {config.next_command(told['out'])}"
 

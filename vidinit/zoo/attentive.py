@@ -44,18 +44,21 @@ class Pooler(nn.Module, ABC):
         """Keywords of `poolers.make_pooler` that make another one of this form."""
 
 
-def heads_of(width: int) -> int:
-    """A number of heads that divides C, with about 64 channels each."""
-    return next(heads for heads in range(max(1, width // HEAD_WIDTH), 0, -1) if width % heads == 0)
+def heads_of(width: int, heads: int | None) -> int:
+    """The number of heads of attention that is given, else a divisor of C, about one per 64 of it.
 
-
-def check_heads(width: int, heads: int) -> None:
-    """Raise UsageError where C cannot be shared out among so many heads."""
+    Raises:
+        UsageError: when C cannot be shared out among so many heads.
+    """
+    if not heads:
+        most = max(1, width // HEAD_WIDTH)
+        return next(heads for heads in range(most, 0, -1) if width % heads == 0)
     if width % heads:
         raise UsageError(
             f"{width} channels cannot be shared out among {heads} heads of attention",
             f"take a divisor of {width}",
         )
+    return heads
 
 
 def mix_heads(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -104,8 +107,7 @@ class AttentivePooler(Pooler):
 
     def __init__(self, width: int, *, blocks: int = 1, heads: int | None = None) -> None:
         super().__init__(width)
-        self.heads = heads = heads or heads_of(width)
-        check_heads(width, heads)
+        self.heads = heads = heads_of(width, heads)
         self.query_token = nn.Parameter(torch.empty(1, 1, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)

@@ -13,19 +13,6 @@ import pytest
 from vidinit.data.boxes import BoxPart, read_boxes
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Writes a text file below the test's folder and returns its path."""
-
-    def make(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return make
-
-
 def plain(part: BoxPart) -> list[tuple[Any, ...]]:
     """(video, frame or time, corners, actions) of each box, in order."""
     boxes = part.boxes

@@ -26,19 +26,6 @@ def touch(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Writes a text file below the test's folder and returns its path."""
-
-    def make(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return make
-
-
-@pytest.fixture
 def named(tmp_path: Path) -> Callable[[Rows], list[tuple[str, str]]]:
     """(path below the test's folder, class names) of every row."""
 

@@ -1,4 +1,4 @@
-"""What files of networks on frozen vision transformers share: OpenAI's names, sizes, differences.
+"""Common to files of networks on frozen vision transformers: OpenAI's names, sizes, differences.
 
 The networks hold timm's transformer as ``tower.vit``. Files name its tensors as OpenAI's CLIP does,
 or as timm, and tell its sizes by their shapes alone.

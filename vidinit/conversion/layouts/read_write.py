@@ -387,7 +387,7 @@ def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
 
 
 def said_of_reading(model: VideoModel, layout: str, given: Collection[str] = ()) -> list[str]:
-    """What a file of a layout did not tell of a model, one sentence each, for people.
+    """Sentences for people on all that a file of a layout did not tell of a model.
 
     Args:
         model: read from the file.
@@ -406,7 +406,7 @@ def said_of_reading(model: VideoModel, layout: str, given: Collection[str] = ())
 
 
 def said_of_writing(model: VideoModel, layout: str) -> list[str]:
-    """What a file of a layout does not hold of a model, one sentence each, for people."""
+    """Sentences for people on all of a model that a file of a layout does not hold."""
     scheme = _writer(model, layout)
     notes = []
     if scheme.apart:

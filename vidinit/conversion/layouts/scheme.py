@@ -96,7 +96,7 @@ class Scheme:
         return bool(self.apart) and key.startswith(self.apart)
 
     def absent_value(self, tensor: Tensor) -> Tensor:
-        """What a tensor of ours becomes that is `absent` there; ``tensor`` is a new model's."""
+        """The value of a tensor of ours that is `absent` there; ``tensor`` is a new model's."""
         return torch.zeros_like(tensor)
 
     def names_all(self, model: VideoModel) -> bool:
@@ -134,7 +134,7 @@ class Scheme:
         return (outputs, inputs, *kernel)
 
     def untold(self, model: VideoModel) -> dict[str, Any]:
-        """What the files do not tell of a model: values of its options by name."""
+        """Options of a model that the files do not tell, with its values."""
         if not self.unsaid:
             return {}
         made = inspect.signature(maker_of(find_entry(model.name))).parameters

@@ -196,7 +196,7 @@ def _refusal(model: VideoModel) -> str:
 
 
 def said_of_writing(model: VideoModel, layout: str) -> list[str]:
-    """What a file of the layout does not hold of a model, one sentence each, for people."""
+    """Sentences for people on all of a model that a file of the layout does not hold."""
     assert isinstance(model.pooler, VJEPA2Pooler)
     heads, eps = model.pooler.heads, model.pooler.eps
     notes = [f"the file holds the probe alone, and has no place for its {heads} heads of attention"]

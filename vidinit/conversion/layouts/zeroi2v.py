@@ -50,7 +50,7 @@ class ZeroScheme(FrozenScheme):
     """The table: a merged model has no scale any more."""
 
     def untold(self, model: VideoModel) -> dict[str, Any]:
-        """What the files do not tell of a model: values of its options by name."""
+        """Options of a model that the files do not tell, with its values."""
         told = super().untold(model)
         if told["shift"] is None:
             blocks: Any = model.get_submodule(f"{TOWER}blocks")

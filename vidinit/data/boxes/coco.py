@@ -17,7 +17,7 @@ from ...errors import DataError
 from ..rows import IMAGE_SUFFIXES
 from ..sources.access import entries, read_json, suffix_of
 from ..sources.classes import ClassList
-from .collect import BoxOptions, Collected, refuse
+from .collect import MOST_FRAMES, BoxOptions, Collected, refuse
 
 _KEYS = frozenset(("images", "annotations", "categories"))
 _FRAME = ("frame_id", "frame_index")
@@ -96,7 +96,7 @@ def _of_videos(
     numbers = {}
     for key, image in images.items():
         frame = next((image[name] for name in _FRAME if name in image), None)
-        if not isinstance(frame, int) or isinstance(frame, bool) or not 0 <= frame < 2**31:
+        if not isinstance(frame, int) or isinstance(frame, bool) or not 0 <= frame <= MOST_FRAMES:
             refuse(f"{file}, image {key}", frame, "frame_id is the number of its frame")
         numbers[key] = frame
     # Trackers count from 1; where all begin there, so does this file.

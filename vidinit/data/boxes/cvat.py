@@ -8,14 +8,13 @@ the label of its track.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from xml.parsers import expat
 
 from ...errors import DataError, UsageError
 from ..sources.access import MEDIA_SUFFIXES, shown, suffix_of
-from .collect import BoxOptions, Collected
+from .collect import MOST_FRAMES, BoxOptions, Collected, number_in
 
 _ACTION = "action"
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -118,24 +117,14 @@ class _Reader:
             self.hidden += 1
             return
         where = f"{self.file}:{self.line}"
-        corners = [self.number(where, box, name) for name in _CORNERS]
-        frame = self.number(where, box, "frame")
-        if frame < 0 or frame % 1 or frame >= 2**31:
+        corners = [number_in(where, box, name) for name in _CORNERS]
+        frame = number_in(where, box, "frame")
+        if frame < 0 or frame % 1 or frame > MOST_FRAMES:
             raise DataError(f"{where}: frame {box['frame']} is none", "frames count from 0")
         if corners[2] < corners[0] or corners[3] < corners[1]:
             raise DataError(f"{where}: the box ends before it begins")
         label = self.track.get("label", "")
         self.boxes.append((self.line, int(frame), corners, self.tracks, label, self.action))
-
-    @staticmethod
-    def number(where: str, box: Mapping[str, str], name: str) -> float:
-        try:
-            value = float(box.get(name, ""))
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise DataError(f"{where}: {name} '{shown(box.get(name, ''))}' is no number")
-        return value
 
     def collected(self, options: BoxOptions) -> Collected:
         sources = list(dict.fromkeys(self.source))

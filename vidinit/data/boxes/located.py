@@ -82,7 +82,7 @@ def locate(boxes: Boxes, rows: Sequence[Row], *, origin: float | None = None) ->
 
 
 def _of(boxes: Boxes, values: Sequence[float]) -> np.ndarray:
-    """What holds for the video of each key frame."""
+    """Values of each key frame's video."""
     return np.array(values, dtype=np.float64)[boxes.row]
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ...errors import DataError, suggest
 from ..sources.access import content_lines, shown, suffix_of, text_lines
 from ..sources.options import PART_NAMES, PartName
-from .collect import LISTS, BoxOptions, Collected
+from .collect import LISTS, MOST_FRAMES, BoxOptions, Collected, number_in
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "video_path", "video", "file", "filename"),
@@ -32,7 +32,6 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "split": ("split", "subset"),
 }
 _CORNERS = ("x1", "y1", "x2", "y2")
-_MOST_FRAMES = 2**31 - 1
 _HINT = "the header is path,frame,x1,y1,x2,y2,label, with time in place of frame if that is known"
 
 
@@ -67,7 +66,7 @@ def own_csv(file: str, options: BoxOptions) -> Collected | None:
         largest = max(largest, *box)
         if not row["path"]:
             raise DataError(f"{place}: no path", "every row needs one")
-        score = _number(place, row, "score") if row.get("score") else math.nan
+        score = number_in(place, row, "score") if row.get("score") else math.nan
         collected.add(
             number + reader.line_num,
             row["path"],
@@ -127,7 +126,7 @@ def _positions(where: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def _box(place: str, row: Mapping[str, str]) -> list[float]:
-    box = [_number(place, row, corner) for corner in _CORNERS]
+    box = [number_in(place, row, corner) for corner in _CORNERS]
     for low, high in (("x1", "x2"), ("y1", "y2")):
         first, last = float(row[low]), float(row[high])
         if last < first:
@@ -138,20 +137,10 @@ def _box(place: str, row: Mapping[str, str]) -> list[float]:
     return box
 
 
-def _number(place: str, row: Mapping[str, str], what: str) -> float:
-    try:
-        value = float(row[what])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{place}: {what} '{shown(row[what])}' is no number")
-    return value
-
-
 def _when(place: str, row: Mapping[str, str], what: str) -> float:
-    value = _number(place, row, what)
+    value = number_in(place, row, what)
     whole = what == "time" or value == math.floor(value)
-    if not whole or not 0 <= value <= _MOST_FRAMES:
+    if not whole or not 0 <= value <= MOST_FRAMES:
         raise DataError(
             f"{place}: {what} '{shown(row[what])}' is none",
             "frames count from 0" if what == "frame" else "seconds from the video's beginning",

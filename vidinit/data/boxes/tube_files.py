@@ -22,7 +22,7 @@ from ...errors import DataError, UsageError
 from ..sources.access import shown, suffix_of
 from ..sources.classes import ClassList
 from ..sources.options import PartName
-from .collect import BoxOptions, Collected, refuse
+from .collect import MOST_FRAMES, BoxOptions, Collected, refuse
 from .plain_pickle import read_plain_pickle
 
 UCF24 = (
@@ -35,7 +35,6 @@ UCF24 = (
 """The classes of UCF101-24 in the order of their ids."""
 
 _FOLDERS = ("Frames", "rgb-images")
-_MOST_FRAMES = 2**31 - 1
 _EXPECTED = "expected JHMDB-GT.pkl, UCF101v2-GT.pkl, pyannot.pkl, or a pickle of proposals"
 
 
@@ -230,9 +229,9 @@ def whole_frames(where: str, frames: np.ndarray, hint: str) -> np.ndarray:
     Raises:
         DataError: one is none.
     """
-    if (frames < 0).any() or (frames > _MOST_FRAMES).any() or (frames % 1 != 0).any():
-        wrong = frames[(frames < 0) | (frames > _MOST_FRAMES) | (frames % 1 != 0)][0]
-        raise DataError(f"{where}: frame {wrong:g}, counted from 0, is none", hint)
+    wrong = frames[(frames < 0) | (frames > MOST_FRAMES) | (frames % 1 != 0)]
+    if len(wrong):
+        raise DataError(f"{where}: frame {wrong[0]:g}, counted from 0, is none", hint)
     return frames
 
 

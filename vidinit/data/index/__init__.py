@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Partial = Literal["keep", "drop"]
-"""What becomes of a file that is cut off or damaged: its beginning is kept, or it is bad."""
+"""Ways to treat a file that is cut off or damaged: its beginning is kept, or it is bad."""
 
 _SMALL = 1 << 26  # bytes up to which the deadline is as it is; above, it grows with the file
 _AT_A_TIME = 500  # files that are looked up in one go
@@ -92,7 +92,7 @@ class Health:
         }
 
     def notes(self, reader: str = "auto") -> Iterator[str]:
-        """What a user has to know of the files that are read: a line each, in words.
+        """Remarks for users on the files that are read: a line each, in words.
 
         Args:
             reader: what was asked for, see `check`.
@@ -268,7 +268,7 @@ def probe_file(item: list[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is to be found out of files, and what counts as good; see `check`."""
+    """The questions asked of files, and the answers that count as good; see `check`."""
 
     full: bool = False
     partial: Partial = "keep"

@@ -27,7 +27,7 @@ place in the order in which frames come out, from the last key frame on, or from
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came out of decoding a file from its first frame on.
+    """The outcome of decoding a file from its first frame on.
 
     Attributes:
         numbers: for each frame the number of the packet it was in, as far as the decoder says.

@@ -290,7 +290,7 @@ def _forms(
     left_out: int,
     options: SourceOptions,
 ) -> list[str]:
-    """What a list with a header was taken for, and what of it is not read."""
+    """The form that a list with a header was taken for, and its columns that are not read."""
     forms = []
     if "path" not in at:
         forms += [form for column, form in _SETS if column in header.names][:1] or ["clips by id"]

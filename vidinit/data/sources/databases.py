@@ -153,7 +153,7 @@ class _Videos:
             self.table.labels.append(label)
 
     def form(self) -> str:
-        """What the file was taken for."""
+        """The form that the file was taken for."""
         parts = ["COIN list: the class of each video, its steps not read"] if self.steps else []
         if self.several:
             parts.append("ActivityNet's form: a clip for each segment, videos by id")

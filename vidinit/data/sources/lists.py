@@ -95,7 +95,7 @@ def _split(line: str) -> tuple[str, str, str] | None:
 
 
 def _separator(between: str) -> str:
-    """What separates path and label, of the characters between them."""
+    """The separator of path and label, of the characters between them."""
     return next((s for s in ("::", ",", ";", "|", "\t") if s in between), " ")
 
 
@@ -352,7 +352,7 @@ def _unlabeled(file: str, lines: Iterator[tuple[int, str]], options: SourceOptio
 
 
 def _first_column(line: str) -> str:
-    """What stands before the first separator; a space is none, for it may be part of a name."""
+    """The text before the first separator; a space is none, for it may be part of a name."""
     column = re.split(r"[,\t]|::", line, maxsplit=1)[0]
     word = re.split(r"[;|]", column, maxsplit=1)[0]
     return column if " " in word else word

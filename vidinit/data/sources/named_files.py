@@ -28,7 +28,7 @@ _NTU_SUBJECTS = frozenset(
 _SMARTHOME_SUBJECTS = frozenset((3, 4, 6, 7, 9, 12, 13, 15, 17, 19, 25))
 
 Name = dict[str, str]
-"""What a file name says: ``label``, ``subject``, ``camera``, and of NTU ``setup``."""
+"""Parts of a file name: ``label``, ``subject``, ``camera``, and of NTU ``setup``."""
 
 
 def _either(training: bool) -> PartName:

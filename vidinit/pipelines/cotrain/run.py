@@ -168,7 +168,7 @@ def execute(
 def _joined(
     plan: dict[str, dict[str, Any]], facts: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """What is said of each source, together."""
+    """The sentences on all sources, together."""
     return {name: {**row, **facts[name]} for name, row in plan.items()}
 
 

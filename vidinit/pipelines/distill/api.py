@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..shared.arguments import Overrides, Places, as_places, as_text, training_flags
+from ..shared.arguments import Overrides, Places, as_list, as_places, as_text, training_flags
 
 
 def distill(
@@ -120,7 +120,7 @@ def distill(
         **training_flags(student, init_from, out, device, precision, batch_size, epochs, lr, seed),
         "data.train": as_places(videos),
         "data.root": as_text(root),
-        "options": [option] if isinstance(option, str) else list(option or ()) or None,
+        "options": as_list(option) or None,
         "data.modality": modality,
         "data.max_bad": max_bad,
         "distill.teachers": list(teachers) if teachers else None,

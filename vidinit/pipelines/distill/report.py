@@ -42,7 +42,14 @@ from ...zoo.view_outputs import videos_at_once, views_of
 from ..evaluate.run import held_out
 from ..evaluate.settings import EvaluateConfig
 from ..shared.arguments import Overrides, Places, as_places, as_text
-from ..shared.clips import check_all_rows, data_name, quarantine_of, read_options, workers_of
+from ..shared.clips import (
+    check_all_rows,
+    clip_key,
+    data_name,
+    quarantine_of,
+    read_options,
+    workers_of,
+)
 from ..shared.modality import set_spec
 
 _DISTILLED, _INFLATED, _SCRATCH = "distilled", "inflated", "scratch"
@@ -237,9 +244,7 @@ def _rows(config: EvaluateConfig, refs: dict[str, str]) -> Rows:
     for ref in refs.values():
         keys = held_out(ref, place)
         if keys is not None:
-            rows = rows.of(
-                [r for r in rows.rows if (str(Path(r.path).resolve()), r.start, r.end) in keys]
-            )
+            rows = rows.of([row for row in rows.rows if clip_key(row) in keys])
     if not rows.rows:
         raise DataError(
             f"{data_name(place)} has no clip that all of these runs held out",

@@ -22,7 +22,12 @@ from ...report.clip_examples import clip_sections
 from ...report.html import Section, table
 from ...report.result_parts import METRICS
 from ...report.run_report import write_report
-from ...report.scores import calibration_sections, label_sections, time_section
+from ...report.scores import (
+    calibration_sections,
+    interval_words,
+    label_sections,
+    time_section,
+)
 from ...scoring.analysis import calibration_of, class_analysis, classes_without_videos
 from ...scoring.comparison import compare, mcnemar
 from ...scoring.fusion import fuse
@@ -91,8 +96,9 @@ def rescore(
     videos, layout = len(predictions.rows), predictions.layout
     say(f"{config.predictions}: {videos} videos, {layout} views, of {predictions.model}")
     average = config.eval.average if "eval.average" in keys else None
+    fused: dict[str, Any] = {}
     if config.fuse is not None:
-        predictions = _fused(predictions, config, average)
+        predictions, fused = _fused(predictions, config, average)
     elif "weight" in keys:
         raise UsageError("--weight is for two predictions", "name the second by --fuse")
     elif average is not None:
@@ -104,8 +110,9 @@ def rescore(
         against=comparison_of(predictions, config),
     )
     out = summary(evaluation, config)
-    if config.fuse is not None:
-        _tell_fusion(out, config)
+    if fused:
+        out.pop("top1_per_view", None)
+        out |= fused
     out["out"] = config.out
     with (
         folder_locks(),
@@ -117,8 +124,8 @@ def rescore(
 
 def _fused(
     predictions: Predictions, config: EvaluateConfig, average: Average | None
-) -> Predictions:
-    """Predictions averaged with those of a second stream."""
+) -> tuple[Predictions, dict[str, Any]]:
+    """Predictions averaged with those of a second stream, and what a result says of the two."""
     assert config.fuse is not None
     if config.eval.curve:
         raise UsageError(
@@ -127,23 +134,19 @@ def _fused(
         )
     other = load(config.fuse)
     say(f"{config.fuse}: {len(other.rows)} videos, {other.layout} views, of {other.model}")
-    return fuse(predictions, other, weight=config.weight, average=average)
-
-
-def _tell_fusion(out: dict[str, Any], config: EvaluateConfig) -> None:
-    """The views of both streams in a result, and how they were averaged."""
-    streams = [load(path) for path in (config.predictions, config.fuse) if path is not None]
+    streams, weights = (predictions, other), (config.weight, round(1 - config.weight, 6))
     views = [one.layout if one.layout in LAYOUTS else one.clips * one.crops for one in streams]
-    out["clips"] = out["crops"] = None  # the two may differ in them
-    out.pop("top1_per_view", None)
     fixed = all(isinstance(count, int) for count in views)
-    out["views"] = sum(map(int, views)) if fixed else " + ".join(map(str, views))
-    out["fused"] = [
-        {"model": one.model, "weight": weight, "views": count}
-        for one, weight, count in zip(
-            streams, (config.weight, round(1 - config.weight, 6)), views, strict=True
-        )
-    ]
+    told: dict[str, Any] = {
+        "views": sum(map(int, views)) if fixed else " + ".join(map(str, views)),
+        "clips": None,  # the two may differ in them
+        "crops": None,
+        "fused": [
+            {"model": one.model, "weight": weight, "views": count}
+            for one, weight, count in zip(streams, weights, views, strict=True)
+        ],
+    }
+    return fuse(predictions, other, weight=config.weight, average=average), told
 
 
 def summary(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
@@ -341,7 +344,7 @@ _MOST = 10  # of those with the largest gain, and of those with the largest loss
 
 def _against(comparison: Mapping[str, Any]) -> Section:
     rows = [
-        [name, value["here"], value["there"], value["gain"], _ends(value["interval"])]
+        [name, value["here"], value["there"], value["gain"], interval_words(value["interval"])]
         for name, value in comparison["metrics"].items()
     ]
     body = table(["", "here", "there", "gain", "95 % interval"], rows)
@@ -361,7 +364,7 @@ def _against(comparison: Mapping[str, Any]) -> Section:
             one["here"],
             one["there"],
             one["gain"],
-            _ends(one["interval"]),
+            interval_words(one["interval"]),
         ]
         for one in shown
     ]
@@ -373,7 +376,3 @@ def _against(comparison: Mapping[str, Any]) -> Section:
     if len(shown) < len(classes):
         note += f" The {_MOST} classes of largest gain and loss; analysis.json has all."
     return Section(f"Against {comparison['model']}", body, note)
-
-
-def _ends(interval: list[float] | None) -> str | None:
-    return None if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

@@ -29,7 +29,14 @@ from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
 from ...zoo.view_outputs import NO_NUMBER
-from ..shared.clips import check_all_rows, data_name, quarantine_of, read_options, scoring_options
+from ..shared.clips import (
+    check_all_rows,
+    clip_key,
+    data_name,
+    quarantine_of,
+    read_options,
+    scoring_options,
+)
 from ..shared.modality import set_spec
 from ..shared.run_records import HealthFile, holds_something, open_run, replaced_folder
 from .results import Evaluation, comparison_of, summary, write_results
@@ -109,7 +116,7 @@ def rows_to_score(config: EvaluateConfig) -> Rows:
     keys = held_out(config.model, place) if data.val is None else None
     if keys is None:
         return rows
-    return rows.of([r for r in rows.rows if (str(Path(r.path).resolve()), r.start, r.end) in keys])
+    return rows.of([row for row in rows.rows if clip_key(row) in keys])
 
 
 def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]] | None:
@@ -236,7 +243,7 @@ def layout_of(views: EvaluateSection, spec: ClipSpec) -> str:
 
 @dataclass(frozen=True)
 class Passes:
-    """What the clips are shown to beside the model as they are.
+    """Further passes over the clips, beside the model's on them as they are.
 
     Attributes:
         tests: temporal tests, by name.

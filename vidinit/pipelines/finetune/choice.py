@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 from ...config import TrainConfig
@@ -18,6 +17,7 @@ from ...console import say, with_messages
 from ...data.rows import Row, Rows
 from ...data.sources import hold_out
 from ...errors import UsageError
+from ..shared.clips import clip_key
 
 _UCF_GROUP = re.compile(r"(v_\w+_g\d+)_c\d+", re.ASCII)
 """Names of UCF101's files: clips of one group were cut from one film."""
@@ -59,7 +59,7 @@ def for_choice(rows: Rows, train: TrainConfig, *, scored: bool = True) -> tuple[
 
 
 def group_of(row: Row) -> Hashable:
-    """What rows have in common that show the same scene: their file, or UCF101's group."""
+    """A key shared by rows that show the same scene: their file, or UCF101's group."""
     name = os.path.splitext(os.path.basename(row.path))[0]
     found = _UCF_GROUP.fullmatch(name)
     return found[1] if found else row.path
@@ -70,5 +70,5 @@ def record(held: Rows, train: TrainConfig) -> dict[str, Any]:
     return {
         "share": train.probe_holdout,
         "seed": train.seed,
-        "clips": [[str(Path(row.path).resolve()), row.start, row.end] for row in held.rows],
+        "clips": [list(clip_key(row)) for row in held.rows],
     }

@@ -12,7 +12,6 @@ learning rates share it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,6 +30,7 @@ from ...engine.collectives import gather_all
 from ...errors import UsageError
 from ...scoring.metrics import Scores
 from ...scoring.score import map_videos, split_scores
+from ...zoo.adapters.frozen import digest
 from ...zoo.base import VideoModel
 from ...zoo.modify.eval_mode import in_eval_mode
 from ...zoo.probabilities import averaged
@@ -310,7 +310,7 @@ def _joined(first: TrunkOutputs, second: TrunkOutputs, mask: Tensor) -> TrunkOut
 
 
 def _part_of(quarantine: Quarantine, rows: np.ndarray) -> Quarantine:
-    """What a quarantine says of some rows, numbered anew."""
+    """The part of a quarantine that is of some rows, numbered anew."""
     reasons = quarantine.reasons
     return Quarantine({n: reasons[row] for n, row in enumerate(rows.tolist()) if row in reasons})
 
@@ -390,11 +390,13 @@ def open_features(
         )
     check_room(folder, size)
     trunk = _digest_of_trunk(task.model)
+    of_rows = digest_of_videos(rows)  # it looks at each file
     kept: dict[str, Kept] = {}
     for name, (every, part, each) in wanted.items():
         depends = _scored_settings(config)
         if name == "train":
             depends = {"clips": "center"} if still else _drawn_settings(config, clips)
+        videos = of_rows if every is rows else digest_of_videos(every)
         numbers = np.arange(len(part))
         if every is not part:
             numbers = np.array([places[row] for row in part.rows])
@@ -410,7 +412,7 @@ def open_features(
                     "precision": str(config.precision),
                     "clip": task.model.spec.as_dict(),
                     "decode_side": config.data.decode_side,
-                    "videos": digest_of_videos(every),
+                    "videos": videos,
                     **depends,
                 },
                 expected=len(part) * each,
@@ -465,19 +467,13 @@ def _shapes(task: ProbeTask) -> dict[str, tuple[int, ...]]:
 
 
 def _digest_of_trunk(model: VideoModel) -> str:
-    """sha256 of the weights, but for the head's, which probes have of their own."""
-    out = hashlib.sha256(model.name.encode())
-    for key, value in sorted(model.state_dict().items()):
-        if key.startswith("head."):
-            continue
-        plain = value.detach().cpu().contiguous(memory_format=torch.contiguous_format)
-        out.update(f"{key} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        out.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return out.hexdigest()
+    """The network's name and a digest of its weights, but the head's, of which probes have own."""
+    heads = [key for key in model.state_dict() if key.startswith("head.")]
+    return f"{model.name} {digest(model, without=heads)}"
 
 
 def _beside_weights(model: VideoModel) -> dict[str, Any]:
-    """What a trunk computes with that no weight tells: the scale of adapters, heads, the pooler."""
+    """All that no weight of a trunk tells: the scale of adapters, heads, the pooler."""
     return {
         **{f"option {key}": value for key, value in sorted(model.options.items())},
         "still": model.still,
@@ -486,7 +482,7 @@ def _beside_weights(model: VideoModel) -> dict[str, Any]:
 
 
 def _drawn_settings(config: FinetuneConfig, clips: ClipDataset) -> dict[str, Any]:
-    """What decides on training clips that are drawn."""
+    """All that decides on training clips that are drawn."""
     cut = {name: getattr(clips.augment, name) for name in _AUGMENT}
     return {"seed": config.train.seed, "start": config.data.start, **cut}
 
@@ -495,7 +491,7 @@ _AUGMENT = ("scale", "ratio", "jitter", "flip", "randaug", "color_jitter", "gray
 
 
 def _scored_settings(config: FinetuneConfig) -> dict[str, Any]:
-    """What decides on the views of videos that are scored."""
+    """All that decides on the views of videos that are scored."""
     scored = config.eval
     return {
         "clips": scored.clips,

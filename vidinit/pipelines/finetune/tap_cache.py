@@ -57,7 +57,7 @@ class TapCache:
         return ready
 
     def taps(self, model: ReadTowerModel, clip: Tensor, index: Tensor) -> Tensor:
-        """What the model reads of its tower for clips (B, 3, T, H, W) of these rows."""
+        """The tower's outputs that the model reads of clips (B, 3, T, H, W) of these rows."""
         assert self.store is not None
         keys = index.cpu().numpy()
         new = ~self.store.written(keys)

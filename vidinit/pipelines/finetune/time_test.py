@@ -11,10 +11,10 @@ from ...console import say
 from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
 from ...engine.run_folder import RunFolder
-from ...scoring.metrics import Scores, labels_of
-from ...scoring.score import ViewLogits, logits_of_videos
+from ...scoring.metrics import Scores
+from ...scoring.score import ViewLogits, logits_of_videos, split_scores
 from ...scoring.time_test import MEAN_POOL, NAMES, SHUFFLED, lines_of, time_test
-from ...zoo.probabilities import averaged
+from ...zoo.probabilities import Average, averaged
 from ...zoo.view_outputs import NO_NUMBER
 from ..evaluate.time_test import is_mean_pool, say_cost
 from ..shared.clips import scoring_options
@@ -45,8 +45,7 @@ def time_of_run(
     model = load(run.model)
     mean_pool = with_mean_pool(model, run.model)
     beside = {} if mean_pool is None else {MEAN_POOL: mean_pool.to(accelerator.device)}
-    if accelerator.is_main_process:
-        say_cost([NAMES["ordered"], NAMES["shuffled"], *(NAMES[name] for name in beside)])
+    say_cost([NAMES["ordered"], NAMES["shuffled"], *(NAMES[name] for name in beside)])
     results = logits_of_videos(
         model.to(accelerator.device),
         val,
@@ -60,30 +59,29 @@ def time_of_run(
         start=config.eval.start,
         **scoring_options(config.data, accelerator, quarantine),
     )
-    average = config.eval.average
-    ordered = _scores(val, results, None, average)
-    plain = ordered if is_mean_pool(model) else None
-    if beside:
-        plain = _scores(val, results, MEAN_POOL, average)
-    test = time_test(ordered, _scores(val, results, SHUFFLED, average), plain)
-    if accelerator.is_main_process:
-        for line in ("does it need time?", *lines_of(test)):
-            say(line)
+    scores = _scores(val, results, [SHUFFLED, *beside], config.eval.average)
+    ordered = scores["ordered"]
+    plain = scores.get(MEAN_POOL, ordered if is_mean_pool(model) else None)
+    test = time_test(ordered, scores[SHUFFLED], plain)
+    for line in ("does it need time?", *lines_of(test)):
+        say(line)
     return test
 
 
 def _scores(
-    val: Rows, results: list[tuple[int, ViewLogits | str]], name: str | None, average: Any
-) -> Scores:
-    """The scores of a pass, of the model as it is where there is no name."""
-    classes = len(val.classes or ())
-    values = np.full((len(val), classes), np.nan)
-    missing = []
-    for index, result in results:
-        if isinstance(result, str) or not np.isfinite(result.logits).all():
-            reason = result if isinstance(result, str) else NO_NUMBER
-            missing.append((val.rows[index].path, reason))
-            continue
-        logits = result.logits if name is None else result.reordered[name]
-        values[index] = averaged(logits[None], [classes], kind=val.kind, average=average)[0]
-    return Scores(values, labels_of(val, classes), missing, val.kind)
+    val: Rows, results: list[tuple[int, ViewLogits | str]], others: list[str], average: Average
+) -> dict[str, Scores]:
+    """The scores of the model as it is, ``ordered``, and of the other passes by name."""
+    classes, passes = len(val.classes or ()), 1 + len(others)
+
+    def probabilities(result: ViewLogits | str) -> np.ndarray | str:
+        if isinstance(result, str):
+            return result
+        if not np.isfinite(result.logits).all():
+            return NO_NUMBER
+        each = [result.logits, *(result.reordered[name] for name in others)]
+        logits = np.concatenate(each, axis=1)
+        return averaged(logits, [classes] * passes, kind=val.kind, average=average)
+
+    found = [(index, probabilities(result)) for index, result in results]
+    return split_scores(val, found, names=["ordered", *others], num_classes=classes)

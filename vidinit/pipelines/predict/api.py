@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ...checkpoint import model_folder
 from ...config import DEFAULT
 from ...config.build import build
+from ...config.data import CLIP
 from ...console import with_messages
 from ...data.sources.folders import clips_below
 from ...engine.run_folder import default_out
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 _READS = {
     "data": (
         *("batch_size", "workers", "deadline", "reader", "decode_side", "partial"),
-        *("frames", "stride", "sampling", "short", "steps", "fps"),
-        *("size", "crop_pct", "interpolation", "channels"),
+        *CLIP,
         *("modality", "flow", "flow_bound", "flow_weights"),
     ),
     "eval": ("clips", "crops", "start", "average"),

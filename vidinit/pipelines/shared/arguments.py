@@ -28,9 +28,14 @@ def as_places(places: Places | None) -> str | list[str] | None:
     return str(places[0]) if len(places) == 1 else [str(place) for place in places] or None
 
 
+def as_list(texts: str | Sequence[str] | None) -> list[str]:
+    """One text, several, or none of them, as a list."""
+    return [texts] if isinstance(texts, str) else list(texts or ())
+
+
 def one_or_several(words: str | Sequence[str] | None) -> str | list[str] | None:
     """A word of its own (``trunk``) as it is, anything else as a list of patterns."""
-    value = [words] if isinstance(words, str) else list(words or ())
+    value = as_list(words)
     return value[0] if value in (["trunk"], ["none"]) else value or None
 
 

@@ -76,6 +76,11 @@ def check_room(folder: Path, size: float) -> None:
     place = folder.absolute()
     while not place.exists():
         place = place.parent
+    _check_free(folder, more, place)
+
+
+def _check_free(folder: Path, more: float, place: Path) -> None:
+    """Raise VidinitError where a folder may grow by more bytes than are free at a place."""
     free = shutil.disk_usage(place).free
     if more > free:
         raise VidinitError(
@@ -281,13 +286,7 @@ class ArrayStore:
         else:
             present = 0
         wanted = predicted_bytes(self.count, self.shape, self.dtype, self.expected)
-        free = shutil.disk_usage(self.folder).free
-        if wanted - present > free:
-            raise VidinitError(
-                f"{self.folder} may grow by {size_text(wanted - present)}, and "
-                f"{size_text(free)} are free on its disk",
-                "name a folder on a larger disk",
-            )
+        _check_free(self.folder, wanted - present, self.folder)
 
     def _make_files(self) -> None:
         """Values first: where there are marks, the file of the values has its size."""

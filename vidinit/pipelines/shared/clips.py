@@ -24,7 +24,7 @@ from ...data.loading.loader import Loader, train_loader
 from ...data.loading.quarantine import Quarantine
 from ...data.loading.teacher_frames import TeacherFrames
 from ...data.pixels.transforms import Augment
-from ...data.rows import Rows
+from ...data.rows import Row, Rows
 from ...data.sources import flippable, mirrored
 from ...engine.job import Batch
 from ...errors import DataError, UsageError
@@ -191,12 +191,17 @@ def check_split(
     return CheckedSplit(parts[0], parts[1] if parts[1].rows else None, outcome)
 
 
+def clip_key(row: Row) -> tuple[str, float | None, float | None]:
+    """(absolute path, start, end) of a clip, by which records of a run name it."""
+    return str(Path(row.path).resolve()), row.start, row.end
+
+
 def split_of(data: str | list[str], held_out: Rows) -> dict[str, Any]:
     """split.json: which clips of ``data`` were validated on, by absolute path and segment."""
     places = [data] if isinstance(data, str) else data
     return {
         "data": [str(Path(place).resolve()) for place in places],
-        "val": [[str(Path(row.path).resolve()), row.start, row.end] for row in held_out.rows],
+        "val": [list(clip_key(row)) for row in held_out.rows],
     }
 
 

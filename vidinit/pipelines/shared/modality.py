@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...config import DataConfig
+from ...config.data import CLIP
 from ...console import say
 from ...data.flow.methods import require_method
 from ...data.flow.settings import Flow
@@ -15,12 +16,6 @@ from ...zoo.base import VideoModel
 from ...zoo.build import set_input_channels
 from ...zoo.spec import ClipSpec
 
-_CLIP = (
-    *("frames", "stride", "sampling", "short", "steps", "fps"),
-    *("size", "crop_pct", "interpolation", "channels"),
-)
-"""Settings of `data` that are settings of a model's clips."""
-
 
 def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
     """The model's clip settings with what the configuration changes; recorded in the model.
@@ -29,7 +24,7 @@ def set_spec(model: VideoModel, data: DataConfig) -> ClipSpec:
         UsageError: the model cannot see RGB or flow as configured; see `modality.set_modality`.
     """
     set_modality(model, data)
-    changes = {key: value for key in _CLIP if (value := getattr(data, key)) is not None}
+    changes = {key: value for key in CLIP if (value := getattr(data, key)) is not None}
     if data.fps == 0:
         changes["fps"] = None
     if model.spec.flow is not None and data.channels == "bgr":

@@ -18,6 +18,7 @@ from ...data.loading.quarantine import Quarantine
 from ...engine.collectives import from_main, gather_all
 from ...engine.run_folder import ORIGINS, RunFolder
 from ...errors import UsageError
+from ..registry import config_class
 
 SETTLED = "chosen by the run"
 """The place of a value that was left to the run, as the precision ``auto``."""
@@ -93,6 +94,12 @@ def check_same(run: RunFolder, config: RunConfig, *, settled: bool = True) -> No
             f"{run.root} was started with {key}={was}, now it is {now}",
             "resume with the same configuration, or start anew in another --out",
         )
+
+
+def recorded_config(folder: str | Path) -> RunConfig:
+    """The configuration in the folder of a run, or of a set of runs."""
+    recorded = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+    return config_class(recorded.pop("command")).model_validate(recorded)
 
 
 def _with_defaults(before: dict[str, Any], config: RunConfig) -> dict[str, Any]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ...config import TrainRunConfig
 from ...console import duration
 from ...engine.optimizer import peak_lr
-from ..registry import config_class
+from .run_records import recorded_config
 
 # Of a dry run's result, and how they are called.
 _COUNTS = {"params": "parameters", "trained": "trained", "head": "in heads"}
@@ -82,8 +79,7 @@ def summary(result: Mapping[str, Any]) -> list[str]:
             nothing was left to train.
     """
     out = str(result["out"])
-    recorded = yaml.safe_load((Path(out) / "config.yaml").read_text(encoding="utf-8"))
-    config = config_class(recorded.pop("command")).model_validate(recorded)
+    config = recorded_config(out)
     assert isinstance(config, TrainRunConfig)
     lines = [_done(result)]
     if result["best"] is not None:

@@ -61,7 +61,7 @@ class TimeBranch(nn.Module):
 
 
 class SideBlock(nn.Module):
-    """What stands beside one block of the tower.
+    """The part beside one block of the tower.
 
     Args:
         tower_width: C.

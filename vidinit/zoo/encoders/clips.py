@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import UsageError
 from ..spec import ClipSpec
 from .folder import PREPROCESSORS, read_json
 from .kinds import KINDS, Kind, side_of
 
-_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
+_INTERPOLATIONS: dict[Any, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
 
 
 def default_clip(kind: str, config: Mapping[str, Any]) -> ClipSpec:
@@ -50,16 +51,16 @@ def clip_of(kind: str, config: Mapping[str, Any], folder: Path) -> tuple[ClipSpe
         if interpolation is None:
             interpolation = "bilinear"
             notes.append(f"resample={resample} is no bilinear or bicubic one: frames are bilinear")
-        return ClipSpec.from_dict(
-            {**spec.as_dict(), "mean": mean, "std": std, "interpolation": interpolation}
-        ), notes
+        return replace(spec, mean=mean, std=std, interpolation=interpolation), notes
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         raise UsageError(
             f"{file}: it does not say how pixels are made ({error})", "take a whole copy of it"
         ) from error
 
 
-def _statistics(values: Mapping[str, Any], own: Kind) -> tuple[list[float], list[float]]:
+def _statistics(
+    values: Mapping[str, Any], own: Kind
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of pixels from 0 to 1."""
     normalizes = values.get("do_normalize", True)
     mean = [float(v) for v in values.get("image_mean", own.mean)] if normalizes else [0.0] * 3
@@ -69,7 +70,7 @@ def _statistics(values: Mapping[str, Any], own: Kind) -> tuple[list[float], list
     per_unit = 255 * scale  # of x / 255
     if own is KINDS["vivit"] and offset and "rescale_factor" not in values:
         per_unit = 2.0  # its class scales to -1 to 1
-    return [(m + offset) / per_unit for m in mean], [s / per_unit for s in std]
+    return tuple((m + offset) / per_unit for m in mean), tuple(s / per_unit for s in std)
 
 
 def _cut(values: Mapping[str, Any], spec: ClipSpec) -> tuple[ClipSpec, list[str]]:
@@ -91,7 +92,7 @@ def _cut(values: Mapping[str, Any], spec: ClipSpec) -> tuple[ClipSpec, list[str]
         )
         size = None
     share = min(size / short, 1.0) if size and short else spec.crop_pct
-    return ClipSpec.from_dict({**spec.as_dict(), "crop_pct": share}), notes
+    return replace(spec, crop_pct=share), notes
 
 
 def _sides(value: Any) -> list[int] | None:

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import UsageError
 
 NAME = "hf-"
-"""What the names of these models begin with: ``hf-vjepa2``."""
+"""The beginning of these models' names: ``hf-vjepa2``."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Kind:
         return self.stride if isinstance(self.stride, int) else self.stride.get(frames, 4)
 
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 KINDS: dict[str, Kind] = {
     "vjepa2": Kind(
@@ -72,7 +72,8 @@ KINDS: dict[str, Kind] = {
         frames="frames_per_clip",
         any_length=True,
         side_over_crop=256 / 224,
-        **_IMAGENET,  # type: ignore[arg-type]
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
     ),
     "videomae": Kind(
         "VideoMAE",
@@ -80,7 +81,8 @@ KINDS: dict[str, Kind] = {
         "VideoMAEModel",
         "VideoMAEForVideoClassification",
         "videomae",
-        **_IMAGENET,  # type: ignore[arg-type]
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
     ),
     "videoprism_vision_model": Kind(
         "VideoPrism",

@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 
 def read_encoder(folder: Path) -> Card:
-    """What a folder of transformers says of its model, as model.yaml would.
+    """The model of a folder of transformers, as model.yaml would describe it.
 
     Raises:
         UsageError: it is refused, see `check`; its weights are pickled, or a file is damaged.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Card, list[str]]:
+    """`read_encoder`, and what there is to say of its clips."""
     from ..card import FORMAT, checked
 
     config = read_json(folder / CONFIG)
@@ -47,6 +52,7 @@ def read_encoder(folder: Path) -> Card:
     named = config.get("architectures")
     classifies = isinstance(named, list) and KINDS[kind].classifier in named
     classes = _classes(config, folder) if classifies else None
+    clip, notes = clip_of(kind, config, folder)
     options: dict[str, Any] = {"config": {k: v for k, v in config.items() if k not in NO_SETTINGS}}
     if classifies:
         options["classifier"] = True
@@ -56,11 +62,11 @@ def read_encoder(folder: Path) -> Card:
         "name": f"{NAME}{kind}",
         "options": options,
         "num_classes": len(classes or ()),
-        "clip": clip_of(kind, config, folder)[0].as_dict(),
+        "clip": clip.as_dict(),
         "classes": classes,
         "lineage": [{"step": "transformers", "source": str(folder)}],
     }
-    return checked(values, str(folder))
+    return checked(values, str(folder)), notes
 
 
 def _classes(config: Mapping[str, Any], folder: Path) -> list[str]:
@@ -87,7 +93,7 @@ def open_encoder(folder: Path, source: str) -> VideoEncoder:
     Raises:
         UsageError: as `read_encoder`, and where transformers does not open it or is not installed.
     """
-    card = read_encoder(folder)
+    card, notes = _read(folder)
     model, left_out = _opened(folder, card, card.num_classes)
     model.spec = card.clip
     model.classes = card.classes
@@ -99,7 +105,6 @@ def open_encoder(folder: Path, source: str) -> VideoEncoder:
             "sha256": digest(model.tower.network),
         }
     kind, spec = model.kind, card.clip
-    notes = clip_of(card.name.removeprefix(NAME), read_json(folder / CONFIG), folder)[1]
     if left_out:
         notes.append(f"{len(left_out)} tensors are no part of the encoder, {left_out[0]} the first")
     say(

@@ -7,6 +7,7 @@ DeiT, AugReg, CLIP, DINOv2, SigLIP).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +124,36 @@ def why_not_plain(model: nn.Module) -> str:
 def _arch(model: nn.Module) -> str:
     cfg: Any = getattr(model, "pretrained_cfg", None) or {}
     return str(cfg.get("architecture") or type(model).__name__)
+
+
+def cut_blocks(
+    cut: str, arch: str, depth: int, of: str, hint: str = "use all, top:K or bottom:K"
+) -> range:
+    """Numbers of the blocks that a cut names: ``all``, ``top:K`` (the last K) or ``bottom:K``.
+
+    Args:
+        cut: the text.
+        arch: timm name of the network, for the message.
+        depth: number of its blocks.
+        of: words for what is cut.
+        hint: what can be written.
+
+    Raises:
+        UsageError: for other text, and for more blocks than there are.
+    """
+    every = range(depth)
+    if cut == "all":
+        return every
+    match = _CUT.fullmatch(cut)
+    if match is None:
+        raise UsageError(f"unknown cut '{cut}' of {of}", hint)
+    count = int(match["count"])
+    if not 1 <= count <= depth:
+        raise UsageError(f"cut {cut}: {arch} has {depth} blocks", f"use 1 to {depth}")
+    return every[-count:] if match["end"] == "top" else every[:count]
+
+
+_CUT = re.compile(r"(?P<end>top|bottom):(?P<count>\d+)")
 
 
 def check_size(info: ViTInfo, size: int) -> None:

@@ -35,7 +35,7 @@ _LINEARS = (
     *("fc", "head", "head.fc", "classifier", "linear", "last_linear", "output", "head.proj"),
     *("cls_head.fc", "heads.head", "visual.head.proj", "head.head", "classification_head"),
 )
-"""What classifiers are called, where the name is another than timm's."""
+"""Names of classifiers where they are others than timm's."""
 _ENDS = ("fc", "head", "heads", "classifier", "linear", "last_linear", "cls_head", "mlp_head")
 
 
@@ -528,7 +528,7 @@ def _fitted(file: WeightsFile, found: _Attempt) -> Fitted:
 
 
 def _refusal(arch: str, file: WeightsFile, found: _Attempt) -> UsageError:
-    """What does not fit, what both sides' names begin with, and what may help."""
+    """A message on tensors that do not fit, both sides' first names, and a way out."""
     wanted = [name for name in found.blank.state_dict() if not name.endswith(COUNTER)]
     text = (
         f"the weights of {file.origin} do not fit the model: {found.problem}; "

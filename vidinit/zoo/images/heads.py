@@ -120,7 +120,7 @@ def _columns(weight: Tensor, read: Tensor, features: Tensor) -> Tensor | None:
 
 
 def _reads(network: Any, maps: Any, keys: Sequence[str]) -> dict[str, Tensor]:
-    """What the parts of a classifier read, (N, F) each, by module name, outermost modules alone.
+    """Inputs of the parts of a classifier, (N, F) each, by module name, outermost modules alone.
 
     Modules that read anything but one vector an image, or run twice, are not among them.
     """
@@ -167,7 +167,7 @@ def _answer(network: Any, row: Any, widths: Mapping[str, int], vectors: Tensor) 
 
 
 def _feature_maps(image: Any) -> Any:
-    """What a network's ``forward_head`` takes, of a blank image of its own size."""
+    """The input of a network's ``forward_head``, of a blank image of its own size."""
     cfg = getattr(image, "pretrained_cfg", None) or {}
     size = tuple(cfg.get("input_size") or (3, 224, 224))[1:]
     parameter = next(image.parameters())

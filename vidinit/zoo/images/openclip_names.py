@@ -50,7 +50,7 @@ def find(state: Mapping[str, Tensor]) -> bool:
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str | None:
-    """What stands before the tower's own names; ``visual.`` at its end, or nothing for a tower."""
+    """The prefix of the tower's own names; ``visual.`` at its end, or nothing for a tower."""
     for name in state:
         match = re.fullmatch(rf"(.*\bvisual\.)({_VIT}|{_RESNET}|{_TIMM}.+)", name)
         if match:

@@ -343,7 +343,7 @@ def is_weights_folder(path: str | Path) -> bool:
 
 
 def _load_all(path: Path) -> tuple[Any, Path]:
-    """What a file or a folder holds, and the folder it is in."""
+    """The content of a file or a folder, and the folder it is in."""
     if not path.is_dir():
         if not path.is_file():
             raise UsageError(f"no such weights file: {path}", "check the path")
@@ -491,7 +491,7 @@ def told(names: Iterable[str], limit: int = 6) -> str:
 
 
 def begins(names: Iterable[str], limit: int = 4) -> str:
-    """What names begin with, in few words: ``conv1., layer1.0.``."""
+    """Beginnings of names, in few words: ``conv1., layer1.0.``."""
     firsts = dict.fromkeys(re.match(r"[^.]+(\.\d+)?", name)[0] for name in names if name)  # type: ignore[index]
     listed = list(firsts)
     return ", ".join(listed[:limit]) + (", ..." if len(listed) > limit else "")

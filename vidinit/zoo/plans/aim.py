@@ -8,14 +8,11 @@ clip. The network's last norm is trained.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from ...errors import UsageError
 from ..adapters.blocks import DROP, Bottleneck, TimeBlock
-from ..adapters.model import AdapterModel, adaptable, cut_blocks, trained_norm
-from ..adapters.tower import Tower
+from ..adapters.model import AdapterModel, adapt, adaptable, trained_norm
 from ..folding import FrameCount
 from ..modify.drop_path import ClipDropPath
 from .plan import Plan
@@ -48,31 +45,25 @@ def aim(
     if time_adapters not in (1, 2):
         raise UsageError(f"time_adapters={time_adapters}: there are 1 or 2 in a block", "use 1")
     adaptable(image_model, "aim")
-    vit: Any = image_model
-    frames = FrameCount()
-    numbers = cut_blocks(cut, image_model, "aim")
-    sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
-    tower = Tower(image_model)
     places = ("time", "time_in", "space", "mlp") if time_adapters == 2 else ("time", "space", "mlp")
-    adapters: dict[int, nn.ModuleDict] = {}
-    for number in numbers:
-        own = nn.ModuleDict({place: Bottleneck(tower.width, gelu=True) for place in places})
+    width = int(image_model.embed_dim)  # type: ignore[arg-type]
+
+    def adapted(number: int, block: nn.Module, frames: FrameCount) -> TimeBlock:
+        own = nn.ModuleDict({place: Bottleneck(width, gelu=True) for place in places})
         own[DROP] = ClipDropPath(frames)
-        adapters[number] = own
-        vit.blocks[number] = TimeBlock(vit.blocks[number], own, frames, scale)
-    tower.freeze(trained_norm(image_model))
-    model = AdapterModel(
-        tower,
-        adapters,
-        frames,
+        return TimeBlock(block, own, frames, scale)
+
+    return adapt(
+        image_model,
+        "aim",
+        cut,
         num_classes,
-        first=numbers[0],
+        adapted,
         averaged="descriptors",
         time_embed=True,
         in_time=("time", "time_in"),
+        trained=trained_norm(image_model),
     )
-    model.note_origins(sources)
-    return model
 
 
 PLAN = Plan(aim, frozen_tower=True)

@@ -13,11 +13,11 @@ from dataclasses import replace
 from torch import nn
 
 from ...errors import UsageError
-from ..adapters.tower import PRECISIONS, Tower, arch_of, set_projection
+from ..adapters.tower import PRECISIONS, Tower, set_projection
+from ..adapters.tower_model import check_rgb
 from ..dist_network.model import DistModel
 from ..dist_network.side import HEAD_WIDTH, SideNetwork
 from ..folding import FrameCount
-from ..images.heads import channels_of
 from ..images.networks import clip_spec_of
 from ..names import check_option
 from ..spec import Origin
@@ -68,12 +68,7 @@ def dist(
     ):
         if value < least:
             raise UsageError(f"{name} must be at least {least}, not {value}")
-    if channels_of(image_model) != 3:
-        raise UsageError(
-            f"{arch_of(image_model)} does not take RGB images ({channels_of(image_model)} input "
-            f"channels), and {DistModel.only_rgb}",
-            "use a network for RGB, or another plan",
-        )
+    check_rgb(image_model)
     spec = clip_spec_of(image_model, frames=TOWER_FRAMES * gamma, stride=1, size=None)
     set_projection(image_model, projection)
     sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}

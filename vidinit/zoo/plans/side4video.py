@@ -7,23 +7,19 @@ starts at zero. With ``fusion=none``, as published, the head reads the side netw
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
 from ...errors import UsageError
 from ..adapters.side_model import FUSIONS, SideModel
 from ..adapters.side_network import HEAD_WIDTH
 from ..adapters.tower import Tower, arch_of
-from ..images.heads import channels_of
+from ..adapters.tower_model import check_rgb
+from ..families.vit import cut_blocks
 from ..names import check_option
-from ..spec import Origin
 from .plan import Plan
 
 WIDTHS = {768: 320, 1024: 512, 1792: 576}
 """S by the tower's width, as published: for CLIP's B and L, and for EVA's E."""
-
-CUT = re.compile(r"(?P<end>top|bottom):(?P<count>\d+)")
 
 
 def side4video(
@@ -58,15 +54,10 @@ def side4video(
             f"{arch} cannot be a tower: it has two classifiers, one for its distillation token",
             "use the same network without that token",
         )
-    if channels_of(image_model) != 3:
-        raise UsageError(
-            f"{arch} does not take RGB images ({channels_of(image_model)} input channels), and "
-            f"{SideModel.only_rgb}",
-            "use a network for RGB, or another plan",
-        )
+    check_rgb(image_model)
     sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
     tower = Tower(image_model)
-    tower.blocks = _blocks_read(cut, arch, len(tower.blocks))
+    tower.blocks = list(cut_blocks(cut, arch, len(tower.blocks), "plan side4video"))
     width = width_for(tower.width) if width is None else width
     if width % HEAD_WIDTH or width < HEAD_WIDTH:
         raise UsageError(
@@ -74,14 +65,7 @@ def side4video(
             f"use {max(round(width / HEAD_WIDTH), 1) * HEAD_WIDTH}",
         )
     model = SideModel(tower, width, fusion, num_classes)
-    for key, tensor in model.state_dict(keep_vars=True).items():
-        if key.startswith("head."):
-            continue
-        if id(tensor) in sources:
-            model.origins[key] = Origin(sources[id(tensor)], "copy")
-        else:
-            rule = "silent" if key.startswith("fuse_side.") else "random"
-            model.origins[key] = Origin(None, rule)
+    model.note_origins(sources, r"^fuse_side\.")
     return model
 
 
@@ -89,20 +73,6 @@ def width_for(tower_width: int) -> int:
     """S for a tower: as published, else the multiple of 64 nearest to 5/12 of its width."""
     nearest = max((5 * tower_width + 6 * HEAD_WIDTH) // (12 * HEAD_WIDTH), 1) * HEAD_WIDTH
     return WIDTHS.get(tower_width, nearest)
-
-
-def _blocks_read(cut: str, arch: str, depth: int) -> list[int]:
-    """Numbers of the blocks that a cut keeps."""
-    every = list(range(depth))
-    if cut == "all":
-        return every
-    match = CUT.fullmatch(cut)
-    if match is None:
-        raise UsageError(f"unknown cut '{cut}' of plan side4video", "use all, top:K or bottom:K")
-    count = int(match["count"])
-    if not 1 <= count <= depth:
-        raise UsageError(f"cut {cut}: {arch} has {depth} blocks", f"use 1 to {depth}")
-    return every[-count:] if match["end"] == "top" else every[:count]
 
 
 def _why_inexact(model: SideModel) -> str:

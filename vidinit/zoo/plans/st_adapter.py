@@ -14,8 +14,7 @@ from torch import nn
 
 from ...errors import UsageError
 from ..adapters.blocks import ClipAdapter, ClipAdapterBlock
-from ..adapters.model import AdapterModel, adaptable, cut_blocks
-from ..adapters.tower import Tower
+from ..adapters.model import AdapterModel, adapt, adaptable
 from ..folding import FrameCount
 from ..names import check_option
 from .plan import Plan
@@ -60,36 +59,31 @@ def st_adapter(
     if width < 1:
         raise UsageError(f"width must be at least 1, not {width}")
     vit: Any = image_model
-    frames = FrameCount()
-    numbers = cut_blocks(cut, image_model, "st-adapter")
-    sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
-    tower = Tower(image_model)
     dead = (len(vit.blocks) - 1, "before_mlp") if vit.global_pool == "token" else None
-    adapters: dict[int, nn.ModuleDict] = {}
-    for number in numbers:
+
+    def adapted(number: int, block: nn.Module, frames: FrameCount) -> ClipAdapterBlock:
         own = nn.ModuleDict()
         for place in ("before_mlp",) if places == "mlp" else ("before_attention", "before_mlp"):
             is_dead = (number, place) == dead
             if unread or not is_dead:
-                own[place] = ClipAdapter(tower.width, width, sides, frames, unread=is_dead)
-        adapters[number] = own
-        vit.blocks[number] = ClipAdapterBlock(vit.blocks[number], own, frames)
-    if not any(p.requires_grad for own in adapters.values() for p in own.parameters()):
-        raise UsageError(
-            f"cut {cut} with places={places} leaves no adapter that the head would see",
-            "use places=both, or a larger cut",
-        )
-    model = AdapterModel(
-        tower,
-        adapters,
-        frames,
+                own[place] = ClipAdapter(int(vit.embed_dim), width, sides, frames, unread=is_dead)
+        return ClipAdapterBlock(block, own, frames)
+
+    model = adapt(
+        image_model,
+        "st-adapter",
+        cut,
         num_classes,
-        first=numbers[0],
+        adapted,
         averaged="tokens",
         time_embed=False,
         in_time=("before_attention", "before_mlp"),
     )
-    model.note_origins(sources)
+    if not any(p.requires_grad for p in model.adapters.parameters()):
+        raise UsageError(
+            f"cut {cut} with places={places} leaves no adapter that the head would see",
+            "use places=both, or a larger cut",
+        )
     return model
 
 

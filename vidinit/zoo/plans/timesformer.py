@@ -7,20 +7,17 @@ embedding start at zero. Only joint attention is not, where there are prefix tok
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from torch import nn
 
 from ...errors import UsageError
 from ..families.timesformer import ATTENTIONS, IMAGE_TIMES, TimeSformer
-from ..families.vit import RESIZINGS, ViTInfo, describe_vit
+from ..families.vit import RESIZINGS, ViTInfo, cut_blocks, describe_vit
 from ..families.vit_blocks import DividedBlock, FrameBlock, PlainBlock
 from ..names import check_option
 from ..spec import Origin
 from .plan import Plan
-
-CUT = re.compile(r"(?P<end>top|bottom):(?P<count>\d+)")
 
 
 def timesformer(
@@ -100,21 +97,10 @@ def _check_blocks(vit: Any, info: ViTInfo) -> None:
 
 def _cut_blocks(cut: str, attention: str, info: ViTInfo) -> range:
     """Numbers of the blocks that attend over time."""
-    every = range(info.depth)
-    if cut == "all":
-        return every
-    match = CUT.fullmatch(cut)
-    if match is None or attention != "divided":
-        raise UsageError(
-            f"unknown cut '{cut}' of {attention} attention",
-            "use all, or with divided attention top:K or bottom:K",
-        )
-    count = int(match["count"])
-    if not 1 <= count <= info.depth:
-        raise UsageError(
-            f"cut {cut}: {info.arch} has {info.depth} blocks", f"use 1 to {info.depth}"
-        )
-    return every[-count:] if match["end"] == "top" else every[:count]
+    hint = "use all, or with divided attention top:K or bottom:K"
+    if cut != "all" and attention != "divided":
+        raise UsageError(f"unknown cut '{cut}' of {attention} attention", hint)
+    return cut_blocks(cut, info.arch, info.depth, f"{attention} attention", hint)
 
 
 def _why_inexact(model: TimeSformer) -> str:

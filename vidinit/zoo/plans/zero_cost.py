@@ -16,8 +16,8 @@ from torch import nn
 from ...errors import UsageError
 from ..adapters.attention import default_shift, read_shift, why_not_shifted
 from ..adapters.blocks import Bottleneck, ShiftedBlock
-from ..adapters.model import AdapterModel, adaptable, cut_blocks, trained_norm
-from ..adapters.tower import Tower, arch_of
+from ..adapters.model import AdapterModel, adapt, adaptable, trained_norm
+from ..adapters.tower import arch_of
 from ..folding import FrameCount
 from .plan import Plan
 
@@ -57,35 +57,29 @@ def zero_cost(
         raise UsageError(f"dropout={dropout} is no share below 1", "use 0.1, or 0 for none")
     adaptable(image_model, "zero-cost")
     vit: Any = image_model
-    frames = FrameCount()
-    numbers = cut_blocks(cut, image_model, "zero-cost")
     reason = next((why for b in vit.blocks if (why := why_not_shifted(b.attn))), "")
     if reason:
         raise UsageError(f"{arch_of(vit)} cannot take the plan zero-cost: {reason}")
-    sources = {id(t): key for key, t in image_model.state_dict(keep_vars=True).items()}
-    tower = Tower(image_model)
-    adapters: dict[int, nn.ModuleDict] = {}
-    for number in numbers:
+
+    def adapted(number: int, block: nn.Module, frames: FrameCount) -> ShiftedBlock:
         heads = int(vit.blocks[number].attn.num_heads)
         shifts = read_shift(default_shift(heads) if shift is None else shift, heads)
         own = nn.ModuleDict()
         for place in () if merged else PLACES:
-            own[place] = Bottleneck(tower.width, gelu=False, dropout=dropout)
-        adapters[number] = own
-        vit.blocks[number] = ShiftedBlock(vit.blocks[number], own, frames, shifts, scale)
-    tower.freeze(trained_norm(image_model))
-    model = AdapterModel(
-        tower,
-        adapters,
-        frames,
+            own[place] = Bottleneck(int(vit.embed_dim), gelu=False, dropout=dropout)
+        return ShiftedBlock(block, own, frames, shifts, scale)
+
+    return adapt(
+        image_model,
+        "zero-cost",
+        cut,
         num_classes,
-        first=numbers[0],
+        adapted,
         averaged="descriptors",
         time_embed=True,
         in_time=("attention_in",),
+        trained=trained_norm(image_model),
     )
-    model.note_origins(sources)
-    return model
 
 
 PLAN = Plan(zero_cost, frozen_tower=True)
