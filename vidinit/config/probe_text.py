@@ -14,6 +14,12 @@ from typing import Any
 from ..errors import suggest
 
 LINEAR, ATTENTIVE, GRU, READOUT, DIST = "linear", "attentive", "gru", "readout", "dist"
+RIDGE, LOGISTIC = "ridge", "logistic"
+SOLVED = (RIDGE, LOGISTIC)
+"""Probes that are solved over one pass of the trunk; the others are trained, step by step."""
+MEAN, CHANGE, SEGMENTS, ALL = "mean", "change", "segments", "all"
+FEATURES = (MEAN, CHANGE, SEGMENTS, ALL)
+"""What a solved probe may read: see `pipelines.finetune.solved`."""
 
 
 def _count(text: str) -> int:
@@ -79,6 +85,7 @@ KINDS: dict[str, dict[str, Setting]] = {
         "dim": _COUNT,
         "temporal_dim": _COUNT,
     },
+    **{kind: {"features": _word("auto", *FEATURES), "segments": _COUNT} for kind in SOLVED},
 }
 """The settings that a probe of each kind knows: how a value is read, and what it has to be."""
 
@@ -149,6 +156,11 @@ def _value(kind: str, key: str, text: str) -> Any:
 def _entry(kind: str, values: dict[str, Any]) -> ProbeEntry:
     options = {key: value for key, value in values.items() if key not in _OF_ALL}
     return ProbeEntry(kind, values.get("lr"), values.get("weight_decay"), options)
+
+
+def are_solved(texts: Sequence[str]) -> bool:
+    """True where all probes are `SOLVED`, and there are some."""
+    return bool(texts) and all(entry.kind in SOLVED for entry in named_probes(texts).values())
 
 
 def named_probes(texts: Sequence[str]) -> dict[str, ProbeEntry]:

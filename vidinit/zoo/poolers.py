@@ -15,6 +15,7 @@ Shapes in comments: B clips, T frames, N tokens of a frame, C channels of a toke
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .attentive import MLP_RATIO, AttentivePooler, Pooler, check_heads, heads_of, mix_heads
+from .attentive import MLP_RATIO, AttentivePooler, Pooler, heads_of, mix_heads
 from .families.vit import resize_time
 
 TIMES = ("none", "sincos", "learned")
@@ -88,7 +89,7 @@ class CrossAttention(nn.Module):
 
 
 class TimeCode(nn.Module):
-    """What is added to all tokens of a frame, so that its place in the clip can be seen.
+    """A code that is added to all tokens of a frame, so that its place in the clip can be seen.
 
     Args:
         kind: one of `TIMES`.
@@ -197,8 +198,7 @@ class VJEPA2Pooler(Pooler):
     ) -> None:
         super().__init__(width)
         self.eps = eps
-        self.heads = heads = heads or heads_of(width)
-        check_heads(width, heads)
+        self.heads = heads = heads_of(width, heads)
         self.time = TimeCode(time, width, frames)
         self.query_tokens = nn.Parameter(torch.empty(1, 1, width))
         self.blocks = nn.ModuleList(_SelfBlock(width, heads, eps) for _ in range(blocks - 1))
@@ -269,8 +269,7 @@ class ReadoutPooler(Pooler):
     ) -> None:
         inner = readout or width
         super().__init__(inner)
-        self.heads = heads = heads or heads_of(inner)
-        check_heads(inner, heads)
+        self.heads = heads_of(inner, heads)
         self.norm = nn.LayerNorm(width)
         self.time = TimeCode(time, width, frames)
         self.query_token = nn.Parameter(0.02 * torch.randn(1, 1, inner))
@@ -380,8 +379,7 @@ class GatedPooler(Pooler):
         readout_heads: int | None = None,
     ) -> None:
         super().__init__(readout or width)
-        self.heads = heads = heads or heads_of(width)
-        check_heads(width, heads)
+        self.heads = heads = heads_of(width, heads)
         self.core = GatedCore(width, blocks, heads)
         self.readout = ReadoutPooler(width, heads=readout_heads, readout=readout, time="none")
 
@@ -397,11 +395,67 @@ class GatedPooler(Pooler):
         return {"form": self.form, **core, **own}
 
 
+# ----------------------------------------------------------------------------- moments of frames
+
+
+PARTS = ("mean", "change", "segments")
+"""What `SegmentsPooler` makes of the frames' tokens, in this order."""
+
+
+class SegmentsPooler(Pooler):
+    """Means of a clip's tokens over time, without parameters: what, how much it changes, and when.
+
+    ``mean`` is the mean over all tokens, ``change`` the mean of ``|x[t+1, n] - x[t, n]|`` over
+    frames t and positions n, and ``segments`` the means of K equal parts of the clip, in order
+    (TSN's segments, kept apart). They stand behind one another.
+
+    Args:
+        width: C of the tokens.
+        parts: which of `PARTS`, each once.
+        segments: K.
+
+    Raises:
+        UsageError: no parts, others, or one twice.
+    """
+
+    form = "segments"
+
+    def __init__(self, width: int, *, parts: Sequence[str] = PARTS, segments: int = 4) -> None:
+        if not parts or len(set(parts)) < len(parts) or not set(parts) <= set(PARTS):
+            raise UsageError(
+                f"a clip's tokens are not pooled to {', '.join(parts) or 'nothing'}",
+                f"name some of {', '.join(PARTS)}, each once",
+            )
+        ordered = [part for part in PARTS if part in parts]
+        super().__init__(width * sum(segments if p == "segments" else 1 for p in ordered))
+        self.parts, self.segments = ordered, segments
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, N, C) to (B, D): C for each part, K C for the segments."""
+        frames = tokens.mean(2)  # B T C
+        found = []
+        for part in self.parts:
+            if part == "mean":
+                found.append(frames.mean(1))
+            elif part == "segments":
+                found.append(F.adaptive_avg_pool1d(frames.mT, self.segments).mT.flatten(1))
+            elif tokens.shape[1] == 1:
+                found.append(torch.zeros_like(frames[:, 0]))
+            else:
+                found.append(tokens.diff(dim=1).abs().mean(dim=(1, 2)))
+        return torch.cat(found, dim=1)
+
+    def settings(self) -> dict[str, Any]:
+        """See `Pooler`."""
+        return {"form": self.form, "parts": list(self.parts), "segments": self.segments}
+
+
 POOLERS: dict[str, type[Pooler]] = {
     "coca": AttentivePooler,
     "vjepa2": VJEPA2Pooler,
     "readout": ReadoutPooler,
     "gru": GatedPooler,
+    "segments": SegmentsPooler,
 }
 """The poolers by the word for their form, as model.yaml has it."""
 

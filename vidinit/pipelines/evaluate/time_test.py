@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ...checkpoint import with_mean_pool
-from ...config.probe_text import LINEAR
+from ...config.probe_text import LINEAR, SOLVED
 from ...console import say
 from ...text.compare import ZeroShot, has_text_head
 from ...zoo.adapters.tower_model import TowerModel
@@ -30,11 +30,12 @@ def has_order(spec: ClipSpec) -> bool:
 def is_mean_pool(model: VideoModel) -> bool:
     """True for a model that classifies by the mean of its trunk's features itself."""
     probe = str(model.lineage[-1].get("probe", "")) if model.lineage else ""
-    return model.pooler is None and (probe.startswith(LINEAR) or model.name.startswith("c2d-"))
+    linear = probe.startswith((LINEAR, *SOLVED))
+    return model.pooler is None and (linear or model.name.startswith("c2d-"))
 
 
 def mean_pool_beside(classifier: nn.Module, model: VideoModel, ref: str) -> nn.Module | None:
-    """What classifies by the mean of the same trunk's features; None where nothing does.
+    """A classifier of the mean of the same trunk's features; None where there is none.
 
     Of a probe's folder it is the linear head that was trained beside; of DiST with text embeddings
     the tower's own embeddings of the frames.
