@@ -141,7 +141,7 @@ def test_the_whole_demo_in_small(tmp_path):
     stored = json.loads((tmp_path / "demo" / "result.json").read_text())
     assert stored == result.as_dict()
     page = (tmp_path / "demo" / "report.html").read_text()
-    assert page.count("data:image/jpeg") == len(CLASSES)
+    assert page.count("data:image/webp") == len(CLASSES)
     assert all(name in page for name in names)
     assert "chance" in result.table()
 

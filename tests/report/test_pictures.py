@@ -3,29 +3,13 @@ from __future__ import annotations
 import base64
 import io
 import re
-import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vidinit.report import pictures
-
-
-def test_film_strip_holds_the_frames_in_order() -> None:
-    frames = np.zeros((3, 40, 60, 3), dtype=np.uint8)
-    frames[0, ..., 0] = frames[1, ..., 1] = frames[2, ..., 2] = 255
-    tag = ET.fromstring(pictures.film_strip(frames, height=20).replace(">", "/>"))
-    assert (tag.attrib["width"], tag.attrib["height"]) == ("90", "20")
-    head, _, data = tag.attrib["src"].partition(",")
-    assert head == "data:image/jpeg;base64"
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-    assert pixels.shape == (20, 90, 3)
-    assert [int(pixels[10, x].argmax()) for x in (15, 45, 75)] == [0, 1, 2]
-    with pytest.raises(ValueError, match="uint8"):
-        pictures.film_strip(frames.astype(np.float32))
-    with pytest.raises(ValueError, match="uint8"):
-        pictures.film_strip(frames[0])
+from vidinit.report.html import Section, page
 
 
 def test_strips():
@@ -54,31 +38,43 @@ def moving(frames: int = 6, side: int = 120, *, noise: bool = False) -> np.ndarr
     return clip
 
 
-def sources(html: str) -> list[bytes]:
-    return [base64.b64decode(text) for text in re.findall(r"data:image/webp;base64,([^\"]*)", html)]
+def sprite(html: str) -> Image.Image:
+    (text,) = re.findall(r"data:image/webp;base64,([^\"]*)", html)
+    return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
-def test_an_animation_moves_and_has_a_still_for_who_wants_none() -> None:
+def test_an_animation_is_a_picture_of_all_frames_of_which_one_is_shown() -> None:
     html = pictures.animation(moving(), label='a "clip"', fps=4)
-    assert 'alt="a &quot;clip&quot;"' in html and 'media="(prefers-reduced-motion: reduce)"' in html
-    still, whole = (Image.open(io.BytesIO(data)) for data in sources(html))
-    assert getattr(still, "n_frames", 1) == 1 and whole.n_frames == 6
-    assert whole.size == still.size == (96, 48) and 'width="96" height="48"' in html
-    reds = []
-    for t in range(6):
-        whole.seek(t)
-        whole.load()
-        assert whole.info["duration"] == 250
-        reds.append(np.argwhere(np.asarray(whole.convert("RGB"))[24, :, 0] > 125).mean())
-    assert reds == sorted(reds) and reds[-1] > reds[0] + 10
+    assert 'alt="a &quot;clip&quot;"' in html and 'tabindex="0"' in html
+    assert "--frames: 6; --still: 3; --seconds: 1.5s" in html
+    assert "width: 128px; aspect-ratio: 128 / 64" in html
+    whole = sprite(html)
+    assert whole.size == (6 * 128, 64)
+    pixels = np.asarray(whole.convert("RGB"))
+    reds = [np.argwhere(pixels[32, 128 * t : 128 * (t + 1), 0] > 125).mean() for t in range(6)]
+    assert reds == sorted(reds) and reds[-1] > reds[0] + 15
+
+
+def test_the_page_moves_it_when_it_is_looked_at_and_motion_is_wanted() -> None:
+    text = page("p", [Section("s", pictures.animation(moving(), label="c"))])
+    wanted = text[text.index("@media (prefers-reduced-motion: no-preference)") :]
+    wanted = wanted[: wanted.index("@media (prefers-reduced-motion: reduce)")]
+    assert text.count("animation:") == wanted.count("animation:") == 1
+    (rule,) = re.findall(r"([^{}]*)\{\s*animation:", wanted)
+    assert all(":hover" in one or ":focus" in one for one in rule.split(","))
 
 
 def test_an_animation_fits_into_its_bytes() -> None:
-    easy, hard = (sources(pictures.animation(moving(noise=noise), label="", limit=1000))[1]
-                  for noise in (False, True))  # fmt: skip
-    assert len(easy) <= 1000 and Image.open(io.BytesIO(easy)).size == (96, 48)
-    assert Image.open(io.BytesIO(hard)).size == (48, 24)
-    free = sources(pictures.animation(moving(noise=True), label="", limit=10**6))[1]
-    assert len(hard) < len(free) / 3
+    def size(html: str) -> int:
+        return len(base64.b64decode(html.partition("base64,")[2].partition('"')[0]))
+
+    easy, hard = (
+        pictures.animation(moving(noise=noise), label="", limit=1000) for noise in (False, True)
+    )
+    assert size(easy) <= 1000 and sprite(easy).size == (6 * 128, 64)
+    assert size(hard) <= 1000 and sprite(hard).size == (6 * 64, 32)
+    assert size(hard) < size(pictures.animation(moving(noise=True), label="", limit=10**6)) / 3
     with pytest.raises(ValueError, match="uint8"):
         pictures.animation(moving()[0], label="")
+    with pytest.raises(ValueError, match="uint8"):
+        pictures.animation(moving().astype(np.float32), label="")

@@ -101,6 +101,29 @@ def test_curves_name_axes_and_series() -> None:
     assert NAMES[1] in parse(svg).attrib["aria-label"]
 
 
+def y_ticks(svg: str) -> list[float]:
+    """The numbers along the axis of y; those of x are whole here."""
+    found = [text.replace("−", "-") for text in texts(svg)]  # noqa: RUF001 - matplotlib's minus
+    numbers = [float(text) for text in found if re.fullmatch(r"-?\d+\.\d+", text)]
+    return sorted(numbers)
+
+
+def test_axes_fit_what_is_drawn() -> None:
+    shares = plots.curves({"a": [(0, 0.9), (1, 0.95)]}, xlabel="x", ylabel="y", fractions=True)
+    assert (y_ticks(shares)[0], y_ticks(shares)[-1]) == (0.0, 1.0)
+    alone = y_ticks(plots.curves({"a": [(0, 1.0), (1, 1.0)]}, xlabel="x", ylabel="y"))
+    assert alone[0] == 0.0 and 1.0 in alone and alone[-1] < 1.2
+    apart = y_ticks(plots.curves({"a": [(0, 0.9), (1, 0.95)]}, xlabel="x", ylabel="y"))
+    assert apart[0] >= 0.89 and apart[-1] <= 0.96
+
+
+def test_a_point_is_brought_out_and_named() -> None:
+    drawn = plots.curves(
+        {"a": [(0, 1.0), (1, 0.5)]}, xlabel="x", ylabel="y", marks={"threshold 0.7": (0.5, 0.75)}
+    )
+    assert "threshold 0.7" in texts(drawn) and "a" in texts(drawn)
+
+
 def test_curves_without_points() -> None:
     for series in ({}, {"a": []}, {"a": [(0, float("nan"))]}):
         with pytest.raises(ValueError, match="no points to draw for 'loss'"):

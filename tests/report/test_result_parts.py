@@ -6,9 +6,25 @@ from vidinit.report.result_parts import phrase, result_sections
 
 
 def test_single_figures_are_one_table() -> None:
-    (part,) = result_sections({"top1": 0.51239, "missing": [], "x<y": [0.25, 0.5], "own": {"a": 1}})
-    cells = ["Top-1 accuracy", "0.5124", "Videos that could not be read", "0"]
+    (part,) = result_sections({"top1": 0.51239, "x<y": [0.25, 0.5], "own": {"a": 1}})
+    cells = ["Top-1 accuracy", "0.5124"]
     assert Reader(part.body).texts["td"] == [*cells, "x<y", "0.25 to 0.5", "own", "a: 1"]
+
+
+def test_counters_are_folded_and_told_in_words() -> None:
+    told = {"steps": 300, "skipped": 0, "seconds": 4000.4, "data_wait": 0.0031, "missing": []}
+    first, work = result_sections({**told, "best": 0.5, "clips_per_second": 74.81})
+    assert not first.folded and Reader(first.body).texts["td"] == ["Best validation score", "0.5"]
+    assert work.folded
+    cells = Reader(work.body).texts["td"]
+    assert dict(zip(cells[::2], cells[1::2], strict=True)) == {
+        "Training steps": "300",
+        "Clips skipped while training": "none",
+        "Time in all": "1:06:40 (h:min:s)",
+        "Clips per second": "74.8",
+        "Waiting for data": "less than 1 % of the time",
+        "Videos that could not be read": "none",
+    }
 
 
 def test_what_has_parts_has_a_part_of_the_report() -> None:
@@ -17,7 +33,7 @@ def test_what_has_parts_has_a_part_of_the_report() -> None:
     against = {"model": "m", "mcnemar": {"p_value": 0.5}, "classes": each}
     assert result_sections({"curve": each, "against": against, "temporal": tests}) == []
     first, second, third = result_sections({"steps": 3, "tests": tests, "compared": against})
-    assert first.title == "Result" and second.title == "Tests"
+    assert first.title == "The run in numbers" and second.title == "Tests"
     assert Reader(second.body).texts["th"] == ["", "Top-1 accuracy", "drop"]
     assert Reader(second.body).texts["td"] == ["plain", "0.5", "–", "reverse", "0.25", "0.25"]  # noqa: RUF001
     read = Reader(third.body)

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.readers import open_video
 from ..engine.run_folder import RunFolder
 from ..report import pictures, plots
-from ..report.html import Section, page, table
+from ..report.html import Section, figure, page, table
 from ..scoring.metrics import confusion_of
 from .footage import CLASSES
 
@@ -91,13 +91,11 @@ def losses(run: Path) -> list[tuple[float, float]]:
 
 
 def clip_pictures(folder: Path) -> str:
-    """One clip of each class as a strip of its frames, HTML."""
-    rows = []
+    """A moving picture of one clip of each class, HTML."""
+    figures = []
     for name in CLASSES:
         first = sorted((folder / name).glob("*.mp4"))[0]
         reader = open_video(first)
         frames = reader.get(np.arange(reader.num_frames))
-        rows.append(
-            f"<figure><figcaption>{name}</figcaption>{pictures.film_strip(frames)}</figure>"
-        )
-    return "\n".join(rows)
+        figures.append(figure(pictures.animation(frames, label=f"a clip: {name}"), name))
+    return f'<div class="gallery">{"".join(figures)}</div>'

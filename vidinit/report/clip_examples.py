@@ -57,7 +57,8 @@ def clip_sections(
         captioned = ((rows[one.video], _caption(one, word)) for one in judged)
         body = "".join(_pictures(captioned, reader))
         if body:
-            sections.append(Section(title, f'<div class="gallery">{body}</div>', note))
+            how = f"{note} Point at a clip, or tap it, and it plays."
+            sections.append(Section(title, f'<div class="gallery">{body}</div>', how))
     return sections
 
 

@@ -27,11 +27,15 @@ class Section:
         title: plain text.
         body: HTML, put in as it is; whoever makes it escapes what came from outside.
         note: plain text below the body: how to read it, or what was left out.
+        wide: takes the whole width of a page that has room for two parts side by side.
+        folded: is closed until its title is clicked.
     """
 
     title: str
     body: str
     note: str = ""
+    wide: bool = False
+    folded: bool = False
 
 
 @cache
@@ -46,14 +50,18 @@ def _template() -> Template:
     )
 
 
-def page(title: str, sections: Sequence[Section], *, subtitle: str = "") -> str:
+def page(title: str, sections: Sequence[Section], *, subtitle: str = "", answer: str = "") -> str:
     """A whole page; title and subtitle are plain text.
+
+    The answer, HTML as `report.answer` makes it, stands above all parts. These stand in one column
+    or, where there is room, in two, those that are folded at the end of the page.
 
     Control characters, marks that turn the direction of text, and bytes that are not UTF-8 stand in
     it as `escaped` writes them, wherever in it they are.
     """
+    ordered = [one for one in sections if not one.folded] + [one for one in sections if one.folded]
     text = _template().render(
-        title=title, subtitle=subtitle, sections=sections, version=__version__
+        title=title, subtitle=subtitle, answer=answer, sections=ordered, version=__version__
     )
     return "\n".join(map(escaped, text.split("\n")))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,12 @@ def kernel_sections(models: Mapping[str, VideoModel]) -> list[Section]:
     return [Section("Temporal kernels", body, KERNELS)]
 
 
+def class_count(run: Path) -> int:
+    """How many classes the model of a run tells apart; 0 where there is none to be read."""
+    card = _card(run)
+    return 0 if card is None else card.num_classes
+
+
 def lineage_sections(run: Path, model: str | None) -> list[Section]:
     """The lineage of the weights of a run, and the table of the conversion at its beginning.
 
@@ -112,10 +119,11 @@ def lineage_sections(run: Path, model: str | None) -> list[Section]:
         for number, step in enumerate(card.lineage, 1)
     ]
     headers = ["", "step", "what it took and gave", "proof"]
-    sections = [Section("Where the weights come from", table(headers, rows))]
+    sections = [Section("Where the weights come from", table(headers, rows), folded=True)]
     conversion = card.conversion or (None if model is None else _conversion(Path(model)))
     if conversion:
-        sections.append(conversion_section([row.model_dump() for row in conversion]))
+        part = conversion_section([row.model_dump() for row in conversion])
+        sections.append(replace(part, folded=True))
     return sections
 
 
@@ -134,7 +142,7 @@ def conversion_section(rows: Sequence[Mapping[str, Any]]) -> Section:
         for kind in dict.fromkeys(row["kind"] for row in rows)
     }
     note = ", ".join(f"{count} {kind}" for kind, count in totals.items())
-    return Section("Conversion", table(headers, cells), f"Tensors: {note}.")
+    return Section("Conversion", table(headers, cells), f"Tensors: {note}.", wide=True)
 
 
 def _verdict(step: Mapping[str, Any]) -> str | None:

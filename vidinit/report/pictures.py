@@ -14,31 +14,8 @@ from ..errors import UsageError
 from ..measure.kernels import first_filters
 from ..zoo.base import VideoModel
 
-_STEPS = ((96, 60), (96, 35), (80, 25), (64, 15), (48, 5))
+_STEPS = ((128, 55), (112, 40), (96, 30), (80, 20), (64, 15), (48, 5))
 """Longer side in pixels and quality of a moving picture, until it is small enough."""
-
-
-def film_strip(frames: np.ndarray, *, height: int = 72) -> str:
-    """Frames side by side, as an <img> that carries its JPEG with it.
-
-    Args:
-        frames: uint8 RGB (T, H, W, 3).
-        height: of the strip, in pixels.
-
-    Raises:
-        ValueError: for other shapes or types.
-    """
-    _check_frames(frames)
-    count, tall, wide = frames.shape[:3]
-    strip = Image.fromarray(np.ascontiguousarray(np.concatenate(list(frames), axis=1)))
-    width = count * max(1, round(wide * height / tall))
-    strip = strip.resize((width, height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    strip.save(buffer, format="JPEG", quality=85)
-    return (
-        f'<img class="film" width="{width}" height="{height}" alt="{count} frames of a clip"'
-        f' src="{_uri("jpeg", buffer.getvalue())}">'
-    )
 
 
 def strips(filters: np.ndarray, *, label: str, patch: int = 28) -> str:
@@ -76,7 +53,10 @@ def strips(filters: np.ndarray, *, label: str, patch: int = 28) -> str:
 
 
 def animation(frames: np.ndarray, *, label: str, fps: float = 8.0, limit: int = 48_000) -> str:
-    """Frames as a small moving picture; who wants no motion sees the middle one.
+    """Frames as a small moving picture, which stands still until it is pointed at or focused.
+
+    All frames lie side by side in one picture, of which the page shows one at a time. Who wants no
+    motion sees the middle one.
 
     Args:
         frames: uint8 RGB (T, H, W, 3).
@@ -86,42 +66,29 @@ def animation(frames: np.ndarray, *, label: str, fps: float = 8.0, limit: int = 
             smaller than 48 pixels.
 
     Returns:
-        A <picture> element.
+        A <span class="clip"> with an <img> that carries its WebP with it.
 
     Raises:
         ValueError: for other shapes or types.
     """
     _check_frames(frames)
-    tall, wide = frames.shape[1:3]
+    count, tall, wide = frames.shape[:3]
     for side, quality in _STEPS:
-        size = (
-            max(1, round(side * wide / max(tall, wide))),
-            max(1, round(side * tall / max(tall, wide))),
-        )
-        small = [Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS) for frame in frames]
-        moving = _webp(small, quality, duration=round(1000 / fps))
-        if len(moving) <= limit:
+        width, height = (max(1, round(side * part / max(tall, wide))) for part in (wide, tall))
+        small = [
+            np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
+            for frame in frames
+        ]
+        buffer = io.BytesIO()
+        Image.fromarray(np.concatenate(small, axis=1)).save(buffer, format="WEBP", quality=quality)
+        if buffer.tell() <= limit:
             break
-    still = _webp(small[len(small) // 2 :][:1], quality)
+    size = f"width: {width}px; aspect-ratio: {width} / {height}"
+    course = f"--frames: {count}; --still: {count // 2}; --seconds: {count / fps:.3g}s"
     return (
-        f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_uri("webp", still)}">'
-        f'<img class="film" width="{size[0]}" height="{size[1]}" alt="{escape(label)}"'
-        f' src="{_uri("webp", moving)}"></picture>'
+        f'<span class="clip" tabindex="0" style="{size}; {course}">'
+        f'<img alt="{escape(label)}" src="{_uri("webp", buffer.getvalue())}"></span>'
     )
-
-
-def _webp(images: list[Image.Image], quality: int, duration: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    images[0].save(
-        buffer,
-        format="WEBP",
-        save_all=len(images) > 1,
-        append_images=images[1:],
-        quality=quality,
-        duration=duration,
-        loop=0,
-    )
-    return buffer.getvalue()
 
 
 def _uri(kind: str, data: bytes) -> str:

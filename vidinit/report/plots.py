@@ -103,13 +103,23 @@ def _short(name: str, limit: int = 28) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
-def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, ylabel: str) -> str:
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    fractions: bool = False,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+) -> str:
     """Lines over a common axis.
 
     Args:
         series: name to points (x, y), in the order of x. A y that is not finite leaves a gap.
         xlabel: name of x, with its unit.
         ylabel: name of y. A single series needs no legend: this names it.
+        fractions: the axis of y goes from 0 to 1, whatever is drawn; otherwise it goes as far as
+            the values do, and down to 0 where they are all the same.
+        marks: name to a point (x, y) that is brought out by a cross.
 
     Returns:
         An <svg> in a box that scrolls.
@@ -121,7 +131,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
         raise ValueError(f"no points to draw for '{ylabel}'")
     from matplotlib.ticker import MaxNLocator
 
-    legend_rows = -(-len(series) // _LEGEND_COLUMNS) if len(series) > 1 else 0
+    named = len(series) + len(marks or ())
+    legend_rows = -(-named // _LEGEND_COLUMNS) if named > 1 else 0
     with _figure(6.2, 2.7 + 0.18 * legend_rows) as figure:
         axes = figure.subplots()
         axes.grid(True)
@@ -137,10 +148,19 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
                 linewidth=1.5,
                 label=_short(name),
             )
+        for i, (name, (x, y)) in enumerate((marks or {}).items(), start=len(series)):
+            axes.plot(x, y, color=COLORS[i % len(COLORS)], marker="X", markersize=9,
+                      linestyle="", label=_short(name))  # fmt: skip
         axes.set(xlabel=xlabel, ylabel=ylabel)
+        values = {y for points in series.values() for _, y in points if math.isfinite(y)}
+        if fractions:
+            axes.set_ylim(-0.02, 1.02)
+        elif len(values) == 1 and 0 not in values:
+            only = values.pop()  # an axis around it alone would show digits that say nothing
+            axes.set_ylim(min(0.0, 1.15 * only), max(0.0, 1.15 * only))
         if all(x == int(x) for points in series.values() for x, _ in points):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 1.5
-        if len(series) > 1:
+        if named > 1:
             axes.legend(
                 loc="lower left",  # above, where it is seen on a narrow page, too
                 bbox_to_anchor=(0, 1.0),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ..console import duration
 from .html import Section, details, table
 
 LABELS = {
@@ -17,6 +18,8 @@ LABELS = {
     "views": "Views per video (clips x crops)",
     "missing": "Videos that could not be read",
     "top1": "Top-1 accuracy",
+    "train_top1": "Top-1 on training clips",
+    "val_loss": "Validation loss",
     "top5": "Top-5 accuracy",
     "mean_class_accuracy": "Mean class accuracy",
     "top1_interval": "95 % interval of top-1",
@@ -28,9 +31,9 @@ LABELS = {
     "top5_verb": "Top-5 of the verb",
     "top5_noun": "Top-5 of the noun",
     "epochs": "Epochs",
-    "seconds": "Seconds in all",
+    "seconds": "Time in all",
     "clips_per_second": "Clips per second",
-    "data_wait": "Share of the time waiting for data",
+    "data_wait": "Waiting for data",
     "top1_per_view": "Top-1 accuracy of single views",
     "average": "What is averaged over views",
     "expected": "Videos expected",
@@ -54,22 +57,34 @@ LABELS = {
     "crops": "Crops per clip",
 }
 """By key of result.json and metrics.jsonl."""
+_OF_THE_RUN = (
+    *("out", "steps", "epochs", "videos", "skipped", "seconds", "clips_per_second", "data_wait"),
+    *("views", "clips", "crops", "average", "expected", "decoded", "missing", "empty_classes"),
+    *("overlap", "class_clips", "left_out"),
+)
+"""What counts the work rather than how good it is."""
 METRICS = ("map", "top1", "top5", "mean_class_accuracy", "top1_verb", "top1_noun")
 """Those that are fractions of the videos and share a picture."""
-_ELSEWHERE = {"curve", "temporal", "against"}  # `evaluation` shows them as they deserve
+_ELSEWHERE = {"curve", "temporal", "against", "doctor", "two_class"}  # shown as they deserve
 _NOTES = "notes"  # sentences
+_COUNTS = ("skipped", "overlap", "left_out", "empty_classes")  # of which there are often none
 _ROWS, _ROWS_AT_ONCE = 1000, 20  # of a table; more than a few are there to be opened
 
 
 def result_sections(result: Mapping[str, Any]) -> list[Section]:
-    """The figures of a run: single ones in one table, a part of its own for each that has parts."""
+    """The figures of a run: how good it is, folded what it took, and a part for what has parts."""
     notes = result.get(_NOTES)
-    single = {k: value for k, value in result.items() if k != _NOTES and not _has_parts(value)}
-    sections = [Section("Result", _single(single))] if single else []
+    shown = {k: v for k, v in result.items() if k != _NOTES and k not in _ELSEWHERE}
+    single = {key: value for key, value in shown.items() if not _has_parts(value)}
+    figures = {key: value for key, value in single.items() if key not in _OF_THE_RUN}
+    work = {key: single[key] for key in _OF_THE_RUN if key in single}
+    sections = [Section("Result", _single(figures))] if figures else []
+    if work:
+        sections.append(Section("The run in numbers", _single(work), folded=True))
     if notes:
         sections.append(Section(LABELS[_NOTES], table(("",), [(note,) for note in notes])))
-    for key, value in result.items():
-        if _has_parts(value) and key not in _ELSEWHERE:
+    for key, value in shown.items():
+        if _has_parts(value):
             sections.append(Section(LABELS.get(key, key.capitalize()), _parts(value)))
     return sections
 
@@ -104,7 +119,21 @@ def _has_parts(value: Any) -> bool:
 
 
 def _single(values: Mapping[str, Any]) -> str:
-    return table(("", ""), [(LABELS.get(key, key), phrase(v)) for key, v in values.items()])
+    return table(("", ""), [(LABELS.get(k, k), _in_words(k, v)) for k, v in values.items()])
+
+
+def _in_words(key: str, value: Any) -> Any:
+    """A figure of a run as a person would say it."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if key == "data_wait":
+            return f"{'less than 1 %' if 0 < value < 0.005 else f'{value:.0%}'} of the time"
+        if key == "seconds":
+            return f"{value:.1f} s" if value < 60 else f"{duration(value)} (h:min:s)"
+        if key == "clips_per_second":
+            return f"{value:.1f}"
+    if value is None or value == [] or (value == 0 and key in _COUNTS):
+        return "none"
+    return phrase(value)
 
 
 def _parts(value: Any) -> str:

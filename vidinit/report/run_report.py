@@ -15,8 +15,9 @@ from ..config.layers import flat
 from ..engine.run_folder import ORIGINS, RunFolder
 from . import plots
 from .html import Section, details, page, table
-from .model_parts import lineage_sections
+from .model_parts import class_count, lineage_sections
 from .result_parts import LABELS, METRICS, phrase, result_sections, split
+from .run_answer import run_answer
 from .scores import class_sections
 
 _BAD_FILES, _FILES_AT_ONCE = 100, 8
@@ -34,6 +35,8 @@ _FOLDERS = ("out", "device")  # settings that say where, not what
 _POINTS = 500  # of a curve: more than the picture has room for
 _ALL_POINTS = 20_000  # of all curves of a part, so that many losses do not make a large page
 _SPEED = {"data_wait", "clips_per_second"}
+VAL_LOSS, TRAINING = "val_loss", "train_"
+"""Of an epoch: the loss of the validation clips; before the name of a metric: of training clips."""
 Row = dict[str, Any]
 """A line of metrics.jsonl, or the content of another JSON file."""
 Points = list[tuple[float, float]]
@@ -48,6 +51,7 @@ def write_report(
     confusion: np.ndarray | None = None,
     classes: list[str] | None = None,
     extra: Sequence[Section] = (),
+    answer: str = "",
 ) -> None:
     """Write ``report.html`` into the run folder; parts that the run does not have are left out.
 
@@ -62,22 +66,27 @@ def write_report(
         confusion: counts (C, C), true class by predicted class.
         classes: the C class names; default: their numbers.
         extra: further parts, after the measurements and before lineage, health and configuration.
+        answer: what the page begins with, see `report.answer`; default: `run_answer` of result.json
+            and the scores of its epochs.
 
     Raises:
         ValueError: when ``confusion`` and ``classes`` do not fit.
     """
     if not run.writes:
         return
+    result, rows = _read_json(run, "result.json") or {}, run.read_metrics()
     parts = [
-        *result_sections(_read_json(run, "result.json") or {}),
-        *training_sections(run.read_metrics()),
+        *result_sections(result),
+        *training_sections(rows),
         *([] if confusion is None else class_sections(confusion, classes)),
         *extra,
         *lineage_sections(run.root, None if config is None else config.model),
         *_health(_read_json(run, "data_health.json")),
         _configuration(config, _read_json(run, ORIGINS) or {}),
     ]
-    run.write("report.html", page(title, [part for part in parts if part], subtitle=str(run.root)))
+    told = answer or run_answer(result, rows, classes=class_count(run.root) or len(classes or ()))
+    shown = [part for part in parts if part]
+    run.write("report.html", page(title, shown, subtitle=str(run.root), answer=told))
 
 
 def _read_json(run: RunFolder, name: str) -> Row | None:
@@ -94,54 +103,78 @@ def training_sections(rows: Sequence[Row]) -> list[Section]:
     steps = [row for row in rows if "loss" in row]
     speed = [row for row in rows if _SPEED & row.keys() and "loss" not in row]
     scores = [row for row in rows if "loss" not in row and not _SPEED & row.keys()]
-    parts = [_losses(steps), _evaluation(scores), _speed(speed)]
+    parts = [_losses(steps, scores), _evaluation(_with_training(scores, speed)), _speed(speed)]
     return [part for part in parts if part is not None]
 
 
-def _losses(rows: Sequence[Row]) -> Section | None:
+def _with_training(scores: Sequence[Row], epochs: Sequence[Row]) -> list[Row]:
+    """Scores of the epochs, each with the figures of its training clips; others are left out."""
+    training = {
+        row["epoch"]: {key: value for key, value in row.items() if key.startswith(TRAINING)}
+        for row in epochs
+        if "epoch" in row
+    }
+    return [{**row, **training.get(row.get("epoch"), {})} for row in scores]
+
+
+def _losses(rows: Sequence[Row], scores: Sequence[Row]) -> Section | None:
     keys = dict.fromkeys(key for row in rows for key in row if key.startswith("loss"))
     losses = {key: points for key in keys if (points := _points(rows, key, "step"))}
     rate = _points(rows, "lr", "step")
+    validation = _points(scores, VAL_LOSS, "step")
+    thin = _thin(losses)
+    if validation:
+        thin = {"training" if name == "loss" else name: points for name, points in thin.items()}
+        thin["validation"] = validation
     body = []
-    if losses:
-        body.append(plots.curves(_thin(losses), xlabel="step", ylabel="loss"))
-    if rate:
-        body.append(plots.curves(_thin({"lr": rate}), xlabel="step", ylabel="learning rate"))
-    if not body:
+    if thin and any(len(points) > 1 for points in thin.values()):
+        body.append(plots.curves(thin, xlabel="step", ylabel="loss"))
+    if len(rate) > 1:
+        course = plots.curves(_thin({"lr": rate}), xlabel="step", ylabel="learning rate")
+        body.append(details("Learning rate", course))
+    if not losses and not rate:
         return None
-    body.append(_numbers({**losses, **({"learning rate": rate} if rate else {})}, "step"))
+    told = {**losses, **({"validation loss": validation} if validation else {})}
+    body.append(_numbers({**told, **({"learning rate": rate} if rate else {})}, "step"))
     every = _every(losses or {"lr": rate})
     note = f"Each point is the mean of {every} logged steps." if every > 1 else ""
     return Section("Training", "\n".join(body), note)
 
 
 def _evaluation(rows: Sequence[Row]) -> Section | None:
-    keys = dict.fromkeys(key for row in rows for key in row if key not in ("epoch", "step"))
+    apart = {"epoch", "step", VAL_LOSS, "most_predicted", "train_loss", *_SPEED}
+    keys = dict.fromkeys(key for row in rows for key in row if key not in apart)
     charts: dict[str, dict[str, Points]] = {}
     for key in keys:
-        metric, source = split(key)
+        metric, source = split(key.removeprefix(TRAINING))
         points = _points(rows, key, "epoch")
         if points:
             chart = source if metric in METRICS else key
-            charts.setdefault(chart, {})[LABELS.get(metric, metric)] = points
+            name = LABELS.get(metric, metric)
+            if key.startswith(TRAINING):
+                name = f"{name}, training clips"
+            charts.setdefault(chart, {})[name] = points
     if not charts:
         return None
     body, note = [], ""
+    scores = {LABELS[name] for name in METRICS if name in LABELS}
     for chart, series in charts.items():
         if chart and len(charts) > 1:
             body.append(f"<h3>{escape(chart)}</h3>")
-        is_score = all(name in map(LABELS.get, METRICS) for name in series)
+        is_score = all(name.removesuffix(", training clips") in scores for name in series)
         label = "fraction of the videos" if is_score else chart
-        body.append(plots.curves(_thin(series), xlabel="epoch", ylabel=label))
-        body.append(_numbers(series, "epoch"))
+        if any(len(points) > 1 for points in series.values()):  # one epoch is no curve
+            drawn = plots.curves(_thin(series), xlabel="epoch", ylabel=label, fractions=is_score)
+            body += [drawn, _numbers(series, "epoch")]
     first = next(iter(keys))
     shown = [row for row in rows if isinstance(row.get(first), (int, float))]
     if shown:
         best = max(shown, key=lambda row: row[first])  # the earliest of equals, as in training
         chosen = [best] if best is rows[-1] else [best, rows[-1]]
         cells = [[row["epoch"], *(row.get(key) for key in keys)] for row in chosen]
-        body.append(table(["epoch", *keys], cells, highlight=0))
-        note = f"The table has the best epoch by {first}, and the last one."
+        body.append(table(["epoch", *(LABELS.get(key, key) for key in keys)], cells, highlight=0))
+        if len(chosen) > 1:
+            note = f"The table has the best epoch by {first}, and the last one."
     return Section("Evaluation", "\n".join(body), note)
 
 
@@ -149,15 +182,15 @@ def _speed(rows: Sequence[Row]) -> Section | None:
     wait = {"waiting": _points(rows, "data_wait", "epoch")}
     rate = {"clips per second": _points(rows, "clips_per_second", "epoch")}
     body = []
-    if wait["waiting"]:
+    if len(wait["waiting"]) > 1:
         label = "share of the time waiting for data"
-        body.append(plots.curves(_thin(wait), xlabel="epoch", ylabel=label))
-    if rate["clips per second"]:
+        body.append(plots.curves(_thin(wait), xlabel="epoch", ylabel=label, fractions=True))
+    if len(rate["clips per second"]) > 1:
         body.append(plots.curves(_thin(rate), xlabel="epoch", ylabel="clips per second"))
-    if not body:
+    if not wait["waiting"] and not rate["clips per second"]:
         return None
     body.append(_numbers({k: v for k, v in {**wait, **rate}.items() if v}, "epoch"))
-    return Section("Speed", "\n".join(body))
+    return Section("Speed", "\n".join(body), folded=True)
 
 
 def _numbers(series: Mapping[str, Points], x: str) -> str:
@@ -218,7 +251,8 @@ def _health(health: Row | None) -> list[Section]:
     if health.get("events"):
         count = len(health["events"])
         notes.append(f"{count} times a decoder hung or crashed; see data_health.json.")
-    return [Section("Data health", body, " ".join(notes))]
+    told = bad or outside or kept or substituted
+    return [Section("Data health", body, " ".join(notes), folded=not told)]
 
 
 def _files(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -252,7 +286,8 @@ def _configuration(config: RunConfig | None, places: Mapping[str, str]) -> Secti
         if value != usual.get(key) and key not in _FOLDERS
     ]
     body = table(["setting", "value", "default", "from"], rows) + details("All settings", whole)
-    return Section("Configuration", body, "The table has what is not the default.")
+    note = "The table has what is not the default."
+    return Section("Configuration", body, note, folded=True)
 
 
 def _setting(value: Any) -> str | None:

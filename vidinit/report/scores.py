@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _DRAWN_UP_TO = 1000  # classes of a confusion matrix, a pixel each
 _CELLS_UP_TO = 20  # classes of a matrix that is told as a table, too
-_MISTAKES = 20
+_WIDE_FROM = 24  # classes of a matrix that is no longer read in half a page
+_MISTAKES, _MISTAKES_AT_ONCE = 20, 8
 _BARS = 40
 _ROWS = 2000  # classes of a table, whatever the data has: the page stays small
 _NAME = 60  # characters of a class
@@ -62,7 +63,7 @@ def _matrix(confusion: np.ndarray, names: list[str]) -> Section | None:
     note = "A row holds the videos of one class, a column those given one prediction."
     if count > plots.NAMES_UP_TO:
         note += " Classes are in the order of the model's outputs, one line each."
-    return Section("Confusion matrix", body, note)
+    return Section("Confusion matrix", body, note, wide=count > _WIDE_FROM)
 
 
 def _mistakes(confusion: np.ndarray, names: list[str]) -> Section | None:
@@ -84,7 +85,10 @@ def _mistakes(confusion: np.ndarray, names: list[str]) -> Section | None:
         ]
         for true, other in pairs[order].tolist()
     ]
-    body = table(["true class", "predicted", "videos", "share of the class"], rows)
+    headers = ["true class", "predicted", "videos", "share of the class"]
+    body = table(headers, rows[:_MISTAKES_AT_ONCE])
+    if then := rows[_MISTAKES_AT_ONCE:]:
+        body += details(f"{len(then)} more", table(headers, then))
     more = len(pairs) - len(rows)
     return Section("Most frequent mistakes", body, f"{more} more pairs." if more > 0 else "")
 
@@ -230,8 +234,8 @@ def time_section(test: Mapping[str, Any]) -> Section:
         if (values := test[key]) is not None:
             spread, change = values.get("change_interval"), values.get("change")
             p_value = values.get("p_value")
-            rows.append([name, values["top1"], _ends(values["interval"]), change, _ends(spread)])
-            rows[-1].append(p_value)
+            own, of_change = interval_words(values["interval"]), interval_words(spread)
+            rows.append([name, values["top1"], own, change, of_change, p_value])
     headers = ["", "top-1", "95 % interval", "against in order", "95 % interval", "p"]
     note = (
         f"{test['verdict'][0].upper()}{test['verdict'][1:]}. The same {test['videos']} videos each "
@@ -240,5 +244,6 @@ def time_section(test: Mapping[str, Any]) -> Section:
     return Section("Does it need time?", table(headers, rows), note)
 
 
-def _ends(interval: Sequence[float] | None) -> str | None:
+def interval_words(interval: Sequence[float] | None) -> str | None:
+    """An interval in words; None for none, an empty cell."""
     return None if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
