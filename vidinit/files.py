@@ -103,8 +103,13 @@ def _marked(folder: Path) -> set[str] | None:
         return None
 
 
-def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+def check_out(folder: Path, *, overwrite: bool = False, resume: bool | None = None) -> Path:
     """An output folder that may be written: absent, empty, or allowed to be replaced.
+
+    Args:
+        folder: the folder.
+        overwrite: what vidinit wrote into it may be replaced.
+        resume: go on in it; None of commands that do not go on with what was begun.
 
     Raises:
         UsageError: when it is a file, cannot be made, or holds something.
@@ -113,7 +118,10 @@ def check_out(folder: Path, *, overwrite: bool = False, resume: bool = False) ->
         raise UsageError(f"--out {folder} is a file", "name a folder that is empty or absent")
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     if found and not (overwrite or resume):
-        raise UsageError(f"--out {folder} is not empty", "name another folder, or pass --overwrite")
+        way = "name another folder, or pass --overwrite"
+        if resume is not None and (folder / "config.yaml").is_file():
+            way = "pass --resume to go on in it, or --overwrite to begin again, or name another"
+        raise UsageError(f"--out {folder} is not empty", way)
     FolderLock.refuse_held(folder)
     if overwrite and (stranger := _stranger(folder)) is not None:
         raise UsageError(

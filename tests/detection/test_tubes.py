@@ -148,6 +148,8 @@ def test_boxes_of_frames_are_joined():
         *boxes(BOX, range(10), 0.9),
     ]
     assert video_ap(truth, detections, iou=1.0) == {"mean": 1.0, "classes": {"run": 1.0}}
+    with pytest.raises(DataError, match=r"truth 0: track is \[1\].*"):
+        video_ap([{**truth[0], "track": [1]}, *truth[1:]], detections)
     for record in truth:
         del record["track"]
     with pytest.raises(DataError, match=r"two boxes of class 'run' in frame 5 of 'a'.*track"):

@@ -73,7 +73,8 @@ def test_it_trains_resumes_and_leaves_a_model(
     assert "brightness.exponent" in (out / "report.html").read_text()
     again = invoke(app, *line, "--resume")
     assert again.exit_code == 0 and "is finished" in again.stderr
-    assert invoke(app, *line).exit_code == 2, "the folder is not empty"
+    full = invoke(app, *line)
+    assert full.exit_code == 2 and "pass --resume to go on in it" in full.stderr, full.stderr
     shown = invoke(app, *[word for word in line if word != "--json"], "--overwrite")
     assert shown.exit_code == 0 and f"model: {out}/model" in shown.stdout, shown.output
 

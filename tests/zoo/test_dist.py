@@ -403,6 +403,7 @@ def test_layers_and_temporal_parameters() -> None:
         ({"dim": 100}, "no multiple of 64"),
         ({"pools": 0}, "pools must be at least 1"),
         ({"temporal_dim": -1}, "temporal_dim must be at least 0"),
+        ({"pools": 99}, "pools=99 is more than 48"),
         ({"blocks": [3]}, r"blocks=\[3\]"),
         ({"blocks": [1, 0]}, r"blocks=\[1, 0\]"),
         ({"tower_precision": "fp8"}, "tower_precision"),

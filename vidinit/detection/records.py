@@ -99,7 +99,7 @@ def read_boxes(records: Sequence[Record], side: Side) -> FrameBoxes:
     _check_numbers(numbers[:, None], "frame", side)
     _check_boxes(boxes, side)
     return FrameBoxes(
-        _names(records, "video", side), numbers, _names(records, "label", side), boxes, scores
+        names_of(records, "video", side), numbers, names_of(records, "label", side), boxes, scores
     )
 
 
@@ -114,7 +114,7 @@ def read_tubes(records: Sequence[Record], side: Side) -> list[Tube]:
         DataError: a record lacks something, a number in it is none, or a tube has no frame, one
             twice, or not a box for each.
     """
-    columns = [_names(records, key, side) for key in ("video", "label")]
+    columns = [names_of(records, key, side) for key in ("video", "label")]
     columns += [_column(records, key, side) for key in ("frames", "boxes")]
     scores = _floats(records, "score", side) if side == "found" else np.zeros(len(records))
     tubes = []
@@ -189,17 +189,21 @@ def _column(records: Sequence[Record], key: str, side: Side) -> list[Any]:
         raise DataError(f"{side} {place}: no {key} in {str(records[place])[:80]}", _BOX) from None
 
 
-def _names(records: Sequence[Record], key: str, side: Side) -> list[Hashable]:
-    """A column of names, of which each is one: a person who does two things is two records."""
-    names = _column(records, key, side)
+def names_of(records: Sequence[Record], key: str, side: Side) -> list[Hashable]:
+    """A column of names, of which each is one: a person who does two things is two records.
+
+    Raises:
+        DataError: a record has none, or several.
+    """
+    column = _column(records, key, side)
     try:
-        set(names)
+        set(column)
     except TypeError:
-        place = next(i for i, name in enumerate(names) if not isinstance(name, Hashable))
+        place = next(i for i, name in enumerate(column) if not isinstance(name, Hashable))
         raise DataError(
-            f"{side} {place}: {key} is {names[place]!r}", "it is one name, a text or a number"
+            f"{side} {place}: {key} is {column[place]!r}", "it is one name, a text or a number"
         ) from None
-    return names
+    return column
 
 
 def _floats(records: Sequence[Record], key: str, side: Side, width: int = 0) -> np.ndarray:

@@ -14,7 +14,17 @@ from .linking import Linking, link_boxes
 from .matching import pairs_within, right_ones
 from .overlap import box_iou
 from .protocols import ProtocolName, Thresholds, protocol_of, thresholds_of
-from .records import FrameBoxes, Record, Side, Tube, listed, numbered, read_boxes, read_tubes
+from .records import (
+    FrameBoxes,
+    Record,
+    Side,
+    Tube,
+    listed,
+    names_of,
+    numbered,
+    read_boxes,
+    read_tubes,
+)
 
 
 def video_ap(
@@ -131,7 +141,7 @@ def _are_boxes(records: Sequence[Record], side: Side) -> bool:
 def _tracks(records: Sequence[Record]) -> list[Tube]:
     """Boxes of frames as tubes, by their video, label and track."""
     boxes = read_boxes(records, "truth")
-    tracks = [record.get("track") for record in records]
+    tracks = names_of([{"track": None, **record} for record in records], "track", "truth")
     order = sorted(range(len(tracks)), key=_keys(boxes, tracks).__getitem__)
     tubes = []
     for _, group in groupby(order, key=lambda i: (boxes.video[i], boxes.label[i], tracks[i])):

@@ -24,6 +24,7 @@ from ..spec import Origin
 from .plan import Plan
 
 TOWER_FRAMES = 8  # T of a new model
+MOST_POOLS = 48  # as many layers as the deepest tower; more is a slip of the finger
 
 
 def dist(
@@ -68,6 +69,8 @@ def dist(
     ):
         if value < least:
             raise UsageError(f"{name} must be at least {least}, not {value}")
+    if pools > MOST_POOLS:
+        raise UsageError(f"pools={pools} is more than {MOST_POOLS}", "the paper has 2 or 4")
     check_rgb(image_model)
     spec = clip_spec_of(image_model, frames=TOWER_FRAMES * gamma, stride=1, size=None)
     set_projection(image_model, projection)
