@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -79,12 +80,13 @@ class _Loop:
         self.steps = job.steps_per_epoch
         self.trained = sharding.to_train(task, accelerator)
         clips = job.clips_per_step * accelerator.num_processes
+        self.peak = peak_lr(config.lr, config.lr_batch, clips)
         groups = parameter_groups(
             self.trained,
             config,
             heads=task.head_parameters(),
             temporal=task.temporal_parameters(),
-            lr=peak_lr(config.lr, config.lr_batch, clips),
+            lr=self.peak,
         )
         self.wrapped, self.optimizer = sharding.prepare(
             self.trained,
@@ -99,6 +101,7 @@ class _Loop:
         self.progress = Progress(world=accelerator.num_processes)
         self.result = FitResult(self.progress)
         self.losses = LossLog(run, accelerator)
+        self.means: dict[str, float] = {}
         self.clock = checkpoints.Clock(accelerator)
         self.live = Live(
             job.title,
@@ -194,9 +197,10 @@ class _Loop:
                     self._save()
                 self._stop_if_asked(stop, saved=saved)
             groups.close()
-        rates = self.live.rates()
+        rates, means = self.live.rates(), self.losses.of_epoch(progress)
+        self.means = means
         if rates:
-            self.run.log(epoch=progress.epoch + 1, step=progress.step, **rates)
+            self.run.log(epoch=progress.epoch + 1, step=progress.step, **rates, **means)
 
     def _step(self, group: list[Batch], display: Epoch) -> dict[str, Tensor]:
         """One step of the optimizer on the mean loss of a group of batches; its loss terms."""
@@ -208,6 +212,7 @@ class _Loop:
         # its weight decay.
         self.optimizer.zero_grad(set_to_none=True)
         total: dict[str, Tensor] = {}
+        right: dict[str, Tensor] = {}
         for number, batch in enumerate(group, start=1):
             last = number == len(group)
             ready = to_device(batch, accelerator.device)
@@ -220,6 +225,8 @@ class _Loop:
                 accelerator.backward(loss)
             for name, value in losses.items():
                 total[name] = total.get(name, 0) + value.detach() / len(group)
+            for name, value in self.trained.right.items():
+                right[name] = right.get(name, 0) + value / len(group)
             progress.note(int(batch["skipped"].sum()), batch["bad"])
         if config.clip_grad is not None:
             accelerator.clip_grad_norm_(self.wrapped.parameters(), config.clip_grad)
@@ -229,12 +236,21 @@ class _Loop:
             self.average.update()
         progress.step += 1
         progress.step_in_epoch += 1
-        lr = max(group["lr"] for group in self.optimizer.param_groups)
-        self.losses.add(progress.step, total, lambda: [p for b in group for p in self.job.paths(b)])
+        lr = self._shown_lr()
+        self.losses.add(progress.step, total, right, [p for b in group for p in self.job.paths(b)])
         if progress.step % config.log_every == 0 or progress.step == 1:
-            self.losses.write(progress.epoch + 1, lr)
+            self.losses.write(progress, lr)
         display.step(self.losses.with_total(total), lr=lr, clips=self._clips(group))
         return total
+
+    def _shown_lr(self) -> float:
+        """The rate of the group whose peak is nearest to the one that was set.
+
+        Heads, temporal kernels and early layers may have others.
+        """
+        groups = self.optimizer.param_groups
+        nearest = min(groups, key=lambda group: abs(math.log(group["peak_lr"] / self.peak)))
+        return float(nearest["lr"])
 
     def _clips(self, group: list[Batch]) -> int:
         """Of a step, of all processes."""
@@ -256,7 +272,8 @@ class _Loop:
                 same_buffers(job.task, self.accelerator)
                 metrics = self.result.metrics = job.evaluate()
                 self.run.log(epoch=progress.epoch, step=progress.step, **metrics)
-                values = "  ".join(f"{k} {v:.3f}" for k, v in metrics.items())
+                shown = {**self.means, **metrics}
+                values = "  ".join(f"{k} {v:.3f}" for k, v in shown.items())
                 say(f"{job.title}  epoch {progress.epoch}/{config.epochs}  {values}")
                 better = job.watch in metrics and progress.note_metric(metrics[job.watch])
                 if config.patience is not None and progress.stale >= config.patience:
@@ -317,7 +334,9 @@ class _Loop:
             yield job.on_device(to_device(batch, self.accelerator.device), epoch, place)["clip"]
 
     def _save(self) -> None:
-        self.losses.check()  # a checkpoint with weights that are no numbers is never written
+        self.losses.check(
+            self.progress
+        )  # a checkpoint with weights that are no numbers is never written
         self.progress.spent = self.live.spent()
         self.run.check()
         checkpoints.save(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ class Job:
         evaluate: metrics after an epoch, computed by all processes; None for none.
         evaluate_every: epochs between two evaluations.
         watch: the metric that decides which epoch is best; higher is better.
+        scored: videos that `evaluate` scores; None where it is not known.
         lr_scale: learning rate of a step over that of the schedule.
         parts: the batches of clips of one shape that a batch is made of.
         for_norms: which of these count where norms' statistics are taken anew.
@@ -55,6 +57,7 @@ class Job:
     evaluate: Callable[[], dict[str, float]] | None = None
     evaluate_every: int = 1
     watch: str = "top1"
+    scored: int | None = None
     lr_scale: Callable[[list[Batch]], float] = lambda group: 1.0
     parts: Callable[[Batch], list[Batch]] = lambda batch: [batch]
     for_norms: Callable[[Batch], bool] = lambda batch: True
@@ -96,7 +99,7 @@ _NAMED = 8  # files that an error names
 
 
 class LossLog:
-    """The losses of the steps since the last check.
+    """The losses of the steps since the last check, and the shares of clips that were right.
 
     They stay on the device until then: reading a number in each step would make the host wait for
     the device, and the device then for the host, step by step. A loss that is no number is
@@ -109,11 +112,13 @@ class LossLog:
 
     def __init__(self, run: RunFolder, accelerator: Any) -> None:
         self.run, self.accelerator = run, accelerator
-        self._steps: list[tuple[int, dict[str, Tensor], Callable[[], list[str]]]] = []
+        self._steps: list[tuple[int, dict[str, Tensor], dict[str, Tensor], list[str]]] = []
 
-    def add(self, step: int, losses: dict[str, Tensor], paths: Callable[[], list[str]]) -> None:
-        """Keep the losses of a step, scalar tensors by name, and what names its files."""
-        self._steps.append((step, losses, paths))
+    def add(
+        self, step: int, losses: dict[str, Tensor], right: dict[str, Tensor], paths: list[str]
+    ) -> None:
+        """Keep the losses of a step and its `Task.right`, scalar tensors by name, and its files."""
+        self._steps.append((step, losses, right, paths))
 
     @staticmethod
     def with_total(losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -122,45 +127,85 @@ class LossLog:
             return {"loss": next(iter(losses.values()))}
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
-    def write(self, epoch: int, lr: float) -> None:
-        """Write the mean over all processes of the latest step's losses.
+    def write(self, progress: Progress, lr: float) -> None:
+        """Write the means of the losses of the steps since the last line; all processes call it.
 
         Raises:
             VidinitError: see `check`.
         """
-        step, losses, _ = self._steps[-1]
-        values = torch.stack(list(losses.values())).float().cpu()
-        self.check()
-        mean = self.accelerator.reduce(values.to(self.accelerator.device), reduction="mean")
-        by_name = dict(zip(losses, mean.tolist(), strict=True))
+        self.check(progress)
+        means = _means(progress.since_line)
+        progress.since_line = {}
         self.run.log(
-            epoch=epoch,
-            step=step,
-            loss=sum(by_name.values()),
-            lr=lr,
-            **{f"loss_{name}": value for name, value in by_name.items() if name != "loss"},
+            epoch=progress.epoch + 1, step=progress.step, loss=means.pop("loss"), lr=lr, **means
         )
 
-    def check(self) -> None:
-        """Read the losses of the steps since the last check.
+    def of_epoch(self, progress: Progress) -> dict[str, float]:
+        """Means over the epoch that ends, ``train_loss`` and ``train_<metric>``; all call it.
+
+        Raises:
+            VidinitError: see `check`.
+        """
+        self.check(progress)
+        means = _means(progress.since_epoch)
+        progress.since_epoch = {}
+        return {f"train_{name}": value for name, value in means.items()}
+
+    def check(self, progress: Progress) -> None:
+        """Read the losses of the steps since the last check; all processes call it.
+
+        Args:
+            progress: its sums get them.
 
         Raises:
             VidinitError: the losses of one are no numbers; it names the step, the terms, the files.
         """
         steps, self._steps = self._steps, []
-        for step, losses, paths in steps:
-            values = {name: float(value) for name, value in losses.items()}
-            if all(map(_is_number, values.values())):
-                continue
-            terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
-            files = list(dict.fromkeys(paths()))
-            more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-            raise VidinitError(
-                f"the loss became {sum(values.values()):g} at step {step} ({terms}), on the clips "
-                f"of {', '.join(files[:_NAMED])}{more}",
-                "lower train.lr, or set train.clip_grad=1",
-            )
+        if not steps:
+            return
+        kept = [
+            value
+            for _, losses, right, _ in steps
+            for part in (losses, right)
+            for value in part.values()
+        ]
+        own = torch.stack([value.detach().float() for value in kept])  # one way to the host
+        found = iter(own.tolist())
+        for step, losses, right, paths in steps:
+            values = {name: next(found) for name in losses}
+            for _ in right:
+                next(found)
+            if not all(map(math.isfinite, values.values())):
+                raise _no_number(step, values, paths)
+        if self.accelerator.num_processes > 1:
+            own = self.accelerator.reduce(own.to(self.accelerator.device), reduction="mean")
+        found = iter(own.tolist())
+        for _, losses, right, _ in steps:
+            terms = {name: next(found) for name in losses}
+            shares = {name: next(found) for name in right}
+            named = {f"loss_{name}": value for name, value in terms.items() if name != "loss"}
+            total = {"loss": sum(terms.values())}
+            _add(progress.since_line, {**total, **named})
+            _add(progress.since_epoch, {**total, **shares})
 
 
-def _is_number(value: float) -> bool:
-    return value - value == 0
+def _no_number(step: int, values: dict[str, float], paths: list[str]) -> VidinitError:
+    terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
+    files = list(dict.fromkeys(paths))
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return VidinitError(
+        f"the loss became {sum(values.values()):g} at step {step} ({terms}), on the clips "
+        f"of {', '.join(files[:_NAMED])}{more}",
+        "lower train.lr, or set train.clip_grad=1",
+    )
+
+
+def _add(sums: dict[str, list[float]], values: dict[str, float]) -> None:
+    """Add the values of a step to sums, which count their steps."""
+    for name, value in values.items():
+        total, count = sums.get(name, (0.0, 0))
+        sums[name] = [total + value, count + 1]
+
+
+def _means(sums: dict[str, list[float]]) -> dict[str, float]:
+    return {name: total / count for name, (total, count) in sums.items()}

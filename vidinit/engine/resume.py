@@ -44,6 +44,8 @@ class Progress:
         finished: the last epoch is done.
         bad: files that failed while training.
         spent: time and clips up to here; see `engine.live.Live.spent`.
+        since_line, since_epoch: sums and numbers of steps of the losses since the last line of
+            metrics.jsonl, and of losses and right clips since the epoch began; see `job.LossLog`.
         own_skipped, own_bad: of this process since the last checkpoint; `save` adds them up.
     """
 
@@ -59,6 +61,8 @@ class Progress:
     finished: bool = False
     bad: list[str] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
+    since_line: dict[str, list[float]] = field(default_factory=dict)
+    since_epoch: dict[str, list[float]] = field(default_factory=dict)
     own_skipped: int = 0
     own_bad: list[str] = field(default_factory=list)
 
@@ -147,6 +151,12 @@ def _check(progress: Progress, checkpoint: Path) -> None:
         good[name] = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
     spent = progress.spent
     good["spent"] = isinstance(spent, dict) and all(map(is_number, spent.values()))
+    for name in ("since_line", "since_epoch"):
+        sums = getattr(progress, name)
+        good[name] = isinstance(sums, dict) and all(
+            isinstance(one, list) and len(one) == 2 and all(map(is_number, one)) and one[1] > 0
+            for one in sums.values()
+        )
     for name, is_good in good.items():
         if not is_good:
             raise ValueError(f"{name}: {getattr(progress, name)!r}")

@@ -25,11 +25,16 @@ class Task(nn.Module, ABC):
 
     Args:
         model: the video model, ``model`` in the names of parameters.
+
+    Attributes:
+        right: of the clips of the last batch, the share that was classified right, scalar tensors
+            by metric; empty where a task does not classify, or clips were mixed.
     """
 
     def __init__(self, model: VideoModel) -> None:
         super().__init__()
         self.model = model
+        self.right: dict[str, Tensor] = {}
 
     @abstractmethod
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -63,6 +63,33 @@ class Scores:
             return pair_label(scores, self.nouns[keep], labels)
         return single_label(scores, labels)
 
+    def loss(self) -> float:
+        """The mean over the videos of -log p of the label, p the mean probability of its views.
+
+        ``multi``: the mean over videos and classes of the binary cross-entropy. ``pair``: the sum
+        of those of verb and noun. Videos without a label do not count; not a number where none has
+        one.
+        """
+        if self.nouns is not None:
+            return sum(head.loss() for head in self.heads().values())
+        keep = self.readable
+        scores, labels = np.clip(self.probabilities[keep], 1e-12, 1.0), self.labels[keep]
+        if self.kind == "multi":
+            others = np.clip(1 - self.probabilities[keep], 1e-12, 1.0)
+            each = -np.log(np.where(labels, scores, others))
+        else:
+            known = np.flatnonzero(labels >= 0)
+            each = -np.log(scores[known, labels[known]])
+        return float(each.mean()) if each.size else float("nan")
+
+    def most_predicted(self) -> float:
+        """Share of the videos whose most likely class is the one that most of them get, 0 to 1.
+
+        Of a ``pair`` it is the verb's.
+        """
+        best = self.probabilities[self.readable].argmax(axis=1)
+        return float(np.bincount(best).max() / len(best)) if len(best) else 0.0
+
     def hits(self) -> dict[str, np.ndarray]:
         """Videos that are right, by the metrics that are a share of them.
 

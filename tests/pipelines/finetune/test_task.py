@@ -7,7 +7,7 @@ from support import MODEL
 from torch.nn import BCEWithLogitsLoss, CrossEntropyLoss
 
 import vidinit
-from vidinit.pipelines.finetune.task import ClassifyTask
+from vidinit.pipelines.finetune.task import ClassifyTask, share_right
 from vidinit.pipelines.shared.on_device import soft_targets
 from vidinit.zoo.pair import PairModel
 
@@ -161,6 +161,25 @@ def test_weights_of_classes_are_those_of_torch(smoothing):
     binary = BCEWithLogitsLoss(pos_weight=torch.tensor(weight))
     assert torch.equal(loss, binary(task.model(clip), LABELS["multi"]))
     assert not any("weights" in key for key in task.state_dict()), "no part of a checkpoint"
+
+
+def test_the_share_of_right_clips_is_that_of_the_most_likely_class():
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 3.0], [1.0, 5.0, 0.0], [4.0, 0.0, 0.0]])
+    assert share_right(logits, torch.tensor([0, 1, 1, 0])).item() == 0.75
+    several = torch.tensor([[1, 0, 1], [1, 1, 0], [0, 0, 1], [0, 1, 1]]).float()
+    assert share_right(logits, several).item() == 0.25
+    pair = {"verb": logits, "noun": logits.flip(1)}
+    assert share_right(pair, torch.tensor([[0, 2], [2, 0], [1, 0], [0, 2]])).item() == 0.75
+
+
+def test_mixed_clips_are_neither_right_nor_wrong():
+    task = task_of("single")
+    clip, label = torch.rand(2, 3, 4, 32, 32), torch.tensor([0, 1])
+    loss = task({"clip": clip, "label": label})["loss"]
+    assert task.right["top1"].item() in (0.0, 0.5, 1.0) and not task.right["top1"].requires_grad
+    assert loss.requires_grad
+    task({"clip": clip, "label": label, "target": soft_targets(label, 3)})
+    assert task.right == {}
 
 
 def test_a_pair_has_a_head_more():

@@ -57,6 +57,23 @@ def test_summary(tmp_path: Path) -> None:
     ]
 
 
+def test_best_and_last_stand_beside_each_other(tmp_path: Path) -> None:
+    out = str(run_of("finetune", finetuned(train="videos"), tmp_path / "run"))
+    best = {"epoch": 3, "top1": 0.82, "interval": [0.722, 0.89]}
+    last = {"epoch": 10, "top1": 0.8, "interval": [0.7, 0.873]}
+    told = {"out": out, **RESULT, "scores": {"best": best, "last": last, "clips": 78}}
+    assert summary(told)[1] == (
+        "validation: best epoch 3: top1 0.820 (95 %: 0.722 to 0.890), last epoch 10: top1 0.800 "
+        "(95 %: 0.700 to 0.873) on 78 validation videos"
+    )
+    told["scores"] = {"best": best, "last": best, "clips": 78}
+    told["test"] = {"top1": 0.79, "interval": [0.68, 0.87], "videos": 70}
+    assert summary(told)[1:3] == [
+        "validation: top1 0.820 (95 %: 0.722 to 0.890) on 78 validation videos, epoch 3",
+        "test, once, with the kept model: top1 0.790 (95 %: 0.680 to 0.870) on 70 videos",
+    ]
+
+
 def test_summary_of_what_was_done_before(tmp_path: Path) -> None:
     out = run_of("distill", DistillConfig(), tmp_path / "run")
     assert summary({"out": str(out), **RESULT, "best": None, "skipped": 0}) == [

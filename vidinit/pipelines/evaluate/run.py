@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ...checkpoint import label_kind_of, load, load_pair, model_folder
+from ...checkpoint import label_kind_of, load_classifier, load_pair, model_folder
 from ...console import say, with_messages
 from ...data.rows import Rows, align
 from ...data.sources import labeled_rows
@@ -39,7 +39,8 @@ from ..shared.clips import (
 )
 from ..shared.modality import set_spec
 from ..shared.run_records import HealthFile, holds_something, open_run, replaced_folder
-from .results import Evaluation, comparison_of, summary, write_results
+from ..shared.spans import say_short
+from .results import Evaluation, check_positive, comparison_of, summary, write_results
 from .settings import EvaluateConfig, EvaluateSection
 from .time_test import has_frozen_trunk, has_order, is_mean_pool, mean_pool_beside, say_cost
 from .zero_shot import open_zero_shot, relabel
@@ -57,7 +58,9 @@ def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[st
     warn_of_slow_precision(scorable.model, accelerator)
     spec = set_spec(scorable.model, config.data)
     _check_views(config, spec)
+    say_short(scorable.rows, spec.seen, name)
     planned = _planned(config, scorable, spec)
+    check_positive(config, planned)
     if config.against is not None:  # an error now, not when all is scored
         check_comparable(planned, load_predictions(config.against))
     config.out = from_main(accelerator, lambda: config.out)
@@ -176,7 +179,7 @@ def open_model(config: EvaluateConfig, rows: Rows, accelerator: Any) -> Scorable
         verbs = pair.model.classes or []
         rows = align(rows, verbs, where=where, nouns=pair.nouns)
         return Scorable(pair, pair.model, rows, verbs)
-    model = load(config.model, head=config.head)
+    model = load_classifier(config.model, head=config.head)
     if rows.kind != model.label_kind:
         raise UsageError(
             f"{where} has labels of kind '{rows.kind}', the model gives '{model.label_kind}'",

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ...checkpoint import label_kind_of, load_pair
+from ...config.probe_text import are_solved
 from ...console import say, with_messages
 from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
@@ -20,7 +21,10 @@ from ...errors import UsageError
 from ...report.scores import time_section
 from ...scoring.metrics import CHOICE, WATCH, Scores
 from ...scoring.score import score, score_each
+from ...zoo.adapters.tower_model import hold_tower
+from ..detect.train import execute as detect
 from ..evaluate.time_test import has_order
+from ..shared import health
 from ..shared.clips import (
     clip_batches,
     data_name,
@@ -41,6 +45,7 @@ from .choice import for_choice, record
 from .feature_cache import Features, ViewClips, open_features, view_clips
 from .probes import ProbeTask, probe_results, probe_saver, score_probes
 from .settings import FinetuneConfig
+from .solved import execute_solved
 from .tap_cache import TapCache, open_taps
 from .task import ClassifyTask
 from .time_test import time_of_run
@@ -50,15 +55,20 @@ def execute(
     config: FinetuneConfig, *, resume: bool, overwrite: bool, dry_run: bool = False
 ) -> dict[str, Any]:
     """See `vidinit.finetune`; the course is that of `shared.training.Training`."""
+    if config.task == "detect":
+        return detect(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
     data, train = config.data, config.train
     if data.train is None and not dry_run:
         raise UsageError("no training data", "pass --data DIR (a folder per class, or a list)")
-    if (done := finished_result(config, resume)) is not None:
+    solved = are_solved(train.probes)
+    if (done := finished_result(config, resume, steps=not solved)) is not None:
         return done
     found = None if data.train is None else with_messages(lambda: _labeled_rows(config))
     training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
     accelerator = training.accelerator
     split = training.check_split(found)
+    if solved:
+        return execute_solved(config, training, split)
     rows, held, name = split.train, None, data_name(data.train)
     if train.probes and found is not None:
         rows, held = for_choice(rows, train, scored=bool(config.eval.every))
@@ -136,6 +146,7 @@ def execute(
         evaluate=_evaluation(task, scored_rows, config, accelerator, quarantines, prepared),
         evaluate_every=config.eval.every,
         watch=WATCH[rows.kind] if held is None else CHOICE,
+        scored=None if split.val is None else len(split.val),
     )
     if dry_run:
         return training.rehearse(job, clips=None if found is None else len(rows))
@@ -151,7 +162,14 @@ def execute(
             sections.append(time_section(told["time"]))
         else:
             say("does it need time? not asked: clips of one frame have no order")
-    return training.finish(job, result, videos=len(rows), sections=sections, **told, **probes)
+    facts = health.facts_of(
+        *(rows, split.val, spec.seen),
+        losses=len(task.entries) if isinstance(task, ProbeTask) else 1,
+        binary=task.binary,
+    )
+    facts["time"] = told.get("time")
+    told |= {"sections": sections, "facts": facts, **probes}
+    return training.finish(job, result, videos=len(rows), **told)
 
 
 def _labeled_rows(config: FinetuneConfig) -> tuple[Rows, Rows]:
@@ -195,6 +213,8 @@ def _task(
         init_from=config.init_from,
         head=config.source,
     )
+    if config.whole:
+        hold_tower(model)
     set_text_head(model, rows, config, accelerator, real=real)
     set_training(model, train)
     noun_head = _trained_nouns(config.model, rows)
@@ -268,11 +288,18 @@ def _evaluation(
         if isinstance(task, ProbeTask):
             return score_probes(task, {name: partial(scores, name) for name in rows})
         val = rows["val"]
-        return score(
+        found = score(
             *(task.classifier(), val, task.model.spec, accelerator),
             num_classes=len(val.classes or ()),
             quarantine=quarantines["val"],
             **options,
-        ).metrics()
+        )
+        more = {"val_loss": found.loss(), "most_predicted": found.most_predicted()}
+        if task.binary and val.kind == "single":
+            del more["val_loss"]  # of another kind than the loss that is minimized
+        metrics = found.metrics()
+        if len(val.classes or ()) <= 5 and val.nouns is None:
+            del metrics["top5"]  # it is 1, whatever the model does
+        return {**metrics, **more}
 
     return evaluate

@@ -20,7 +20,7 @@ from ...console import ProgressBar, say
 from ...data.index import Health, check
 from ...data.index.cache import file_key, stamp_of
 from ...data.loading.datasets import ClipDataset
-from ...data.loading.loader import Loader, train_loader
+from ...data.loading.loader import Loader, TrainingClips, train_loader
 from ...data.loading.quarantine import Quarantine
 from ...data.loading.teacher_frames import TeacherFrames
 from ...data.pixels.transforms import Augment
@@ -33,6 +33,7 @@ from .modality import check_flow
 from .random_clips import NoiseClips, is_noise
 from .run_records import read_health
 from .skewed_classes import class_groups
+from .spans import say_short
 from .summary import describe_batch, input_advice
 from .weighted_loss import set_divisors
 
@@ -239,6 +240,7 @@ def training_clips(
         UsageError: settings that do not go together.
     """
     check_flow(rows, spec, data)
+    say_short(rows, spec.seen, data_name(data.train) or "videos")
     auto = data.batch_size == "auto"  # and then settled so that it fits these
     if not auto and data.clips % data.repeats:
         raise UsageError(
@@ -289,7 +291,7 @@ def quarantine_of(rows: Rows, known: dict[str, str]) -> Quarantine:
 
 
 def clip_batches(
-    dataset: ClipDataset,
+    dataset: TrainingClips,
     config: TrainRunConfig,
     accelerator: Any,
     quarantine: Quarantine,

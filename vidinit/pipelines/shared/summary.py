@@ -11,6 +11,9 @@ from ...console import duration
 from ...engine.optimizer import peak_lr
 from .run_records import recorded_config
 
+SHOWN = ("frame_ap", "map", "top1", "choice")
+"""Metrics that stand for a model in one line, the first that there is."""
+
 # Of a dry run's result, and how they are called.
 _COUNTS = {"params": "parameters", "trained": "trained", "head": "in heads"}
 
@@ -82,8 +85,13 @@ def summary(result: Mapping[str, Any]) -> list[str]:
     config = recorded_config(out)
     assert isinstance(config, TrainRunConfig)
     lines = [_done(result)]
-    if result["best"] is not None:
+    if result.get("scores"):
+        lines += _scores(result["scores"])
+    elif result["best"] is not None:
         lines.append(f"best validation score {result['best']:.3f}")
+    if result.get("test"):
+        test = result["test"]
+        lines.append(f"test, once, with the kept model: {_score(test)} on {test['videos']} videos")
     if result["skipped"]:
         lines.append(f"{result['skipped']} clips replaced, see {out}/data_health.json")
     lines.append(f"model: {out}/model   report: {out}/report.html")
@@ -91,6 +99,26 @@ def summary(result: Mapping[str, Any]) -> list[str]:
         lines.append("curves: " + shlex.join(["tensorboard", "--logdir", f"{out}/events"]))
     lines.append(f"next: {config.next_command(out)}")
     return lines
+
+
+def _scores(scores: Mapping[str, Any]) -> list[str]:
+    """The best and the last evaluation, one line if they are the same."""
+    best, last, clips = scores["best"], scores["last"], scores.get("clips")
+    on = f" on {clips} validation videos" if clips else ""
+    if best["epoch"] == last["epoch"]:
+        return [f"validation: {_score(best)}{on}, epoch {best['epoch']}"]
+    return [
+        f"validation: best epoch {best['epoch']}: {_score(best)}, last epoch {last['epoch']}: "
+        f"{_score(last)}{on}"
+    ]
+
+
+def _score(one: Mapping[str, Any]) -> str:
+    """A metric with its interval, as ``top1 0.821 (95 %: 0.722 to 0.890)``."""
+    metric = next(name for name in SHOWN if name in one)
+    interval = one.get("interval")
+    around = f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    return f"{metric} {one[metric]:.3f}{around}"
 
 
 def _done(result: Mapping[str, Any]) -> str:
@@ -136,6 +164,10 @@ def dry_run_summary(result: Mapping[str, Any]) -> list[str]:
             f"{name}: {plan['steps_per_epoch']} steps an epoch of {plan['seconds_per_step']:.2f} s"
             f", {plan['passes_per_epoch']:.2f} passes over its data"
         )
+    for name, cost in result.get("objectives", {}).items():
+        size = cost["activations_mb"]
+        memory = "" if size is None else f", {size:.0f} MB of activations"
+        lines.append(f"{name}: {cost['seconds']:.2f} s a step{memory}")
     if "epoch_seconds" in result:
         lines.append(f"an epoch, but for waiting for data: {result['epoch_seconds']:.0f} s")
     lines.append("dry run: nothing was written")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 
-from ...checkpoint import load, model_folder, name_of, save_model
+from ...checkpoint import load_classifier, model_folder, name_of, save_model
 from ...config import RunConfig, TrainConfig, TrainRunConfig
 from ...console import say, with_messages
 from ...conversion.plan_options import named_options
-from ...data.loading.datasets import ClipDataset
+from ...data.loading.loader import TrainingClips
 from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
 from ...engine import checkpoint_folders
@@ -30,12 +29,12 @@ from ...files import LOCK, FolderLock, folder_locks
 from ...report.html import Section
 from ...report.model_parts import model_sections
 from ...report.run_report import write_report
-from ...scoring.metrics import CHOICE
 from ...zoo.base import COMPILED, VideoModel
 from ...zoo.build import create_model, has_frozen_tower, plan_of
 from ...zoo.modify.drop_path import set_drop_path
 from ...zoo.modify.freezing import freeze
 from ...zoo.names import find_entry
+from . import health
 from .batch_size import OnDevice, choose_batch_size
 from .clips import CheckedSplit, check_split, data_name
 from .dry_run import random_split, rehearse
@@ -137,7 +136,7 @@ class Training(Generic[Config]):
     def choose_batch_size(
         self,
         task: Task,
-        clips: ClipDataset,
+        clips: TrainingClips,
         on_device: OnDevice,
         quarantine: Quarantine,
     ) -> None:
@@ -183,22 +182,27 @@ class Training(Generic[Config]):
         *,
         videos: int,
         sections: Sequence[Section] = (),
+        facts: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> dict[str, Any]:
         """Write result.json and the report; return what the command prints with ``--json``.
+
+        ``scores`` of the result are the best and the last evaluation, `health.scores_of`, and
+        ``health`` what went badly, `health.examine`; each of its lines is said.
 
         Args:
             job: that was trained.
             result: of `fit`.
             videos: trained on.
             sections: further parts of the report.
+            facts: what the pipeline knows of its data, by the names of `health.Course`.
             more: further entries of the result.
         """
         run, progress = self.run, result.progress
         self._health.gather(self.accelerator, progress.bad)
-        if (flattery := self._flattery(job, progress.epoch)) is not None:
-            say(f"note: {flattery}")
-            more = {**more, "notes": [*more.get("notes", ()), flattery]}
+        findings, scores = self._examined(job, result, facts or {})
+        for finding in findings:
+            say(f"health: {finding.line()}")
         out = {
             "out": str(run.root),
             "steps": progress.step,
@@ -207,6 +211,8 @@ class Training(Generic[Config]):
             "skipped": progress.skipped,
             "epochs": progress.epoch,
             **result.totals,
+            **({} if scores is None else {"scores": scores}),
+            "health": health.as_dicts(findings),
             **more,
         }
         run.write_json("result.json", out)
@@ -217,23 +223,37 @@ class Training(Generic[Config]):
         self.accelerator.wait_for_everyone()
         return out
 
-    def _flattery(self, job: Job, epochs: int) -> str | None:
-        """What to know of a figure that the epoch was chosen by; None where nothing was chosen."""
-        if self.config.train.select != "best" or job.evaluate is None or not job.evaluate_every:
-            return None
-        if job.watch == CHOICE:  # on other clips
-            return None
-        count = math.ceil(epochs / job.evaluate_every)
-        if count < 2:
-            return None
-        return (
-            f"the epoch that is kept is the best of {count} by {job.watch} on the validation "
-            "clips, so its figures on these flatter; train.select=last keeps the last epoch"
-        )
+    def _examined(
+        self, job: Job, result: FitResult, facts: Mapping[str, Any]
+    ) -> tuple[list[health.Finding], dict[str, Any] | None]:
+        """What went badly, and the best and the last evaluation, by what the run has recorded."""
+
+        def look() -> tuple[list[health.Finding], dict[str, Any] | None]:
+            rows = self.run.read_metrics()
+            course = health.Course(
+                rows=rows,
+                train=self.config.train,
+                watch=job.watch,
+                scored=job.scored,
+                balance=self.config.data.balance,
+                totals=result.totals,
+                steps=result.progress.step,
+                **facts,
+            )
+            return health.examine(course), health.scores_of(rows, job.watch, job.scored)
+
+        return from_main(self.accelerator, look)  # it alone has written the lines
 
 
-def finished_result(config: RunConfig, resume: bool) -> dict[str, Any] | None:
+def finished_result(
+    config: RunConfig, resume: bool, *, steps: bool = True
+) -> dict[str, Any] | None:
     """The result of a run that is already done; None where anything of its finish is lacking.
+
+    Args:
+        config: of the run.
+        resume: whether it goes on.
+        steps: False for a run without steps, and so without checkpoints: its files tell.
 
     Raises:
         UsageError: the run has another command or other settings.
@@ -241,12 +261,14 @@ def finished_result(config: RunConfig, resume: bool) -> dict[str, Any] | None:
     if not resume or config.out is None:
         return None
     run = RunFolder(Path(config.out))
-    newest = checkpoint_folders.newest(run.checkpoints)
-    if newest is None or not checkpoints.read_progress(newest).finished:
+    newest = checkpoint_folders.newest(run.checkpoints) if steps else None
+    if steps and (newest is None or not checkpoints.read_progress(newest).finished):
         return None
     check_same(run, config, settled=False)
     parts = ("result.json", "report.html", run.model.name)
     if lacking := [name for name in parts if not (run.root / name).exists()]:
+        if not steps:
+            return None
         say(f"{run.root} is finished but for {' and '.join(lacking)}")
         return None
     try:
@@ -297,7 +319,7 @@ def open_model(
                 say(f"its frozen tower is random, too: {way}")
         model = create_model(ref, num_classes=num_classes, **_checked_options(ref, options))
     else:
-        model = load(ref, head=head)
+        model = load_classifier(ref, head=head)
         if num_classes is not None and (classes is None or model.classes != classes):
             old = model.num_classes
             model.reset_head(num_classes)
