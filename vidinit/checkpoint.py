@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from .console import say
 from .errors import UsageError, VidinitError
 from .files import write_folder
 from .zoo.encoders.folder import encoder_folder, is_encoder, is_encoder_folder
@@ -25,16 +26,19 @@ if TYPE_CHECKING:
     from .data.rows import LabelKind
     from .zoo.base import VideoModel
     from .zoo.card import Card
+    from .zoo.detector import Detector
     from .zoo.pair import PairModel
     from .zoo.spec import ClipSpec
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
+DETECT = "detect."
+"""The beginning of the names of a detector's own tensors, beside those of its trunk."""
 MEAN_POOL = "mean_pool.safetensors"
 """A linear head on the mean of a probed trunk's tokens, with which the probe is compared."""
 
 
 def save_model(
-    model: VideoModel,
+    model: VideoModel | Detector,
     folder: str | Path,
     heads: dict[str, nn.Linear] | None = None,
     statistics: dict[str, dict[str, Tensor]] | None = None,
@@ -44,7 +48,8 @@ def save_model(
     """Write a model folder, without the frozen tower of a DiST model that is had by reference.
 
     Args:
-        model: its name, options, spec, classes, kind of labels and lineage are recorded.
+        model: its name, options, spec, classes, kind of labels and lineage are recorded. A
+            detector's trunk is stored as it would be alone, with what reads its maps beside it.
         folder: replaced as a whole if it is there.
         heads: further heads by name: of a trunk trained on several sources, or the nouns'.
         statistics: by source, buffers that its model has in place of the model's own, by name.
@@ -56,6 +61,10 @@ def save_model(
     Raises:
         UsageError: for a fused model, whose weights no model could load.
     """
+    from .zoo.detector import Detector
+
+    detector = model if isinstance(model, Detector) else None
+    model = model.trunk if isinstance(model, Detector) else model
     if model.fused:
         raise UsageError(
             f"a fused model cannot be saved as a model folder: {folder}",
@@ -75,6 +84,9 @@ def save_model(
     for source, buffers in (statistics or {}).items():
         for key, buffer in buffers.items():
             state[f"statistics.{source}.{key}"] = buffer.detach().cpu().contiguous()
+    if detector is not None:
+        for key, value in detector.head.state_dict().items():
+            state[f"{DETECT}{key}"] = value.detach().cpu().contiguous()
     content = {
         "format": FORMAT,
         "vidinit": __version__,
@@ -88,6 +100,7 @@ def save_model(
         **({} if model.pooler is None else {"pooler": model.pooler.settings()}),
         "lineage": model.lineage,
         **tower,
+        **({} if detector is None else {"detect": detector.card().as_dict()}),
         **card,
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -163,13 +176,19 @@ def label_kind_of(ref: str | Path) -> LabelKind | None:
     return None if folder is None else read_card(folder).kind
 
 
+def is_detector(ref: str | Path) -> bool:
+    """True for a model folder or run folder that holds a detector; False for all else there is."""
+    folder = model_folder(ref)
+    return folder is not None and read_card(folder).detect is not None
+
+
 def name_of(ref: str | Path) -> str:
     """The name of the model in a model folder or run folder, or the zoo name itself."""
     folder = model_folder(ref)
     return str(ref) if folder is None else read_card(folder).name
 
 
-def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
+def load(folder: str | Path, *, head: str | None = None) -> VideoModel | Detector:
     """The model in a model folder or run folder, in eval mode.
 
     Args:
@@ -179,10 +198,49 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
 
     Returns:
         A module from normalized clips (B, 3, T, H, W) to logits, with ``.classes`` and
-        ``.predict(path, topk=5)``.
+        ``.predict(path, topk=5)``; or a detector, from clips and boxes to the boxes' logits.
 
     Raises:
         UsageError: when the folder is none, is damaged, or has no such head.
+    """
+    if head is None and is_detector(folder):
+        return load_detector(folder)
+    return load_classifier(folder, head=head)
+
+
+def load_detector(folder: str | Path) -> Detector:
+    """The detector in a model folder or run folder, in eval mode.
+
+    Raises:
+        UsageError: when the folder is none, is damaged, or holds no detector.
+    """
+    from .zoo.detector import Detector
+    from .zoo.images.networks import load_exactly
+
+    found = model_folder(folder)
+    detect = None if found is None else read_card(found).detect
+    if found is None or detect is None:
+        raise UsageError(
+            f"{folder} is no detector: it says nothing of boxes",
+            "train one from it: vidinit finetune MODEL --task detect",
+        )
+    place, card, state = _read(folder)
+    trunk = _build(place, card, state)
+    classes = detect.num_classes if detect.classes is None else detect.classes
+    detector = _made(place, card, lambda: Detector(trunk, classes, detect.settings))
+    own = {k.removeprefix(DETECT): v for k, v in state.items() if k.startswith(DETECT)}
+    load_exactly(detector.head, own, str(place))
+    return detector.eval()
+
+
+def load_classifier(folder: str | Path, *, head: str | None = None) -> VideoModel:
+    """The classifier in a model folder or run folder, in eval mode; see `load`.
+
+    Of a detector that is its trunk with the classifier it came with, which is said.
+
+    Raises:
+        UsageError: when the folder is none, is damaged, has no such head, or holds a detector
+            whose trunk has no classifier.
     """
     found = model_folder(folder)
     if found is not None and is_encoder_folder(found):
@@ -192,6 +250,16 @@ def load(folder: str | Path, *, head: str | None = None) -> VideoModel:
             raise UsageError(f"{folder} has no head '{head}'", "it has one head only")
         return open_encoder(found, str(folder))
     place, card, state = _read(folder)
+    if card.detect is not None:
+        if not card.num_classes:
+            raise UsageError(
+                f"{place} is a detector: it classifies boxes, and no whole clips",
+                "its trunk starts a classifier: vidinit.checkpoint.load_detector(FOLDER).trunk",
+            )
+        say(
+            f"{place} is a detector: its trunk is taken, with the classifier for "
+            f"{card.num_classes} classes it had before"
+        )
     heads = card.head_classes or {}
     if head is not None and head not in heads:
         has = f"it has {', '.join(heads)}" if heads else "it has one head only"
@@ -313,12 +381,16 @@ def _read(folder: str | Path) -> tuple[Path, Card, dict[str, Tensor]]:
 
 
 def _faults(card: Card, state: dict[str, Tensor]) -> Iterator[str]:
-    """What is wrong with tensors whatever the network: values, and heads without their classes."""
+    """Faults of tensors whatever the network: values, and heads without their classes."""
     for key, tensor in state.items():
-        if tensor.is_complex() or (key.startswith("heads.") and not tensor.is_floating_point()):
+        floats = key.startswith(("heads.", DETECT))
+        if tensor.is_complex() or (floats and not tensor.is_floating_point()):
             yield f"{key} is {_kind_of(tensor)}, it should be floating point"
         elif tensor.is_floating_point() and not _is_finite(tensor):
             yield f"{key} holds NaN or infinite values"
+    found = [key for key in state if key.startswith(DETECT)]
+    if found and card.detect is None:
+        yield f"{found[0]} is a detector's, and {CARD} has no section detect"
     own = next((state[k] for k in ("head.weight", "head.embeddings") if k in state), None)
     outputs = 0 if own is None or own.dim() != 2 else len(own)
     if outputs != card.num_classes:
@@ -418,7 +490,8 @@ def _build(place: Path, card: Card, state: dict[str, Tensor]) -> VideoModel:
     from .zoo.images.networks import load_exactly
     from .zoo.poolers import make_pooler
 
-    own = {k: v for k, v in state.items() if not k.startswith(("heads.", "statistics."))}
+    beside = ("heads.", "statistics.", DETECT)
+    own = {k: v for k, v in state.items() if not k.startswith(beside)}
     classes = len(own["head.weight"]) if "head.weight" in own else 0
 
     def make() -> VideoModel:

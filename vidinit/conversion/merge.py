@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import WEIGHTS, load, model_folder, read_card
+from ..checkpoint import WEIGHTS, load_classifier, model_folder, read_card
 from ..errors import UsageError
 from ..zoo.adapters.blocks import ShiftedBlock
 from ..zoo.adapters.merging import fold_adapters, why_not_merged
@@ -41,7 +41,7 @@ def merge(source: str) -> ConversionReport:
             f"--merge needs a model or run folder, and '{source}' is a zoo name without weights",
             "give the folder of a zero-cost model",
         )
-    model = load(folder)
+    model = load_classifier(folder)
     reason = why_not_merged(model)
     if reason or not isinstance(model, AdapterModel):
         raise UsageError(

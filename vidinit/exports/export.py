@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import label_kind_of, load, load_pair, model_folder, read_card
+from ..checkpoint import label_kind_of, load_classifier, load_pair, model_folder, read_card
 from ..console import say
 from ..errors import UsageError, VidinitError
 from ..files import check_writable, written
@@ -204,7 +204,7 @@ def _weights(ref: str | Path, path: Path, layout: str | None, head: str | None) 
     from .metadata import describe
     from .weights import tensors_of, write_weights
 
-    model = load(ref, head=head)
+    model = load_classifier(ref, head=head)
     state = tensors_of(model, layout)
     metadata = {**describe(model), **({} if layout is None else {"layout": layout})}
     if layout is not None:
@@ -240,6 +240,6 @@ def _open(
         trunk = pair.model.fuse() if fuse else pair.model
         return PairModel(trunk, pair.noun, pair.nouns).eval(), trunk
     else:
-        model = load(ref, head=head)
+        model = load_classifier(ref, head=head)
     model = model.fuse() if fuse else model
     return model, model

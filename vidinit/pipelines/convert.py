@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checkpoint import CARD, WEIGHTS, load, save_model
+from ..checkpoint import CARD, WEIGHTS, load_classifier, save_model
 from ..conversion.classifier import Classifier, read_classifier
 from ..conversion.factor import factor
 from ..conversion.frozen_tower import (
@@ -325,7 +325,7 @@ def _on_trunk(
     check_option("layout", layout, [None, *vjepa2_probe.LAYOUTS])
     folder = None if out is None else check_out(Path(out), overwrite=overwrite)
     probe = vjepa2_probe.read_probe(open_weights(source, key=key), layout)
-    trunk = load(to)
+    trunk = load_classifier(to)
     model, assumed = vjepa2_probe.on_trunk(probe, trunk, heads)
     rows = [
         Row(stage, f"read from {probe.layout}", "copied", len(tensors))

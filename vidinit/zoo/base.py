@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from .folding import FrameCount, clip_mean, fold
 from .spec import ClipSpec, Origin
 from .temporal import TemporalConv, VolumeConv
@@ -57,7 +58,7 @@ class VideoModel(nn.Module):
         self.pooler: Pooler | None = None
         self.num_classes = num_classes
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(num_features, num_classes)
+        self.head = _linear(num_features, num_classes)
         self.reset_head(num_classes)
         self.name = ""
         self.options: dict[str, Any] = {}
@@ -72,7 +73,7 @@ class VideoModel(nn.Module):
     def reset_head(self, num_classes: int) -> None:
         """A new linear head, N(0, 0.01) and zero bias; forgets the class names and their kind."""
         old = self.head.weight
-        self.head = nn.Linear(self.descriptor_width, num_classes).to(old.device, old.dtype)
+        self.head = _linear(self.descriptor_width, num_classes).to(old.device, old.dtype)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
         self.num_classes = num_classes
@@ -124,6 +125,45 @@ class VideoModel(nn.Module):
         the descriptor is their plain mean, that is ``tokens(clip).mean(1)``.
         """
         return self.spread(self.feature_maps(self._folded(clip)), clip.shape[0])
+
+    def placed(self, maps: Any, clips: int, size: tuple[int, int]) -> Tensor:
+        """`feature_maps` of ``clips`` clips to their tokens in their places, (B, T', H', W', C).
+
+        Args:
+            maps: as `feature_maps` returned them.
+            clips: B.
+            size: height and width of the frames in pixels.
+        """
+        return self.spread(maps, clips).unflatten(1, (-1, *maps.shape[2:]))
+
+    def maps(self, clip: Tensor, layer: str | None = None) -> Tensor:
+        """(B, 3, T, H, W) normalized clips to (B, T', H', W', C): the `tokens` in their places.
+
+        Frames may be rectangles where the network takes them.
+
+        Args:
+            clip: normalized.
+            layer: one of `map_layers`, whose maps are returned; default: the last maps.
+
+        Raises:
+            UsageError: for a layer that the family does not tell, and for tokens without places.
+        """
+        if layer is not None:
+            raise UsageError(
+                f"{self.name or type(self).__name__} has no maps of a layer '{layer}'",
+                "leave the layer out: its last maps are taken",
+            )
+        maps = self.feature_maps(self._folded(clip))
+        return self.placed(maps, clip.shape[0], (clip.shape[3], clip.shape[4]))
+
+    def map_layers(self) -> dict[str, int]:
+        """Layers below the last whose `maps` can be had, and their channels; most have none."""
+        return {}
+
+    @property
+    def in_patches(self) -> bool:
+        """True where frames are cut into whole patches; False where convolutions step over them."""
+        return False
 
     def token_frames(self) -> int:
         """T' of the tokens of the last forward pass: of how many frames, or times, they are."""
@@ -240,6 +280,16 @@ class VideoModel(nn.Module):
         from .view_outputs import predict_file
 
         return predict_file(self, Path(path), topk)
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer; torch warns where one without outputs has no values to begin with."""
+    layer = nn.Linear(inputs, max(outputs, 1))
+    if not outputs:
+        layer.out_features = 0
+        layer.weight = nn.Parameter(layer.weight.detach()[:0])
+        layer.bias = nn.Parameter(layer.bias.detach()[:0])
+    return layer
 
 
 def with_head(model: VideoModel, head: nn.Linear, *, pooler: Pooler | None) -> VideoModel:

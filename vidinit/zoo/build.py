@@ -13,6 +13,7 @@ from ..errors import UsageError, suggest
 from .base import VideoModel, to_channels_last
 from .images.heads import channels_of
 from .images.networks import build_image_model, clip_spec_of, timm_module
+from .modify.output_stride import set_output_stride
 from .names import ALIASES, CLASSES, ZOO, Entry, find_entry
 from .plans.inflate import InflatedNet
 from .plans.plan import Plan, keyword_options, load_plan
@@ -29,9 +30,11 @@ def create_model(
         num_classes: size of the head; default: 400, and none for DiST, which embeds clips then.
         frames: frames of a clip by default; the convolutional models take any number.
         options: arguments of the plan or the family, ``sts=False`` for example, and for every model
-            ``in_channels`` (3; 2 for optical flow); of a plan also ``network``, arguments of timm's
-            function for the image network (``{"global_pool": "avg"}``), and ``class_tokens``
-            (2: a distilled network's are side by side in a descriptor, not averaged).
+            ``in_channels`` (3; 2 for optical flow) and ``output_stride`` (16: the last stage is
+            dilated, and its maps are as fine as those before); of a plan also ``network``,
+            arguments of timm's function for the image network (``{"global_pool": "avg"}``), and
+            ``class_tokens`` (2: a distilled network's are side by side in a descriptor, not
+            averaged).
 
     Returns:
         The model in train mode, its 4-D weights in channels_last memory. It takes normalized clips
@@ -88,6 +91,7 @@ def assemble(
     model_options = dict(options)
     channels = options.pop("in_channels", None)
     tokens = options.pop("class_tokens", 0)
+    output_stride = options.pop("output_stride", None)
     if entry.plan is not None:
         options.pop("network", None)  # it was built with them
     check_options(name, entry, options)
@@ -117,6 +121,8 @@ def assemble(
         model.in_channels = model.options["in_channels"] = given
     if channels not in (None, given):
         set_input_channels(model, channels)
+    if output_stride is not None:
+        set_output_stride(model, output_stride)
     return model
 
 

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from ..config.section import Section
 from ..errors import UsageError, suggest
+from .detect_settings import Detect
 from .names import find_entry
 from .spec import ClipSpec
 
@@ -145,6 +146,8 @@ class Card(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Card:
+    detect: Detect | None = None
+    """Of a detector: what it says of boxes, and how; all else is of its trunk."""
         """Refuse values that contradict one another."""
         found = [f"{key}: {why}" for key, why in self._contradictions()]
         if found:
@@ -182,6 +185,20 @@ class Card(Section):
         if self.pooler is None:
             return
         given = set(self.pooler.as_settings()) - {"form", "heads"}
+        yield from self._wrong_detector()
+
+    def _wrong_detector(self) -> Iterator[tuple[str, str]]:
+        detect, stride = self.detect, self.options.get("output_stride")
+        if stride not in (None, 16):
+            yield "options.output_stride", f"should be 16 or left out, not {_shown(stride)}"
+        if detect is None:
+            return
+        if detect.classes is not None and len(detect.classes) != detect.num_classes:
+            count = counted(len(detect.classes), "name")
+            yield "detect.classes", f"{count} for {counted(detect.num_classes, 'class')}"
+        if detect.stride != stride:
+            shown = _shown(stride)
+            yield "detect.stride", f"is {_shown(detect.stride)}, options.output_stride {shown}"
         needed, allowed = _POOLERS[self.pooler.form]
         for key in sorted(needed - given):
             yield f"pooler.{key}", f"is not given, which form {self.pooler.form} has"
@@ -228,6 +245,8 @@ class Card(Section):
         return values
 
 
+        if self.detect is not None:
+            values["detect"] = self.detect.as_dict()
 def read(file: Path) -> Card:
     """The content of a model.yaml.
 
@@ -344,6 +363,8 @@ def _known(loc: tuple[str | int, ...]) -> list[str]:
 
 def _shown(value: Any) -> str:
     """A wrong value in a message, cut short."""
+    if loc[0] == "detect":
+        return list(Detect.__dataclass_fields__)
     if value is None:
         return "null"
     if isinstance(value, (list, tuple)):

@@ -110,12 +110,17 @@ def same_pads(height: int, width: int, kernel: tuple[int, int], stride: tuple[in
     return (*across, *same_axis_pads(height, kernel[0], stride[0]))
 
 
-def conv2d_padded(x: Tensor, weight: Tensor, stride: int, pads: Pads, groups: int) -> Tensor:
+def conv2d_padded(
+    x: Tensor, weight: Tensor, stride: int, pads: Pads, groups: int, dilation: int = 1
+) -> Tensor:
     """conv2d with four pads; the symmetric ones are left to the convolution itself."""
     left, right, top, bottom = pads
+    padding = (0, 0)
     if left == right and top == bottom:
-        return F.conv2d(x, weight, stride=stride, padding=(top, left), groups=groups)
-    return F.conv2d(F.pad(x, pads), weight, stride=stride, groups=groups)
+        padding = (top, left)
+    else:
+        x = F.pad(x, pads)
+    return F.conv2d(x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def conv3d_folded(
@@ -126,6 +131,7 @@ def conv3d_folded(
     pads: Pads,
     groups: int,
     time_pad: int,
+    dilation: int = 1,
 ) -> Tensor:
     """conv3d on folded activations.
 
@@ -137,6 +143,7 @@ def conv3d_folded(
         pads: spatial zero padding.
         groups: as for `nn.Conv3d`.
         time_pad: frames of zeros before and after the clip.
+        dilation: in space.
 
     Returns:
         (B*T', O, H', W') in channels_last memory.
@@ -154,13 +161,20 @@ def conv3d_folded(
         weight,
         stride=(stride[0], stride[1], stride[1]),
         padding=(time_pad, top, left),
+        dilation=(1, dilation, dilation),
         groups=groups,
     )
     return fold(out)
 
 
 def depthwise_conv3d(
-    x: Tensor, weight: Tensor, frames: int, stride: tuple[int, int], pads: Pads, time_pad: int
+    x: Tensor,
+    weight: Tensor,
+    frames: int,
+    stride: tuple[int, int],
+    pads: Pads,
+    time_pad: int,
+    dilation: int = 1,
 ) -> Tensor:
     """Depthwise t x k x k convolution; arguments as for `conv3d_folded`, weight (C, 1, t, k, k).
 
@@ -170,7 +184,7 @@ def depthwise_conv3d(
     channels, taps = weight.shape[0], weight.shape[2]
     # The meta device counts multiply-adds as the plain operator has them, padding included.
     if x.device.type in ("cpu", "meta") and not torch.is_grad_enabled():
-        return conv3d_folded(x, weight, frames, stride, pads, channels, time_pad)
+        return conv3d_folded(x, weight, frames, stride, pads, channels, time_pad, dilation)
     step, space = stride
     length = (frames + 2 * time_pad - taps) // step + 1
     clips = x.unflatten(0, (-1, frames))
@@ -185,9 +199,9 @@ def depthwise_conv3d(
         begin = first * step + tap - time_pad
         whole = step == 1 and last - first == frames
         frames_read = clips[:, begin : begin + (last - first - 1) * step + 1 : step]
-        part = conv2d_padded(
-            x if whole else frames_read.flatten(0, 1), weight[:, :, tap], space, pads, channels
-        ).unflatten(0, (-1, last - first))
+        read = x if whole else frames_read.flatten(0, 1)
+        part = conv2d_padded(read, weight[:, :, tap], space, pads, channels, dilation)
+        part = part.unflatten(0, (-1, last - first))
         if last - first < length:
             empty = torch.zeros_like(part[:, :1])
             part = torch.cat([empty] * first + [part] + [empty] * (length - last), dim=1)

@@ -166,6 +166,7 @@ class VolumeConv(nn.Module):
         self.sts = sts
         self.aligned = aligned
         self.time_padding = time_padding
+        self.dilation = 1
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *kernel))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
@@ -191,6 +192,18 @@ class VolumeConv(nn.Module):
         )
         return conv.to(source.weight.device, source.weight.dtype)
 
+    def dilate(self, dilation: int) -> None:
+        """Make it a kernel without a stride in space whose taps lie ``dilation`` pixels apart.
+
+        Raises:
+            ValueError: for STS kernels, and TensorFlow's padding, of which there is no such form.
+        """
+        if self.sts or self.time_padding == "same":
+            raise ValueError("STS kernels and SAME padding have no dilated form")
+        kh, kw = (dilation * (side // 2) for side in self.kernel[1:])
+        self.stride, self.dilation = (self.stride[0], 1), dilation
+        self.pads = FixedPads((kw, kw, kh, kh))
+
     def reset_parameters(self) -> None:
         """Kaiming-normal with fan-out, as video networks trained from scratch start."""
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
@@ -212,13 +225,14 @@ class VolumeConv(nn.Module):
                 x, self.weight, t, space, pads, aligned=self.aligned, replicate=replicate
             )
         elif self.frames.still:
-            out = conv2d_padded(x, self.weight.sum(2), space, pads, self.groups)
+            out = conv2d_padded(x, self.weight.sum(2), space, pads, self.groups, self.dilation)
         else:
             x, t, pad = _time_padded(x, t, taps, step, self.time_padding)
+            stride, apart = (step, space), self.dilation
             if self.depthwise:
-                out = depthwise_conv3d(x, self.weight, t, (step, space), pads, pad)
+                out = depthwise_conv3d(x, self.weight, t, stride, pads, pad, apart)
             else:
-                out = conv3d_folded(x, self.weight, t, (step, space), pads, self.groups, pad)
+                out = conv3d_folded(x, self.weight, t, stride, pads, self.groups, pad, apart)
         return out if self.bias is None else out + self.bias.view(1, -1, 1, 1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VolumeConv:
@@ -233,6 +247,7 @@ class VolumeConv(nn.Module):
         o, i, *kernel = self.weight.shape
         return (
             f"{i * self.groups}, {o}, kernel={tuple(kernel)}, stride={self.stride}"
+            + (f", dilation={self.dilation}" if self.dilation > 1 else "")
             + (", depthwise" if self.depthwise else "")
             + (", sts=True" if self.sts else "")
         )

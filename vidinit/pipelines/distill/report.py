@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint import load, model_folder, read_card
+from ...checkpoint import load_classifier, model_folder, read_card
 from ...config.build import build
 from ...console import ProgressBar, say, with_messages
 from ...data.loading.loader import eval_loader
@@ -256,7 +256,7 @@ def _rows(config: EvaluateConfig, refs: dict[str, str]) -> Rows:
 def _open_model(ref: str, config: EvaluateConfig, like: ClipSpec | None) -> VideoModel:
     """A model; of a zoo name with random weights, and the clip settings of the distilled one."""
     if model_folder(ref) is not None:
-        model = load(ref)
+        model = load_classifier(ref)
         set_spec(model, config.data)
         return model
     say(f"{ref}: a zoo name, so its weights are random")

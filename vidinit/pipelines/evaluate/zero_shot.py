@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...checkpoint import load, model_folder
+from ...checkpoint import load_classifier, model_folder
 from ...console import say
 from ...data.rows import Rows, align
 from ...data.sources.classes import read_class_names
@@ -90,7 +90,7 @@ def _opened(ref: str) -> VideoModel | None:
             raise VidinitError(error.message, f"make a model folder {hint}") from error
     if model_folder(ref) is None:
         return None
-    model = load(ref)
+    model = load_classifier(ref)
     for source in (str(step.get("source")) for step in model.lineage):
         if note := activation_note(source):
             say(f"note: {ref}: {note}")

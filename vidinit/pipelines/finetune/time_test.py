@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint import load, with_mean_pool
+from ...checkpoint import load_classifier, with_mean_pool
 from ...console import say
 from ...data.loading.quarantine import Quarantine
 from ...data.rows import Rows
@@ -42,7 +42,7 @@ def time_of_run(
     Returns:
         As `scoring.time_test.time_test`.
     """
-    model = load(run.model)
+    model = load_classifier(run.model)
     mean_pool = with_mean_pool(model, run.model)
     beside = {} if mean_pool is None else {MEAN_POOL: mean_pool.to(accelerator.device)}
     say_cost([NAMES["ordered"], NAMES["shuffled"], *(NAMES[name] for name in beside)])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint import label_kind_of, load, load_pair, model_folder
+from ...checkpoint import label_kind_of, load_classifier, load_pair, model_folder
 from ...console import ProgressBar, say
 from ...data.index import known_probes
 from ...data.loading.loader import eval_loader
@@ -72,7 +72,7 @@ def _load(config: EvaluateConfig) -> VideoModel | PairModel:
         return create_model(config.model)
     if config.head is None and label_kind_of(config.model) == "pair":
         return load_pair(config.model)
-    return load(config.model, head=config.head)
+    return load_classifier(config.model, head=config.head)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,20 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
-from ..families.vit import is_vit, resize_time
+from ..families.vit import cut_blocks, is_vit, resize_time
 from ..folding import FrameCount
-from ..images.heads import channels_of
-from ..spec import ClipSpec, Origin
+from ..spec import ClipSpec
 from .blocks import AdaptedBlock
 from .tower import Tower, arch_of, why_no_tower
-from .tower_model import TowerModel
+from .tower_model import TowerModel, check_rgb, tower_layer_ids
 
 Averaged = Literal["tokens", "descriptors"]
 
-ZEROS = re.compile(r"^time_embed$|\.(up|conv)\.")
+ZEROS = r"^time_embed$|\.(up|conv)\."
 """New tensors that start at zero."""
-
-CUT = re.compile(r"(?P<end>top|bottom):(?P<count>\d+)")
 
 
 class AdapterModel(TowerModel):
@@ -133,6 +129,10 @@ class AdapterModel(TowerModel):
         patches = vit.norm(maps)[:, self.tower.prefix_tokens :]
         return patches.reshape(clips, -1, patches.shape[-1])
 
+    def placed(self, maps: Tensor, clips: int, size: tuple[int, int]) -> Tensor:
+        """(B, T, H', W', C), H' and W' the rows and columns of patches."""
+        return self.spread(maps, clips).unflatten(1, (-1, *self.tower.grid))
+
     # ------------------------------------------------------------------------------------- clips
 
     def fit_clip(self, spec: ClipSpec) -> None:
@@ -166,33 +166,13 @@ class AdapterModel(TowerModel):
         Embeddings, that of time too, are layer 0.
         """
         vit: Any = self.tower.vit
-        last = len(vit.blocks) + 1
-        ids: dict[str, int] = {}
-        for name, _ in self.named_parameters():
-            parts = name.split(".")
-            if name.startswith("tower.vit.blocks."):
-                ids[name] = int(parts[3]) + 1
-            elif parts[0] == "adapters":
-                ids[name] = int(parts[1]) + 1
-            elif name.startswith(("tower.vit.norm.", "tower.vit.fc_norm", "tower.vit.attn_pool")):
-                ids[name] = last
-            else:
-                ids[name] = 0 if parts[0] in ("tower", "time_embed") else last
-        return ids
 
-    def note_origins(self, sources: Mapping[int, str]) -> None:
-        """Fill `origins`: tensors of the image network are copied, new ones random or zeros.
+        def beside(parts: Sequence[str]) -> int | None:
+            if parts[0] == "adapters":
+                return int(parts[1]) + 1
+            return 0 if parts[0] == "time_embed" else None
 
-        Args:
-            sources: names of the image network's tensors, by the id of the tensor.
-        """
-        for key, tensor in self.state_dict(keep_vars=True).items():
-            if key.startswith("head."):
-                continue
-            if id(tensor) in sources:
-                self.origins[key] = Origin(sources[id(tensor)], "copy")
-            else:
-                self.origins[key] = Origin(None, "silent" if ZEROS.search(key) else "random")
+        return tower_layer_ids(self, len(vit.blocks), beside)
 
 
 def adaptable(vit: nn.Module, plan: str) -> None:
@@ -211,12 +191,7 @@ def adaptable(vit: nn.Module, plan: str) -> None:
             f"{arch} cannot take the adapters of {plan}: {reason}",
             "use a plain vision transformer, vit_base_patch16_clip_quickgelu_224 for example",
         )
-    if channels_of(vit) != 3:
-        raise UsageError(
-            f"{arch} does not take RGB images ({channels_of(vit)} input channels), and "
-            f"{AdapterModel.only_rgb}",
-            "use a network for RGB, or another plan",
-        )
+    check_rgb(vit)
 
 
 def why_not_adaptable(vit: nn.Module) -> str:
@@ -241,24 +216,55 @@ def why_not_adaptable(vit: nn.Module) -> str:
     return ""
 
 
-def cut_blocks(cut: str, vit: nn.Module, plan: str) -> list[int]:
-    """Numbers of the blocks that a cut names: ``all``, ``top:K`` (the last K) or ``bottom:K``.
+def adapt(
+    vit: nn.Module,
+    plan: str,
+    cut: str,
+    num_classes: int,
+    adapted: Callable[[int, nn.Module, FrameCount], AdaptedBlock],
+    *,
+    averaged: Averaged,
+    time_embed: bool,
+    in_time: tuple[str, ...],
+    trained: Sequence[str] = (),
+) -> AdapterModel:
+    """Make a model of a network, some of whose blocks are exchanged for adapted ones.
+
+    Args:
+        vit: an `adaptable` network without classifier; it becomes the frozen tower.
+        plan: for the message.
+        cut: which blocks: ``all``, ``top:K`` (the last K) or ``bottom:K``.
+        num_classes: size of the new head.
+        adapted: a block with its adapters, from its number, the block, and the frame count.
+        averaged, time_embed, in_time: see `AdapterModel`.
+        trained: names of the network's tensors that are trained, too.
+
+    Returns:
+        The model with `origins` filled.
 
     Raises:
-        UsageError: for other text, and for more blocks than there are.
+        UsageError: for a cut of other text or of more blocks than there are.
     """
-    every = list(range(len(vit.blocks)))  # type: ignore[arg-type]
-    if cut == "all":
-        return every
-    match = CUT.fullmatch(cut)
-    if match is None:
-        raise UsageError(f"unknown cut '{cut}' of {plan}", "use all, top:K or bottom:K")
-    count = int(match["count"])
-    if not 1 <= count <= len(every):
-        raise UsageError(
-            f"cut {cut}: {arch_of(vit)} has {len(every)} blocks", f"use 1 to {len(every)}"
-        )
-    return every[-count:] if match["end"] == "top" else every[:count]
+    network: Any = vit
+    numbers = cut_blocks(cut, arch_of(vit), len(network.blocks), plan)
+    sources = {id(t): key for key, t in vit.state_dict(keep_vars=True).items()}
+    frames = FrameCount()
+    tower = Tower(vit)
+    for number in numbers:
+        network.blocks[number] = adapted(number, network.blocks[number], frames)
+    tower.freeze(trained)
+    model = AdapterModel(
+        tower,
+        {number: network.blocks[number].adapters for number in numbers},
+        frames,
+        num_classes,
+        first=numbers[0],
+        averaged=averaged,
+        time_embed=time_embed,
+        in_time=in_time,
+    )
+    model.note_origins(sources, ZEROS)
+    return model
 
 
 def trained_norm(vit: nn.Module) -> list[str]:

@@ -9,6 +9,7 @@ pools, normed in its own order, under its own classifier.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from ..folding import clip_mean
 from ..spec import ClipSpec
 from .side_network import SideNetwork
 from .tower import Tower
-from .tower_model import ReadTowerModel
+from .tower_model import ReadTowerModel, tower_layer_ids
 
 FUSIONS = ("zero", "none")
 
@@ -56,7 +57,7 @@ class SideModel(ReadTowerModel):
         super().__init__(width if fusion == "none" else tower.joint, num_classes)
         self.tower = tower
         self.side = SideNetwork(
-            tower.width, tower.patch, self._grid(), len(tower.blocks), width, self.frames
+            tower.width, tower.patch, self.tower.grid, len(tower.blocks), width, self.frames
         )
         self.starts_as_image = fusion == "zero"
         self.fuse_side: nn.Linear | None = None
@@ -98,6 +99,10 @@ class SideModel(ReadTowerModel):
             tokens = maps.frames.unsqueeze(1).to(tokens.dtype) + tokens
         return tokens.reshape(clips, -1, tokens.shape[-1])
 
+    def placed(self, maps: SideOutputs, clips: int, size: tuple[int, int]) -> Tensor:
+        """(B, T, H', W', S), with fusion (B, T, H', W', C)."""
+        return self.spread(maps, clips).unflatten(1, (-1, *maps.maps.shape[2:]))
+
     def _from_tower(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Outputs of the blocks that are read, and descriptors of the frames where they are."""
         if self.fuse_side is None:
@@ -108,13 +113,13 @@ class SideModel(ReadTowerModel):
 
     @property
     def tap_settings(self) -> dict[str, Any]:
-        """Whether descriptors of frames are read."""
+        """The kind of fusion, which decides on whether frames' descriptors are read."""
         return {"fusion": "none" if self.fuse_side is None else "zero"}
 
     @property
     def tap_shape(self) -> tuple[int, ...]:
         """(T, values of a frame): all blocks' tokens, and with fusion the descriptor."""
-        grid = self._grid()
+        grid = self.tower.grid
         tokens = len(self.tower.blocks) * (1 + grid[0] * grid[1]) * self.tower.width
         joint = 0 if self.fuse_side is None else self.tower.joint
         return self.spec.frames, tokens + joint
@@ -143,30 +148,19 @@ class SideModel(ReadTowerModel):
         Raises:
             UsageError: for sizes that are no multiple of the patch.
         """
-        before = self._grid()
+        before = self.tower.grid
         self.resize_tower(spec.size)
-        if before != self._grid():
-            self.side.resize(before, self._grid())
-
-    def _grid(self) -> tuple[int, int]:
-        height, width = self.tower.image_size
-        return height // self.tower.patch, width // self.tower.patch
+        if before != self.tower.grid:
+            self.side.resize(before, self.tower.grid)
 
     def layer_ids(self) -> dict[str, int]:
         """As the tower's blocks are numbered, with what reads a block in that block's layer."""
+
+        def beside(parts: Sequence[str]) -> int | None:
+            if parts[:2] == ["side", "blocks"]:
+                return self.tower.blocks[int(parts[2])] + 1
+            begins = parts[0] == "side" and parts[1] in ("stem", "stem_norm", "pos_embed")
+            return 0 if begins else None
+
         vit: Any = self.tower.vit
-        last = len(vit.blocks) + 1
-        ids: dict[str, int] = {}
-        for name, _ in self.named_parameters():
-            parts = name.split(".")
-            if name.startswith("tower.vit.blocks."):
-                ids[name] = int(parts[3]) + 1
-            elif name.startswith(("tower.vit.norm.", "tower.vit.fc_norm", "tower.vit.attn_pool")):
-                ids[name] = last
-            elif name.startswith("side.blocks."):
-                ids[name] = self.tower.blocks[int(parts[2])] + 1
-            elif parts[0] == "tower" or name.startswith(("side.stem", "side.pos_embed")):
-                ids[name] = 0
-            else:
-                ids[name] = last
-        return ids
+        return tower_layer_ids(self, len(vit.blocks), beside)

@@ -85,6 +85,12 @@ class Tower(FrozenNetwork):
         """(height, width) of the frames it takes, in pixels."""
         return _image_size(self.vit)
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a frame's patches."""
+        height, width = self.image_size
+        return height // self.patch, width // self.patch
+
     def forward(self, frames: Tensor) -> list[Tensor]:
         """(N, 3, H, W) to the outputs of the blocks that are read, (N, 1 + patches, C) each."""
         with torch.no_grad(), self._precision(frames):

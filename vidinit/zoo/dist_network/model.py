@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ..adapters.tower import Tower, arch_of, frame_mean
-from ..adapters.tower_model import ReadTowerModel
+from ..adapters.tower_model import ReadTowerModel, tower_layer_ids
 from ..families.vit import resize_time
 from ..folding import FrameCount
 from ..spec import ClipSpec
@@ -138,6 +138,11 @@ class DistModel(ReadTowerModel):
         tokens: Tensor = self.side.joint(maps.y)
         return tokens.reshape(clips, -1, tokens.shape[-1])
 
+    def placed(self, maps: PoolInputs, clips: int, size: tuple[int, int]) -> Tensor:
+        """(B, T, H', W', J): the patches, without the global token of each frame."""
+        tokens = self.spread(maps, clips).unflatten(1, (self.coarse.value, -1))
+        return tokens[:, :, 1:].unflatten(2, self.tower.grid)
+
     def token_frames(self) -> int:
         """The frames that the tower sees."""
         return self.coarse.value
@@ -223,21 +228,16 @@ class DistModel(ReadTowerModel):
 
     def layer_ids(self) -> dict[str, int]:
         """As the tower's blocks are numbered, with what reads a block in that block's layer."""
-        depth = len(self.tower.vit.blocks)  # type: ignore[arg-type]
-        ids: dict[str, int] = {}
-        for name, _ in self.named_parameters():
-            parts = name.split(".")
-            if name.startswith("tower.vit.blocks."):
-                ids[name] = int(parts[3]) + 1
-            elif name.startswith(("tower.vit.norm.", "tower.vit.head", "tower.vit.fc_norm")):
-                ids[name] = depth + 1
-            elif parts[0] == "tower" or name.startswith("side.stem."):
-                ids[name] = 0
-            elif parts[0] == "side" and parts[1] in PER_BLOCK:
-                ids[name] = self.tower.blocks[int(parts[2])] + 1
-            else:
-                ids[name] = depth + 1
-        return ids
+
+        def beside(parts: Sequence[str]) -> int | None:
+            if parts[:2] == ["side", "stem"]:
+                return 0
+            if parts[0] == "side" and parts[1] in PER_BLOCK:
+                return self.tower.blocks[int(parts[2])] + 1
+            return None
+
+        vit: Any = self.tower.vit
+        return tower_layer_ids(self, len(vit.blocks), beside)
 
 
 PER_BLOCK = ("reduce", "to_time", "to_space", "temporal", "mix")

@@ -292,11 +292,27 @@ class Inception3D(VideoModel):
         """The eleven layers that a cut counts, and the head."""
         return numbered(self, [["conv1a"], ["conv2b", "conv2c"], *([name] for name in MIXED)])
 
-    def feature_maps(self, x: Tensor) -> Tensor:
-        """(B*T, 3, H, W) to (B*T', 1024, H', W')."""
-        for name in ORDER:
+    def feature_maps(self, x: Tensor, last: str = ORDER[-1]) -> Tensor:
+        """(B*T, 3, H, W) to (B*T', 1024, H', W'), or to the maps of a layer before the last."""
+        for name in ORDER[: ORDER.index(last) + 1]:
             x = getattr(self, name)(x)
         return x
+
+    def map_layers(self) -> dict[str, int]:
+        """The mixed blocks: up to ``mixed4f`` a position is 16 pixels wide, from then on 32."""
+        return {name: w[0] + w[2] + w[4] + w[5] for name, w in MIXED.items()}
+
+    def maps(self, clip: Tensor, layer: str | None = None) -> Tensor:
+        """(B, 3, T, H, W) to (B, T', H', W', C) of a mixed block; default: the last.
+
+        Raises:
+            UsageError: for another layer.
+        """
+        if layer is None:
+            return super().maps(clip)
+        check_option("layer", layer, MIXED)
+        maps = self.feature_maps(self._folded(clip), layer)
+        return self.spread(maps, clip.shape[0]).unflatten(1, (-1, *maps.shape[2:]))
 
     def pooled(self, maps: Tensor) -> Tensor:
         """(B*T', 1024, H', W') to (B, 1024)."""

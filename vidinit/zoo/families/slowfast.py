@@ -308,6 +308,10 @@ class SlowFast(VideoModel):
         fast = frames_by_space(shares, height, width)
         return super().spread(torch.cat([slow, fast], dim=1), clips)
 
+    def placed(self, maps: tuple[Tensor, Tensor], clips: int, size: tuple[int, int]) -> Tensor:
+        """(B, T', H', W', 2304), T' of the slow pathway."""
+        return self.spread(maps, clips).unflatten(1, (-1, *maps[0].shape[2:]))
+
     def token_frames(self) -> int:
         """The slow pathway's frames."""
         return self.slow.frames.value

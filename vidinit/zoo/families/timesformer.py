@@ -157,3 +157,12 @@ class TimeSformer(VideoModel):
         if "time_embed" in layers:
             layers["time_embed"] = 0
         return layers
+    def placed(self, maps: Tensor, clips: int, size: tuple[int, int]) -> Tensor:
+        """(B, T, H', W', C), H' and W' the rows and columns of patches; T is 1 for ``space``."""
+        return self.spread(maps, clips).unflatten(1, (-1, *describe_vit(self.trunk).grid))
+
+    @property
+    def in_patches(self) -> bool:
+        """True."""
+        return True
+

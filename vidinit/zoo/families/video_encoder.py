@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,11 @@ class VideoEncoder(TowerModel):
         if self.kind.patches_first:
             tokens = tokens.unflatten(1, (-1, self.frames.value)).transpose(1, 2).flatten(1, 2)
         return tokens
+
+    def placed(self, maps: Tensor, clips: int, size: tuple[int, int]) -> Tensor:
+        """(B, T', H', W', C): of square frames as many rows of patches as columns."""
+        tokens = self.by_frame(self.spread(maps, clips))
+        return tokens.unflatten(2, (math.isqrt(tokens.shape[2]), -1))
 
     def token_frames(self) -> int:
         """How many places in time the tokens of the last clips have: one for each tubelet."""

@@ -99,6 +99,40 @@ class InflatedNet(VideoModel):
             tokens = self.trunk.forward_head(tokens.flatten(0, -2)[:, :, None, None])  # type: ignore[operator]
         return tokens.reshape(clips, -1, self.num_features)
 
+    def placed(self, maps: Tensor, clips: int, size: tuple[int, int]) -> Tensor:
+        """The tokens in their places, (B, T', H', W', C).
+
+        Raises:
+            UsageError: for tokens of which neither the network nor their number tells the places.
+        """
+        if maps.dim() == 3:
+            grid = self._grid(maps.shape[1] - getattr(self.trunk, "num_prefix_tokens", 0), size)
+        elif maps.shape[1] == self.trunk.num_features:
+            grid = (maps.shape[2], maps.shape[3])
+        else:
+            grid = (maps.shape[1], maps.shape[2])
+        return self.spread(maps, clips).unflatten(1, (-1, *grid))
+
+    def _grid(self, count: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of so many tokens: as many as frames have patches, or in proportion."""
+        sides = getattr(getattr(self.trunk, "patch_embed", None), "dynamic_feat_size", None)
+        found = None if sides is None else tuple(int(side) for side in sides(size))
+        if found is not None and found[0] * found[1] == count:
+            return found[0], found[1]
+        rows = round((count * size[0] / size[1]) ** 0.5)
+        if rows and count % rows == 0 and rows * size[1] == count // rows * size[0]:
+            return rows, count // rows
+        raise UsageError(
+            f"{self.name} has {count} tokens of a frame of {size[0]} x {size[1]} pixels, which do "
+            "not tell their places",
+            "take a network with maps, or square frames",
+        )
+
+    @property
+    def in_patches(self) -> bool:
+        """True for vision transformers."""
+        return is_vit(self.trunk)
+
     def layer_ids(self) -> dict[str, int]:
         """As timm numbers the layers of the image network."""
         return by_timm(self, self.trunk)
