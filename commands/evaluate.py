@@ -28,7 +28,7 @@ SHOWN = (
     panels={
         COMPUTING: "config batch_size seed device precision processes",
         INPUT: "views multi_view average head all_sources",
-        MORE: "curve temporal_test predictions fuse weight against",
+        MORE: "positive curve temporal_test predictions fuse weight against",
         TEXT: "zero_shot classes templates text_model text ensemble",
     },
     kinds={"temporal_test": str, "templates": str, "classes": Path, "batch_size": str},
@@ -42,6 +42,7 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
         vidinit eval runs/finetune-mine-1 --data videos/ --temporal-test reverse,shuffle,freeze
         vidinit eval runs/finetune-mine-2 --data videos/ --against runs/eval-finetune-mine-1-1
         vidinit eval --predictions runs/eval-finetune-mine-1-1 --average logits
+        vidinit eval runs/falls --data videos/ --positive fall eval.wanted_precision=0.9
         vidinit eval --predictions runs/eval-rgb-1 --fuse runs/eval-flow-1 --weight 0.4
         vidinit eval runs/hmdb51 --data testTrainMulti_7030_splits/ data.split=all
         vidinit eval runs/cotrain-r3d50-1 --val ssv2.txt --head ssv2
@@ -76,6 +77,8 @@ def _print_scores(result: dict[str, Any]) -> None:
     )
     if result["empty_classes"]:
         opt.put(f"{result['empty_classes']} of the model's classes have no video here")
+    if "two_class" in result:
+        _print_found(result["two_class"])
     for point in result.get("curve", ()):
         opt.put(f"  {point['clips']} x {point['crops']}: top-1 {point['top1']:.3f}")
     for test, values in result.get("temporal", {}).items():
@@ -91,6 +94,17 @@ def _print_scores(result: dict[str, Any]) -> None:
     if "against" in result:
         _print_comparison(result["against"])
     opt.put(f"report: {result['out']}/report.html")
+
+
+def _print_found(two: dict[str, Any]) -> None:
+    """One class against the rest, at its threshold."""
+    keys = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"}
+    figures = "   ".join(
+        f"{name} {two[key]:.3f}" for key, name in keys.items() if two[key] is not None
+    )
+    opt.put(f"{two['positive']} ({two['because']}) from {two['threshold']:.4g} on: {figures}")
+    if not two["reached"]:
+        opt.put("  no threshold has what was wished for: this is the nearest")
 
 
 def _views(result: dict[str, Any]) -> str:

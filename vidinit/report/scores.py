@@ -223,6 +223,58 @@ def calibration_sections(calibration: Mapping[str, Any]) -> list[Section]:
     return [Section("Calibration", body, note)]
 
 
+def two_class_sections(found: Mapping[str, Any]) -> list[Section]:
+    """One class against all others: the figures at the threshold, and the two curves.
+
+    Args:
+        found: as `scoring.two_class.two_class` gives it.
+    """
+    name = _abridged(found["positive"])
+    rows = [
+        ["precision", found["precision"], interval_words(found["precision_interval"])],
+        ["recall", found["recall"], interval_words(found["recall_interval"])],
+        ["F1", found["f1"], None],
+        ["false alarms, of the other videos", found["false_alarms"], None],
+        ["area under the ROC curve", found["auc"], interval_words(found["auc_interval"])],
+        ["average precision", found["average_precision"], None],
+    ]
+    counts = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+    body = table(["", f"at {found['threshold']:.4g}", "95 % interval"], rows)
+    headers = ["found, right", "found, wrong", "missed", "rightly not found"]
+    body += table(headers, [[found[key] for key in counts]])
+    note = (
+        f"{found['positive']} is {found['because']}. A video is found where its probability is "
+        f"{found['threshold']:.4g} or more; the areas are over all thresholds."
+    )
+    if not found["reached"]:
+        note += " No threshold has what was wished for: this is the nearest."
+    parts = [Section(f"Finding {name}", body, note)]
+    if found["auc"] is None:  # one class alone has no curve
+        return parts
+    points, threshold = found["curve"], f"threshold {found['threshold']:.4g}"
+    is_drawn = found["precision"] is not None and found["recall"] is not None
+    at = {threshold: (found["recall"], found["precision"])} if is_drawn else {}
+    drawn = plots.curves(
+        {name: [(one["recall"], one["precision"]) for one in points]},
+        xlabel="recall",
+        ylabel="precision",
+        fractions=True,
+        marks=at,
+    )
+    share = found["positives"] / found["videos"]
+    note = f"Who names it always has the precision {share:.3g}, its share of the videos."
+    parts.append(Section(f"Precision and recall: {name}", drawn, note))
+    course = [(0.0, 0.0), *((one["false_alarms"], one["recall"]) for one in points)]
+    drawn = plots.curves(
+        {name: course, "guessing": [(0.0, 0.0), (1.0, 1.0)]},
+        xlabel="false alarms, of the other videos",
+        ylabel="recall",
+        fractions=True,
+        marks={threshold: (found["false_alarms"], found["recall"])},
+    )
+    return [*parts, Section(f"ROC curve: {name}", drawn)]
+
+
 def time_section(test: Mapping[str, Any]) -> Section:
     """Does the data need time? The three accuracies beside one another, and the verdict.
 

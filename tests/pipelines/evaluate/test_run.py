@@ -174,6 +174,34 @@ def test_two_runs_and_other_orders_of_the_frames(scored, run, motion_set, tmp_pa
     assert again["against"]["mcnemar"]["here"] == against["mcnemar"]["there"]
 
 
+def test_a_class_that_is_looked_for(scored, tmp_path):
+    out, told = scored
+    two = told["two_class"]
+    assert (two["positive"], two["because"]) == ("right", "the second of the two")
+    assert (two["videos"], two["positives"], two["threshold"]) == (6, 3, 0.5)
+    right = load(out).scores().probabilities[:, 1]
+    found, has_class = right >= 0.5, np.array([0, 0, 0, 1, 1, 1], dtype=bool)
+    assert two["recall"] == pytest.approx(found[has_class].mean(), abs=1e-6)
+    pairs = right[has_class][:, None] - right[~has_class]
+    assert two["auc"] == pytest.approx((pairs > 0).mean(), abs=1e-6)
+    again = vidinit.evaluate(
+        predictions=out, positive="left", out=tmp_path / "a", overrides=["eval.wanted_recall=1"]
+    )["two_class"]
+    assert again["positive"] == "left" and again["recall"] == 1.0
+    assert again["threshold"] == pytest.approx(1 - right[~has_class].max(), abs=2e-6)
+    page = (tmp_path / "a" / "report.html").read_text()
+    for title in ("Finding left", "Precision and recall: left", "ROC curve: left"):
+        assert f"<h2>{title}</h2>" in page
+    assert page.index("of 6 videos are right") < page.index("<h2>")
+    for wrong, words in (
+        ({"positive": "lefd"}, "no class 'lefd'.*left"),
+        ({"overrides": ["eval.wanted_recall=1", "eval.threshold=0.2"]}, "give one of them"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            vidinit.evaluate(predictions=out, out=tmp_path / "b", **wrong)
+    assert not (tmp_path / "b").exists()
+
+
 def test_what_cannot_be_compared_is_told_before_anything_is_scored(
     scored, run, motion_set, tmp_path, monkeypatch
 ):

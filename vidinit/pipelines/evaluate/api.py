@@ -30,6 +30,7 @@ def evaluate(
     fuse: str | Path | None = None,
     weight: float | None = None,
     against: str | Path | None = None,
+    positive: str | None = None,
     head: str | None = None,
     all_sources: bool = False,
     zero_shot: bool = False,
@@ -79,6 +80,9 @@ def evaluate(
         weight: of ``predictions`` in that average, 0 to 1; ``fuse`` has the rest; default 0.5.
         against: another evaluation's folder, or its predictions.npz: compare with it, video by
             video (`scoring.comparison.compare`).
+        positive: the class that is looked for: its precision, recall, F1 and threshold, the areas
+            under its curves; default, where there are two: the rarer one. eval.threshold,
+            eval.wanted_precision or eval.wanted_recall say where the threshold is.
         head: which head of a co-trained model.
         all_sources: score a co-training on all its sources, each with its own head and data.
         zero_shot: compare videos with text embeddings of the classes in place of a head.
@@ -100,7 +104,8 @@ def evaluate(
     Returns:
         ``{top1, top5, mean_class_accuracy, top1_interval, top1_per_view, views, clips, crops,
         average, expected, decoded, videos, missing, out}`` and what was asked for beside:
-        ``curve``; of a model on a frozen trunk ``time`` (`scoring.time_test.time_test`). Of all
+        ``curve``; of two classes, or one that is named, ``two_class`` (`scoring.two_class`); of a
+        model on a frozen trunk ``time`` (`scoring.time_test.time_test`). Of all
         sources ``{sources: {name: that}, mean_top1, out}``. Of all splits
         ``runs``, too, with the result of each, and ``mean`` and ``deviation`` over them
         (`pipelines.run_set`).
@@ -144,6 +149,7 @@ def evaluate(
         "fuse": as_text(fuse),
         "weight": weight,
         "against": as_text(against),
+        "eval.positive": positive,
         "head": head,
         "zero_shot": zero_shot or None,
         "classes": text_or_list(classes),

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...console import say
 from ...engine.run_folder import RunFolder, default_out
 from ...errors import UsageError
@@ -27,14 +29,17 @@ from ...report.scores import (
     interval_words,
     label_sections,
     time_section,
+    two_class_sections,
 )
 from ...scoring.analysis import calibration_of, class_analysis, classes_without_videos
 from ...scoring.comparison import compare, mcnemar
 from ...scoring.fusion import fuse
 from ...scoring.metrics import Scores, intervals, wilson
 from ...scoring.predictions import FILE, LAYOUTS, Predictions, curve_of, load
+from ...scoring.two_class import Wish, positive_class, two_class
 from ...zoo.probabilities import Average
 from ..shared.run_records import open_recorded, replaced_folder
+from .answer import evaluation_answer
 from .settings import EvaluateConfig
 
 ANALYSIS = "analysis.json"
@@ -103,6 +108,7 @@ def rescore(
         raise UsageError("--weight is for two predictions", "name the second by --fuse")
     elif average is not None:
         predictions = replace(predictions, average=average)
+    check_positive(config, predictions)
     evaluation = Evaluation(
         predictions,
         predictions.scores(),
@@ -183,12 +189,39 @@ def summary(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
         out["temporal"] = {
             name: _temporal_test(scores, other) for name, other in evaluation.tests.items()
         }
+    if (found := two_classes(evaluation, config)) is not None:
+        out["two_class"] = {k: v for k, v in dict(_rounded(found)).items() if k != "curve"}
     if evaluation.time:
         out["time"] = evaluation.time
     if config.against is not None:
         compared = evaluation.against.items()
         out["against"] = {key: value for key, value in compared if key != "classes"}
     return out
+
+
+def check_positive(config: EvaluateConfig, predictions: Predictions) -> None:
+    """Raise UsageError where ``eval.positive`` is no class, before anything is scored."""
+    name = config.eval.positive
+    if name is not None and predictions.rows.kind != "single":
+        raise UsageError("--positive is for one label a video", "leave it out")
+    positive_class(np.zeros(0, np.int64), predictions.classes, name)
+
+
+def two_classes(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any] | None:
+    """One class against all others, where there are two or one is named; see `two_class`.
+
+    Raises:
+        UsageError: there is no such class, or several thresholds are wished.
+    """
+    views = config.eval
+    return two_class(
+        evaluation.scores,
+        evaluation.predictions.classes,
+        positive=views.positive,
+        wish=Wish(views.threshold, views.wanted_precision, views.wanted_recall),
+        resamples=views.resamples,
+        seed=config.seed,
+    )
 
 
 def _temporal_test(plain: Scores, reordered: Scores) -> dict[str, Any]:
@@ -218,6 +251,8 @@ def analysis(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
     }
     if evaluation.against:
         details["against"] = evaluation.against
+    if (found := two_classes(evaluation, config)) is not None:
+        details["two_class"] = found
     return dict(_rounded(details))
 
 
@@ -259,6 +294,7 @@ def write_results(
         confusion=scores.confusion() if scores.kind == "single" else None,
         classes=predictions.classes if scores.kind == "single" else None,
         extra=evaluation_sections(details, out, predictions, scores, reader=config.data.reader),
+        answer=evaluation_answer(out, scores, predictions.classes),
     )
 
 
@@ -292,7 +328,8 @@ def evaluation_sections(
         reader: what decodes.
     """
     names, nouns = predictions.classes, predictions.rows.nouns or ()
-    parts = label_sections(analysis, scores, names, nouns)
+    parts = two_class_sections(analysis["two_class"]) if "two_class" in analysis else []
+    parts += label_sections(analysis, scores, names, nouns)
     if analysis["calibration"] is not None:
         parts += calibration_sections(analysis["calibration"])
     if "curve" in result:

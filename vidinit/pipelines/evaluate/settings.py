@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from ...config.base import RunConfig
+from ...config.contradictions import Contradiction
 from ...config.scoring import FrozenEvalConfig, TextSection
 from ...errors import UsageError, suggest
 
@@ -32,6 +33,14 @@ class EvaluateSection(FrozenEvalConfig):
     """Of the videos, for the bootstrap's intervals; 0 for none."""
     bins: int = Field(15, ge=1)
     """Of the confidences, for the calibration error."""
+    positive: str | None = None
+    """The class that is looked for: precision, recall, F1, areas under the curves, threshold."""
+    threshold: float | None = Field(None, ge=0, le=1)
+    """Of its probability: what has so much or more is found; default 0.5."""
+    wanted_precision: float | None = Field(None, gt=0, le=1)
+    """In place of threshold: the lowest one of so high a precision on these videos."""
+    wanted_recall: float | None = Field(None, gt=0, le=1)
+    """In place of threshold: of those of so high a recall here the one of the highest precision."""
 
 
 class EvaluateConfig(RunConfig):
@@ -61,6 +70,14 @@ class EvaluateConfig(RunConfig):
     text: TextSection = Field(default_factory=TextSection)
     seed: int = Field(0, ge=0)
     """Of the random weights of a zoo name, of shuffled frames, and of the bootstrap."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Several ways to a threshold of which one can be gone."""
+        ways = ("threshold", "wanted_precision", "wanted_recall")
+        given = [name for name in ways if getattr(self.eval, name) is not None]
+        if len(given) > 1:
+            keys = tuple(f"eval.{name}" for name in given)
+            yield keys, f"{' and '.join(keys)} each say where the threshold is, so give one of them"
 
 
 def parse_tests(names: str | Sequence[str]) -> list[str]:
