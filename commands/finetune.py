@@ -9,7 +9,7 @@ from .derived import command
 from .options import INPUT, TRAINING
 
 
-@command("finetune", panels={INPUT: "shots", TRAINING: "freeze option probe"})
+@command("finetune", panels={INPUT: "shots", TRAINING: "freeze option probe whole"})
 def finetune(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = False) -> None:
     """Train, and say how it ended.
 

@@ -147,9 +147,24 @@ def prepare(
         settle_deepspeed(accelerator.state.deepspeed_plugin.deepspeed_config, config, clips)
     if kind(accelerator) == "fsdp":
         shard_by_blocks(trained, accelerator.state.fsdp_plugin)
+    if kind(accelerator) == "whole" and accelerator.num_processes > 1:
+        lie_as_gradients(trained)
     set_lr(optimizer, 1.0)  # notes the peak rates: from sharded checkpoints come no new settings
     wrapped, prepared = accelerator.prepare(trained, optimizer)
     return wrapped, prepared
+
+
+def lie_as_gradients(trained: Task) -> None:
+    """Give depthwise kernels the strides of their gradients: DDP warns where these differ.
+
+    A kernel of one channel is contiguous with channels last and first, so `to_channels_last` leaves
+    it alone; its gradient has them last, as the maps have that it reads.
+    """
+    for parameter in trained.parameters():
+        if parameter.dim() == 4 and parameter.shape[1] == 1:
+            height, width = parameter.shape[2:]
+            plain = parameter.data.contiguous()
+            parameter.data = plain.as_strided(plain.shape, (height * width, 1, width, 1))
 
 
 def shard_by_blocks(trained: Task, plugin: Any) -> None:

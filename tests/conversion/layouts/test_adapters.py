@@ -88,6 +88,8 @@ def test_st_adapter_is_read_and_written_back(sizes, options, recorded, tmp_path)
     path, beside = saved(file, tmp_path / "a.pth"), saved(tower, tmp_path / "clip.pth")
     report = convert(path, "st-adapter-b16", tower=beside, out=tmp_path / "m")
     assert report.layout == "st-adapter" and report.leftovers == [] == report.missing
+    assert report.model.spec.frames == 8
+    assert any("does not tell its frames: 8" in note for note in report.notes)
     assert recorded.items() <= report.model.options.items()
     model = load(tmp_path / "m")
     for frames in (4, 1, 3):  # kernels take any

@@ -148,6 +148,10 @@ def test_a_broken_run_goes_on_to_the_same_bits(motion_set, tmp_path, monkeypatch
             }
         )
     assert states[0].keys() == states[1].keys() and any("average" in key for key in states[0])
+    saved = {key for key in load_file(last / "model.safetensors") if key.startswith("model.")}
+    assert saved == {"model.head.weight", "model.head.bias"} and "digest" in states[0]
+    with pytest.raises(UsageError, match="checkpoint of probes, and holds nothing of their trunk"):
+        vidinit.finetune(MODEL, data=motion_set, init_from=last, overrides=SMALL)
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
 

@@ -11,6 +11,7 @@ from vidinit.config.probe_text import named_probes
 from vidinit.engine.optimizer import make_optimizer, parameter_groups
 from vidinit.errors import UsageError
 from vidinit.pipelines.finetune.probes import ProbeTask, blind_to_order, token_frames
+from vidinit.zoo.adapters.frozen import towers_left_out
 from vidinit.zoo.attentive import AttentivePooler
 from vidinit.zoo.base import VideoModel
 from vidinit.zoo.temporal import TemporalConv
@@ -404,3 +405,23 @@ def test_heads_of_attention():
     assert AttentivePooler(432).heads == 6
     with pytest.raises(UsageError, match="16 channels cannot be shared out among 3 heads"):
         AttentivePooler(16, heads=3)
+
+
+# ------------------------------------------------------------------ checkpoints
+
+
+def test_states_in_checkpoints_name_the_trunk():
+    task, whole = trained(*THREE), task_of(*THREE).state_dict()
+    with towers_left_out([task]):
+        state = {key: value.clone() for key, value in task.state_dict().items()}
+    probes = {key for key in whole if key.startswith("probes.")}
+    assert state.keys() == {"digest", "model.head.weight", "model.head.bias", *probes}
+    again = task_of(*THREE)
+    assert not torch.equal(again.probes["linear"].head.weight, task.probes["linear"].head.weight)
+    with towers_left_out([again]):
+        assert not any(again.load_state_dict(state, strict=True))
+    assert same(again.state_dict(), task.state_dict())
+    again.load_state_dict(task_of(*THREE).state_dict())  # of older runs, with the trunk
+    again.model.norm.running_mean += 1e-3
+    with pytest.raises(UsageError, match="the frozen trunk is not the one of the saved state"):
+        again.load_state_dict(state)

@@ -28,6 +28,7 @@ WIDTHS = {(768, 12): "st-adapter-b16", (1024, 24): "st-adapter-l14"}
 """Zoo names by the width of a token and the number of blocks."""
 OPTION = {frozenset(PLACES.values()): "both", frozenset({"adapter_pre_mlp"}): "mlp"}
 """The plan's option ``places`` by the adapters of a file."""
+FRAMES = 8  # of its recipes; files for other clips look the same
 
 
 def _public_key(key: str) -> str | None:
@@ -100,22 +101,23 @@ def _find(file: PublicFile) -> Candidate | None:
         options["cut"] = f"top:{len(blocks)}"
     defaults = inspect.signature(st_adapter).parameters
     options = {key: value for key, value in options.items() if value != defaults[key].default}
-    refusal, notes = "", tuple[str, ...]()
+    refusal = ""
+    notes = (f"the file does not tell its frames: {FRAMES}, as in its recipes; --frames is others",)
     if OPTION.get(names) is None:
         refusal = "its adapters are before the attention alone, and no model has them so"
     elif blocks != list(range(blocks[0], blocks[-1] + 1)):
         refusal = "its adapters are in blocks that do not follow one another"
     if options.get("unread"):
-        notes = (f"{first.rsplit('.', 2)[0]}.adapter_pre_mlp is kept: it has no effect there",)
+        notes += (f"{first.rsplit('.', 2)[0]}.adapter_pre_mlp is kept: it has no effect there",)
     sizes = tower_sizes(file)
     if sizes is None:
         tower = (int(down.shape[1]), blocks[-1] + 1)
         target = WIDTHS.get(tower, "st-adapter-b16")
-        return Candidate(target, options, refusal, notes, tower=tower)
+        return Candidate(target, options, refusal, notes, {"frames": FRAMES}, tower=tower)
     if sizes.depth != blocks[-1] + 1:
         refusal = f"its adapters end with block {blocks[-1]}, its tower has {sizes.depth} blocks"
     target, network, told = sized("st-adapter", sizes)
-    clip = {"size": sizes.size}
+    clip = {"size": sizes.size, "frames": FRAMES}
     return Candidate(target, {**options, **network}, refusal or sizes.problem, notes + told, clip)
 
 

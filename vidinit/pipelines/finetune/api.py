@@ -24,6 +24,7 @@ def finetune(
     init_from: str | Path | None = None,
     freeze: str | Sequence[str] | None = None,
     probe: str | Sequence[str] | None = None,
+    whole: bool = False,
     out: str | Path | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
@@ -66,6 +67,8 @@ def finetune(
             ``linear``, ``attentive``, ``gru``, ``readout``, ``dist``, with settings as
             ``"attentive:blocks=4,lr=1e-3|3e-4"``, which are two. The model folder gets the one that
             is best on held-out training clips.
+        whole: store a frozen tower, or a video encoder of transformers, in the model folder, where
+            it would be named; the folder then needs nothing beside it.
         out: run folder, empty or absent; default runs/<command>-<model>-<n>.
         preset: a shipped recipe, ``<target>_<data>``, as `vidinit preset list` shows them.
         config: YAML in the form of a run's config.yaml.
@@ -115,6 +118,7 @@ def finetune(
         **training_flags(model, init_from, out, device, precision, batch_size, epochs, lr, seed),
         **places,
         "source": source,
+        "whole": whole or None,
         "data.val_fraction": val_fraction,
         "data.shots": shots,
         "options": [option] if isinstance(option, str) else list(option or ()) or None,

@@ -29,6 +29,7 @@ from ...engine.task import Rates, Task
 from ...errors import UsageError, VidinitError
 from ...scoring.metrics import CHOICE, WATCH, Scores
 from ...scoring.time_test import MEAN_POOL
+from ...zoo.adapters.frozen import NamesFrozen
 from ...zoo.adapters.tower import kept_tokens, why_no_tower
 from ...zoo.base import VideoModel, with_head
 from ...zoo.build import assemble
@@ -270,11 +271,12 @@ def _outputs_with_taps(model: VideoModel, clip: Tensor) -> TrunkOutputs:
     return TrunkOutputs(descriptor, tokens, clip, [kept_tokens(tap) for tap in taps])
 
 
-class ProbeTask(Task):
+class ProbeTask(Task, NamesFrozen):
     """The loss of each probe on a batch, under the probe's name.
 
-    The trunk stays in eval mode without gradients and runs once a batch. No probe has to do with
-    another: each begins as it would alone with this seed, and gets its own loss's gradients only.
+    The trunk stays in eval mode without gradients and runs once a batch; checkpoints name it by its
+    digest. No probe has to do with another: each begins as it would alone with this seed, and gets
+    its own loss's gradients only.
 
     Args:
         model: the trunk; all of it is frozen.
@@ -296,6 +298,8 @@ class ProbeTask(Task):
         UsageError: labels that are pairs, or a probe that does not suit the model.
     """
 
+    inside = "model"
+    what = "trunk"
     weights: Tensor | None
 
     def __init__(
@@ -319,6 +323,8 @@ class ProbeTask(Task):
                 "train.probes are not for two labels a clip", "leave them out, or list one label"
             )
         model.requires_grad_(False)
+        # Its own head may be a random one, and is as small as a probe.
+        self.own = frozenset(key for key in model.state_dict() if key.startswith("head."))
         model.label_kind = self.label_kind = kind
         self.choices = list(probes)
         self.entries = dict(probes)

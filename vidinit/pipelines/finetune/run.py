@@ -23,6 +23,7 @@ from ...scoring.metrics import CHOICE, WATCH, Scores
 from ...scoring.score import score, score_each
 from ...zoo.adapters.tower_model import hold_tower
 from ..detect.train import execute as detect
+from ...zoo.adapters.tower_model import hold_tower
 from ..evaluate.time_test import has_order
 from ..shared import health
 from ..shared.clips import (
@@ -213,6 +214,8 @@ def _task(
         init_from=config.init_from,
         head=config.source,
     )
+    if config.whole:
+        hold_tower(model)
     if config.whole:
         hold_tower(model)
     set_text_head(model, rows, config, accelerator, real=real)

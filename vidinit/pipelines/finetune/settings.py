@@ -20,6 +20,8 @@ class FinetuneConfig(TrainRunConfig):
 
     source: str | None = None
     """Which source of a co-trained MODEL to go on with: its head, and by default its data."""
+    whole: bool = False
+    """Store a frozen tower or video encoder in the model folder, where it would be named."""
     eval: FrozenEvalConfig = Field(default_factory=FrozenEvalConfig)
     text: TextSection = Field(default_factory=TextSection)
 

@@ -154,15 +154,22 @@ def _checkpoint_weights(place: Path, model: VideoModel) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     from ...engine.restoring import read_averages
+    from ...zoo.adapters.frozen import DIGEST
 
     file = place / "model.safetensors"
     if not file.is_file():
         raise UsageError(
             f"{place} holds the shards of several processes", "name the run's model folder"
         )
+    saved = load_file(file)
+    if DIGEST in saved:
+        raise UsageError(
+            f"{place} is a checkpoint of probes, and holds nothing of their trunk",
+            "name the run's model folder",
+        )
     weights, averages = (
         {name[len(_TASK) :]: t for name, t in found.items() if name.startswith(_TASK)}
-        for found in (load_file(file), read_averages(place) or {})
+        for found in (saved, read_averages(place) or {})
     )
     state = {**weights, **averages}
     names_of: dict[int, list[str]] = defaultdict(list)

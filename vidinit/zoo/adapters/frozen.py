@@ -1,7 +1,4 @@
-"""Networks that are not trained, as parts of models that are.
-
-They are always in eval mode, and run checkpoints hold a digest of them in place of their weights.
-"""
+"""Networks that are not trained, as parts of what is: run checkpoints hold a digest of them."""
 
 from __future__ import annotations
 
@@ -20,25 +17,25 @@ DIGEST = "digest"  # key of what stands for the network in a state dict that lea
 Self = TypeVar("Self", bound="FrozenNetwork")
 
 
-class FrozenNetwork(nn.Module):
-    """A module around a network that is not trained, but for a few of its tensors perhaps.
+class NamesFrozen(nn.Module):
+    """A module whose state dict may have a digest in place of a network in it that is not trained.
 
-    Gradients may flow through it to what is trained before or inside it. A subclass says in
-    `inside` what it calls the network, and sets it before `freeze` is called.
+    A subclass says in `inside` what it calls the network.
 
     Attributes:
         inside: name of the child that is the network.
-        trained: names of the network's tensors that are trained.
-        left_out: True where `state_dict` has a digest of the weights that are not trained in place
-            of them.
+        what: the network in words, for a message.
+        own: names of the network's tensors that are no part of what is frozen.
+        left_out: True where `state_dict` has a digest of what is frozen in place of it.
     """
 
     inside: str
-    trained: frozenset[str]
+    what: str
+    own: frozenset[str]
 
     def __init__(self) -> None:
         super().__init__()
-        self.trained = frozenset()
+        self.own = frozenset()
         self.left_out = False
         self.register_load_state_dict_post_hook(_forgive_left_out)
 
@@ -47,27 +44,10 @@ class FrozenNetwork(nn.Module):
         """The network itself."""
         return self.get_submodule(self.inside)
 
-    def freeze(self, trained: Collection[str] = ()) -> None:
-        """Take the network's parameters out of training, but for those named, and go to eval mode.
-
-        Args:
-            trained: tensors that stay in training, by their names in the network.
-        """
-        self.trained = frozenset(trained)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name in self.trained)
-        self.eval()
-
-    def train(self: Self, mode: bool = True) -> Self:
-        """Stays in eval mode."""
-        return super().train(False)
-
     def is_frozen(self, key: str) -> bool:
-        """True for a key of this module's state dict that is the network's and is not trained."""
-        own = f"{self.inside}."
-        return key.startswith(own) and key.removeprefix(own) not in self.trained
-
-    # ---------------------------------------------------------- state dicts without the network
+        """True for a key of this module's state dict that is of what is frozen."""
+        start = f"{self.inside}."
+        return key.startswith(start) and key.removeprefix(start) not in self.own
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The weights, or while they are `left_out` a digest of them, uint8 (32,)."""
@@ -76,14 +56,13 @@ class FrozenNetwork(nn.Module):
         out, prefix = kwargs.get("destination"), kwargs.get("prefix", "")
         out = {} if out is None else out
         out[prefix + DIGEST] = self._digest()
-        if self.trained:
-            for key, value in super().state_dict(keep_vars=kwargs.get("keep_vars", False)).items():
-                if not self.is_frozen(key):
-                    out[prefix + key] = value
+        for key, value in super().state_dict(keep_vars=kwargs.get("keep_vars", False)).items():
+            if not self.is_frozen(key):
+                out[prefix + key] = value
         return out
 
     def _digest(self) -> Tensor:
-        text = digest(self.network, without=self.trained)
+        text = digest(self.network, without=self.own)
         return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -91,17 +70,48 @@ class FrozenNetwork(nn.Module):
         self._found = None if found is None else prefix
         if found is not None and not torch.equal(found.cpu(), self._digest()):
             raise UsageError(
-                "the frozen tower is not the one of the saved state, which has only its digest",
+                f"the frozen {self.what} is not the one of the saved state, which has only its "
+                "digest",
                 "start from the same model",
             )
         super()._load_from_state_dict(state, prefix, *rest)
+
+
+class FrozenNetwork(NamesFrozen):
+    """A module around a network that is not trained, but for a few of its tensors perhaps.
+
+    It is always in eval mode. Gradients may flow through it to what is trained before or inside it.
+    A subclass sets the network before `freeze` is called.
+    """
+
+    what = "tower"
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of the network's tensors that are trained."""
+        return self.own
+
+    def freeze(self, trained: Collection[str] = ()) -> None:
+        """Take the network's parameters out of training, but for those named, and go to eval mode.
+
+        Args:
+            trained: tensors that stay in training, by their names in the network.
+        """
+        self.own = frozenset(trained)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in self.own)
+        self.eval()
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Stays in eval mode."""
+        return super().train(False)
 
 
 def _forgive_left_out(module: nn.Module, keys: Any) -> None:
     """Weights of which a state dict has the digest are not missing from it."""
     prefix = module.__dict__.pop("_found", None)
     if prefix is not None:
-        assert isinstance(module, FrozenNetwork)
+        assert isinstance(module, NamesFrozen)
         keys.missing_keys[:] = [
             key
             for key in keys.missing_keys
@@ -112,7 +122,7 @@ def _forgive_left_out(module: nn.Module, keys: Any) -> None:
 @contextlib.contextmanager
 def towers_left_out(modules: Sequence[nn.Module]) -> Iterator[None]:
     """A context in which state dicts of modules have digests in place of frozen networks."""
-    towers = [m for module in modules for m in module.modules() if isinstance(m, FrozenNetwork)]
+    towers = [m for module in modules for m in module.modules() if isinstance(m, NamesFrozen)]
     for tower in towers:
         tower.left_out = True
     try:
