@@ -34,8 +34,8 @@ class TrainConfig(Section):
     """Learning rate of a layer over that of the next one; default: all alike."""
     head_lr_scale: float = Field(1.0, gt=0)
     """Learning rate of the head over that of the trunk."""
-    temporal_lr_scale: float = Field(1.0, gt=0)
-    """Learning rate of temporal kernels over that of the rest of the trunk."""
+    temporal_lr_scale: float = Field(1.0, ge=0)
+    """Learning rate of temporal kernels over that of the rest of the trunk; 0 holds them."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Cosine to `min_lr`, multiplied by `lr_gamma` at each of `lr_steps`, or constant."""
     min_lr: float = Field(0.0, ge=0)
@@ -69,7 +69,7 @@ class TrainConfig(Section):
     freeze: Literal["none", "trunk"] | list[str] = "none"
     """Train everything, only the head on a frozen trunk, or all but these names (`stem*`)."""
     probes: list[str] = Field(default_factory=list)
-    """On a frozen trunk: `linear`, `attentive:lr=1e-3|3e-4`; the best one is what is saved."""
+    """On a frozen trunk: `ridge`, or `linear`, `attentive:lr=1e-3|3e-4`; the best one is saved."""
     probe_holdout: float = Field(0.1, ge=0, lt=1)
     """Share of the training clips that one of several probes is chosen on; 0 saves the first."""
     feature_cache: str | None = None

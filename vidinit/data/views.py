@@ -17,6 +17,7 @@ from ..errors import UsageError
 # Uses of randomness that must not share a stream.
 CLIP, ORDER, SUBSTITUTE, SPLIT, MIX = range(5)
 SCHEDULE, SHOTS, SHUFFLE, BOOTSTRAP, BALANCE = 101, 102, 103, 104, 105
+HIDE, MASK = 106, 107
 
 
 def rng(seed: int, epoch: int, index: int, *, stream: int = CLIP) -> np.random.Generator:

@@ -246,9 +246,12 @@ class _Loop:
     def _shown_lr(self) -> float:
         """The rate of the group whose peak is nearest to the one that was set.
 
-        Heads, temporal kernels and early layers may have others.
+        Heads, temporal kernels and early layers may have others; what is held has none.
         """
-        groups = self.optimizer.param_groups
+        moved = [group for group in self.optimizer.param_groups if group["peak_lr"]]
+        groups = moved or self.optimizer.param_groups[:1]
+        if len(groups) == 1:
+            return float(groups[0]["lr"])
         nearest = min(groups, key=lambda group: abs(math.log(group["peak_lr"] / self.peak)))
         return float(nearest["lr"])
 

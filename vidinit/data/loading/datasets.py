@@ -26,7 +26,7 @@ from ..readers.opening import Segment
 from ..rows import Row, Rows
 from ..views import CLIP, SUBSTITUTE, Sampling, clip_span, eval_indices, rng, train_indices
 from .quarantine import ReadGuard
-from .teacher_frames import CROPS, TeacherFrames
+from .teacher_frames import CROPS, CUTS, TeacherFrames
 
 # How many files may fail for one sample before the data, not a file, is at fault.
 _MAX_ATTEMPTS = 16
@@ -165,7 +165,9 @@ class ClipDataset:
                     for place, generator in zip(picked, before, strict=True)
                 ]
                 item[CROPS] = torch.stack(crops)
-        return item, [flip for _, flip in made]
+            if self.teachers.cuts:
+                item[CUTS] = torch.tensor([cut.shares(frames.shape[1:3]) for _, cut in made])
+        return item, [cut.mirrored for _, cut in made]
 
 
 @dataclass(frozen=True)

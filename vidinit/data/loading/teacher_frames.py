@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..pixels.transforms import Interpolation, eval_crops
+from ..pixels.transforms import Interpolation, eval_crops, resize
 from ..views import Picks
 
 CROPS = "crops"
 """In a batch: the picked frames as RGB in the student's crop, uint8 (R, K, size, size, 3)."""
+
+CUTS = "cuts"
+"""In a batch: the part of the frames that each clip shows, float32 (R, 5): top, left, bottom and
+right as fractions of the frame, and 1 where it is mirrored."""
 
 
 class FrameCache(Protocol):
@@ -29,22 +33,25 @@ class FrameCache(Protocol):
 
 @dataclass(frozen=True)
 class FrameView:
-    """How a teacher sees a whole frame: the center crop it was tested on.
+    """How a teacher sees a frame: the center crop it was tested on, or all of it.
 
     Attributes:
         size: side of the crop in pixels.
         crop_pct: side of the crop over the short side it is cut from, in (0, 1].
         interpolation: how the frame is resized, with antialiasing.
+        whole: all of the frame instead, made square: nothing of any crop is missing.
     """
 
     size: int
     crop_pct: float
     interpolation: Interpolation
+    whole: bool = False
 
     @property
     def key(self) -> str:
         """The key of its images in a batch."""
-        return f"seen/{self.size}/{self.crop_pct:g}/{self.interpolation}"
+        part = "whole" if self.whole else f"{self.crop_pct:g}"
+        return f"seen/{self.size}/{part}/{self.interpolation}"
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,14 @@ class TeacherFrames:
             them has is left out. A view that is not named here is always complete.
         crops: hold `CROPS`, too, which `ClipDataset` cuts: for teachers that see the crop of a
             student that does not see RGB.
+        cuts: hold `CUTS`, too: for maps of whole frames, of which the student sees a part.
     """
 
     picks: Picks
     views: tuple[FrameView, ...] = ()
     caches: tuple[tuple[str, tuple[FrameCache, ...]], ...] = ()
     crops: bool = False
+    cuts: bool = False
 
     def of(
         self,
@@ -112,6 +121,10 @@ def _crops(frames: np.ndarray, places: np.ndarray, view: FrameView) -> Tensor:
     if not len(places):
         return torch.empty(0, view.size, view.size, 3, dtype=torch.uint8)
     single, order = np.unique(places, return_inverse=True)
+    if view.whole:
+        frame = torch.from_numpy(np.ascontiguousarray(frames[single]))
+        crops = resize(frame, view.size, view.size, view.interpolation)
+        return crops.index_select(0, torch.from_numpy(order.reshape(-1))).contiguous()
     crops = eval_crops(
         frames[single],
         size=view.size,

@@ -67,9 +67,28 @@ class Augment:
             )
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The part of the picture that a clip shows.
+
+    Attributes:
+        box: top, left, height and width in the picture, in pixels.
+        mirrored: whether left and right are exchanged.
+    """
+
+    box: tuple[int, int, int, int]
+    mirrored: bool
+
+    def shares(self, shape: tuple[int, ...]) -> tuple[float, float, float, float, float]:
+        """Top, left, bottom and right over a picture's (height, width), and 1.0 if mirrored."""
+        (top, left, height, width), (tall, wide) = self.box, shape
+        bottom, right = (top + height) / tall, (left + width) / wide
+        return top / tall, left / wide, bottom, right, float(self.mirrored)
+
+
 def augment_clip(
     frames: np.ndarray, augment: Augment, generator: np.random.Generator
-) -> tuple[Tensor, bool]:
+) -> tuple[Tensor, Cut]:
     """One training clip from decoded frames.
 
     In this order: crop, resize (only what was cropped), flip, RandAugment, color jitter,
@@ -82,7 +101,7 @@ def augment_clip(
         generator: the only source of randomness.
 
     Returns:
-        uint8 (T, size, size, C), contiguous, and whether it is mirrored.
+        uint8 (T, size, size, C), contiguous, and what of the frames it shows.
     """
     if augment.jitter is None:
         box = _random_box(frames.shape[1:3], augment.scale, augment.ratio, generator)
@@ -106,7 +125,7 @@ def augment_clip(
         clip = random_grayscale(clip, augment.grayscale, generator)
     if augment.erasing:
         clip = random_erasing(clip, augment.erasing, generator)
-    return clip, mirrored
+    return clip, Cut(box, mirrored)
 
 
 def eval_crops(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ...data.label_spaces import LabelSpaces
 from ...engine.task import Task
 from ...zoo.base import VideoModel
-from ...zoo.modify.freezing import batch_norms
+from ...zoo.modify.freezing import batch_norms, hold_norms
 from ..shared.heads import Heads
 from ..shared.weighted_loss import DIVISOR, cross_entropy
 
@@ -234,9 +234,3 @@ def unmoved_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in kept:
             norm.momentum = momentum
-
-
-def hold_norms(model: nn.Module) -> None:
-    """All batch norms into eval mode: they keep, and normalize with, the statistics they have."""
-    for _, norm in batch_norms(model):
-        norm.eval()

@@ -20,6 +20,7 @@ from ...config.contradictions import Contradiction, classes_without_labels
 from ...config.section import Section
 from ...errors import UsageError, suggest
 from ...zoo.images.teacher_names import TEACHERS, NamedTeacher
+from .objective_text import USUAL_MASK, Hide, parse_target
 
 LossName = Literal["ce", "mse", "cosine", "smooth-l1"]
 LOSSES: dict[str, tuple[LossName, ...]] = {
@@ -37,6 +38,8 @@ class DistillSection(Section):
 
     teachers: list[str] = Field(default_factory=lambda: ["imagenet"], min_length=1)
     """NAME[=FILE][,key=value...]: short or timm names, local weights, settings of one teacher."""
+    target: str | None = None
+    """What is learned: logits, tokens (maps of the frames), masked; or logits:1,tokens:0.5."""
     picks: int | str = 1
     """Frames of a clip that teachers see: center, random, random:K, uniform:K, all; K: random:K."""
     view: Literal["clip", "frame"] = "clip"
@@ -57,6 +60,58 @@ class DistillSection(Section):
     """Folder where teachers' outputs for frames are kept; with view=frame."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of the teachers; auto: fp16 on a GPU, else fp32."""
+    tokens_loss: Literal["smooth-l1", "cosine"] = "smooth-l1"
+    """Of target tokens: Huber's loss with delta 1, or 1 - cosine, at each position."""
+    tokens_standardize: Literal["layernorm", "whiten", "none"] = "layernorm"
+    """Applied to a teacher's maps before they are targets."""
+    teacher_every: int = Field(1, ge=1)
+    """Of target tokens: the teacher sees one of so many frames."""
+    hide: str = "none"
+    """Frames that the student does not see: none, future[:K], past[:K], random[:K]; 3 of 8."""
+    hidden_weight: float | None = Field(None, gt=0, le=1)
+    """Share of hidden frames in the loss of tokens; default: two thirds."""
+    mask: float | None = Field(None, gt=0, lt=1)
+    """Share of the patches that target masked takes from a ViT student; default: 0.8."""
+    mask_by: Literal["auto", "attention", "random"] = "auto"
+    """Seen patches are drawn by the teacher's attention, if it has a class token, or evenly."""
+    mask_levels: int = Field(6, ge=1)
+    """Last blocks of teacher and student that target masked compares."""
+    temporal_anchor: float = Field(0.0, ge=0)
+    """Penalty a in a/2 |w - w_start|^2 of temporal kernels w; 0 for none."""
+    norms: Literal["train", "frozen"] = "train"
+    """Of the student: frozen keeps statistics as they are; `train.precise_bn` renews them then."""
+    hold_out: int = Field(0, ge=0)
+    """Videos that are not trained on, for the report; with 0 it shows some that are."""
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """Weights by objective."""
+        if self.target is None:
+            return {"logits": 1.0} if self.mask is None else {"masked": 1.0}
+        return parse_target(self.target)
+
+    @property
+    def mask_share(self) -> float:
+        """Of the patches that ``masked`` takes away."""
+        return USUAL_MASK if self.mask is None else self.mask
+
+    @field_validator("target")
+    @classmethod
+    def _known_target(cls, value: str | None) -> str | None:
+        try:
+            value is None or parse_target(value)
+        except ValueError as error:
+            raise PydanticCustomError("told", "{why}", {"why": str(error)}) from error
+        return value
+
+    @field_validator("hide")
+    @classmethod
+    def _known_hide(cls, value: str) -> str:
+        try:
+            Hide.parse(value)
+        except ValueError as error:
+            raise PydanticCustomError("told", "{why}", {"why": str(error)}) from error
+        return value
 
     @property
     def one_keep(self) -> float | None:
@@ -99,13 +154,45 @@ class DistillConfig(TrainRunConfig):
     distill: DistillSection = Field(default_factory=DistillSection)
 
     def own_contradictions(self) -> Iterator[Contradiction]:
-        """Settings of labels, which a distillation does not read."""
+        """Settings of labels, which a distillation does not read, and of other objectives."""
         yield from classes_without_labels(self.data, self.train)
+        yield from _other_objectives(self.distill)
+        if self.distill.temporal_anchor and not self.train.temporal_lr_scale:
+            keys = "distill.temporal_anchor", "train.temporal_lr_scale"
+            yield keys, "train.temporal_lr_scale=0 holds the temporal kernels: nothing to anchor"
         yield from super().own_contradictions()
 
     def next_command(self, out: str) -> str:
         """Fine-tune what was distilled."""
         return shlex.join(["vidinit", "finetune", out, "--data", "LABELED_VIDEOS"])
+
+
+def _other_objectives(section: DistillSection) -> Iterator[Contradiction]:
+    """Settings of objectives that are not learned, and what does not go together."""
+    targets = section.targets
+    named = f"distill.target={section.target}"
+    if section.mask is not None and "masked" not in targets:
+        text = f"distill.mask={section.mask:g} is for the target masked, and there is {named}"
+        yield ("distill.mask", "distill.target"), text
+    if section.hide != "none" and "tokens" not in targets:
+        text = (
+            f"distill.hide={section.hide} needs distill.target=tokens: only its loss tells frames"
+        )
+        yield ("distill.hide", "distill.target"), f"{text} apart"
+    if section.hide != "none" and "masked" in targets:
+        text = f"distill.hide={section.hide} and the target masked both hide something"
+        yield ("distill.hide", "distill.target"), text
+    if section.hidden_weight is not None and section.hide == "none":
+        text = "distill.hidden_weight weighs hidden frames, and distill.hide=none hides none"
+        yield ("distill.hidden_weight", "distill.hide"), text
+    if section.teacher_every > 1 and "tokens" not in targets:
+        text = f"distill.teacher_every={section.teacher_every} is for distill.target=tokens"
+        yield ("distill.teacher_every", "distill.target"), text
+    if "logits" not in targets:
+        for key in ("keep", "max_entropy"):
+            if getattr(section, key) is not None:
+                text = f"distill.{key} goes by class logits, which {named} does not learn"
+                yield (f"distill.{key}", "distill.target"), text
 
 
 class TeacherSettings(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from ...console import say
+from ...data.loading.teacher_frames import FrameView
 from ...data.rows import Rows
 from ...data.views import Picks
 from ...errors import DataError
 from ..shared.array_store import ArrayStore, predicted_bytes, size_text
 from ..shared.clips import digest_of_videos
 from ..shared.names import distinct
+from .objectives.grids import frames_seen
 from .settings import DistillConfig
+from .task import DistillTask
 from .teachers import Teacher
 
 
@@ -121,7 +124,7 @@ class Lookup:
 
     Attributes:
         cache: gets the outputs that are computed.
-        known: outputs, half precision (N, width); zeros where there are none.
+        known: outputs, half precision (N, ...); zeros where there are none.
         missing: int64 (M,), places of these zeros in the N.
         images: int64 (M,), which of the batch's images show the missing frames.
         keys: int64 (M,), of the missing frames.
@@ -133,11 +136,11 @@ class Lookup:
     images: Tensor
     keys: np.ndarray
 
-    def complete(self, teacher: Teacher, images: Tensor) -> Tensor:
-        """All outputs, float32 (N, width), on the device of the images."""
+    def complete(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """All outputs, float32 (N, ...), on the device of the images; missing ones are computed."""
         outputs = self.known.to(images.device, non_blocking=True).float()
         if len(self.keys):
-            fresh = teacher.of_bytes(images[self.images.to(images.device)])
+            fresh = compute(images[self.images.to(images.device)])
             outputs[self.missing.to(images.device)] = fresh
             self.cache.put(self.keys, fresh)
         return outputs
@@ -150,15 +153,21 @@ class Caches:
     """
 
     def __init__(self) -> None:
-        self.by_teacher: dict[str, tuple[Teacher, FrameCache]] = {}
+        self.by_name: dict[str, tuple[FrameView, FrameCache]] = {}
 
     @classmethod
     def open(
-        cls, teachers: list[Teacher], rows: Rows, config: DistillConfig, frames: int
+        cls,
+        task: DistillTask,
+        teachers: list[Teacher],
+        rows: Rows,
+        config: DistillConfig,
+        frames: int,
     ) -> Caches:
         """Open or make them, once the disk has room for what will come.
 
         Args:
+            task: tells what of the teachers is learned: outputs, maps, or both.
             teachers: all with views of their own.
             rows: of the run, probed.
             config: of the run.
@@ -168,58 +177,67 @@ class Caches:
             UsageError: a folder holds outputs of another teacher, or for other videos.
             VidinitError: the disk has too little room.
         """
-        caches = cls()
-        if config.distill.cache is None:
+        caches, section = cls(), config.distill
+        if section.cache is None:
             return caches
         lengths = [row.probe.num_frames if row.probe else 0 for row in rows.rows]
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        picks = Picks.parse(config.distill.picks).number(frames)
+        picks = Picks.parse(section.picks).number(frames)
+        if "tokens" in section.targets:
+            picks = len(frames_seen(frames, section.teacher_every))
         shown = config.train.epochs * len(rows) * config.data.repeats * picks
         expected = min(int(starts[-1]), shown)
         names = distinct([teacher.name for teacher in teachers], _folder_name, "_")
         for teacher in teachers:
-            folder = Path(config.distill.cache) / names[teacher.name]
-            size = predicted_bytes(int(starts[-1]), (teacher.width,), "float16", expected)
-            say(f"cache of {teacher.name}: up to {size_text(size)} in {folder}")
-            store = ArrayStore(
-                folder,
-                count=int(starts[-1]),
-                shape=(teacher.width,),
-                dtype="float16",
-                fingerprint=_fingerprint(teacher, rows, config),
-                expected=expected,
-            )
-            teacher.rounding = torch.float16
-            caches.by_teacher[teacher.name] = teacher, FrameCache(store, starts)
-            if len(store):
-                say(f"cache of {teacher.name}: {len(store)} frames are there")
+            kept: list[tuple[str, str, FrameView | None, tuple[int, ...]]] = []
+            if task.heads is not None:
+                kept.append(("", "", teacher.view, (teacher.width,)))
+            if teacher.whole is not None:
+                grid = (*teacher.maps_grid(), teacher.maps_width)
+                kept.append(("/maps", "-maps", teacher.whole, grid))
+            for suffix, ending, view, shape in kept:
+                assert view is not None
+                folder = Path(section.cache) / f"{names[teacher.name]}{ending}"
+                size = predicted_bytes(int(starts[-1]), shape, "float16", expected)
+                what = f"maps of {teacher.name}" if suffix else teacher.name
+                say(f"cache of {what}: up to {size_text(size)} in {folder}")
+                store = ArrayStore(
+                    folder,
+                    count=int(starts[-1]),
+                    shape=shape,
+                    dtype="float16",
+                    fingerprint=_fingerprint(teacher, view, rows, config),
+                    expected=expected,
+                )
+                teacher.rounding = torch.float16
+                caches.by_name[f"{teacher.name}{suffix}"] = view, FrameCache(store, starts)
+                if len(store):
+                    say(f"cache of {what}: {len(store)} frames are there")
         return caches
 
     def known(self) -> tuple[tuple[str, tuple[FrameCache, ...]], ...]:
         """The caches by the key of a view, for `data.loading.teacher_frames.TeacherFrames`."""
         found: dict[str, tuple[FrameCache, ...]] = {}
-        for teacher, cache in self.by_teacher.values():
-            assert teacher.view is not None
-            found[teacher.view.key] = (*found.get(teacher.view.key, ()), cache)
+        for view, cache in self.by_name.values():
+            found[view.key] = (*found.get(view.key, ()), cache)
         return tuple(found.items())
 
     def look_up(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Batches with ``known/<teacher>``: a `Lookup` for each teacher with a cache."""
+        """Batches with ``known/<teacher>`` and ``known/<teacher>/maps``: a `Lookup` for a cache."""
         for batch in batches:
-            for name, (teacher, cache) in self.by_teacher.items():
-                assert teacher.view is not None
-                batch[f"known/{name}"] = cache.look_up(batch, teacher.view.key)
+            for name, (view, cache) in self.by_name.items():
+                batch[f"known/{name}"] = cache.look_up(batch, view.key)
             yield batch
 
     def flush(self) -> None:
         """Write everything to the disk; before each checkpoint, see `run.execute`."""
-        for _, cache in self.by_teacher.values():
+        for _, cache in self.by_name.values():
             cache.flush()
 
     def close(self) -> None:
         """Close all of them, also where one of them cannot write any more."""
         with ExitStack() as stack:
-            for _, cache in self.by_teacher.values():
+            for _, cache in self.by_name.values():
                 stack.callback(cache.close)
 
 
@@ -227,12 +245,13 @@ def _folder_name(name: str) -> str:
     return re.sub(r"[^\w.@+-]+", "_", name)
 
 
-def _fingerprint(teacher: Teacher, rows: Rows, config: DistillConfig) -> dict[str, Any]:
+def _fingerprint(
+    teacher: Teacher, view: FrameView, rows: Rows, config: DistillConfig
+) -> dict[str, Any]:
     """Everything that the outputs depend on."""
-    assert teacher.view is not None
     return {
         "weights": f"{_digest(teacher.model):08x}",
-        "crop": teacher.view.key.removeprefix("seen/"),
+        "crop": view.key.removeprefix("seen/"),
         "pixels": [list(teacher.mean), list(teacher.std)],
         "precision": str(teacher.dtype).removeprefix("torch."),
         "decode_side": config.data.decode_side,

@@ -14,6 +14,7 @@ from ...errors import UsageError
 from ...files import written
 from ...report import plots
 from ...report.html import Section
+from .objectives.tokens import TokensObjective
 from .settings import LOSSES
 from .targets import Whitening, entropy, threshold
 from .task import DistillTask
@@ -48,15 +49,19 @@ def estimate(
 
     Returns:
         By ``<teacher>/entropies``: nats, (N,); ``<teacher>/mean`` (C,) and ``<teacher>/matrix``
-        (C, C): a whitening.
+        (C, C): a whitening; ``<teacher>/maps/mean`` and ``<teacher>/maps/matrix``: that of maps.
     """
     outputs: dict[str, list[np.ndarray]] = {teacher.name: [] for teacher in teachers}
+    tokens = whitened(task)
+    positions: dict[str, list[np.ndarray]] = {}
     done = 0
     with ProgressBar("first pass") as bar:
         for batch in batches:
-            of_batch = task.teacher_outputs(batch)
+            of_batch = task.teacher_outputs(batch) if teachers else {}
             for name, parts in outputs.items():
                 parts.append(of_batch[name].float().cpu().numpy())
+            for name, some in {} if tokens is None else tokens.samples(tokens.ask(batch)).items():
+                positions.setdefault(name, []).append(some.float().cpu().numpy())
             done += len(batch["clip"])
             bar.update(min(done, clips), clips)
             if done >= clips:
@@ -71,15 +76,25 @@ def estimate(
             whitening = Whitening.of(values)
             estimates[f"{teacher.name}/mean"] = whitening.mean.numpy()
             estimates[f"{teacher.name}/matrix"] = whitening.matrix.numpy()
+    for name, found in positions.items():
+        whitening = Whitening.of(np.concatenate(found))
+        estimates[f"{name}/maps/mean"] = whitening.mean.numpy()
+        estimates[f"{name}/maps/matrix"] = whitening.matrix.numpy()
     return estimates
 
 
-def apply(teachers: list[Teacher], found: dict[str, np.ndarray]) -> None:
+def apply(task: DistillTask, teachers: list[Teacher], found: dict[str, np.ndarray]) -> None:
     """Give the objectives the estimates.
 
     Raises:
         UsageError: a threshold that no clip passes.
     """
+    tokens = whitened(task)
+    for key in [key for key in found if key.endswith("/maps/matrix")]:
+        assert tokens is not None
+        name = key.removesuffix("/maps/matrix")
+        parts = (torch.from_numpy(found[f"{name}/maps/{part}"]) for part in ("mean", "matrix"))
+        tokens.whitening[name] = Whitening(*parts)
     for teacher in teachers:
         objective, name = teacher.objective, teacher.name
         if f"{name}/matrix" in found:
@@ -103,11 +118,23 @@ def apply(teachers: list[Teacher], found: dict[str, np.ndarray]) -> None:
         )
 
 
-def begin(teachers: list[Teacher]) -> None:
+def whitened(task: DistillTask) -> TokensObjective | None:
+    """The objective of maps, if these are whitened."""
+    for one in task.each():
+        if isinstance(one, TokensObjective) and one.standardize == "whiten":
+            return one
+    return None
+
+
+def begin(task: DistillTask, teachers: list[Teacher]) -> None:
     """Give objectives a whitening that changes nothing.
 
     A step is measured, for its memory, before the first pass has estimated the real one.
     """
+    if (tokens := whitened(task)) is not None:
+        for teacher in teachers:
+            width = teacher.maps_width
+            tokens.whitening[teacher.name] = Whitening(torch.zeros(width), torch.eye(width))
     for teacher in teachers:
         objective = teacher.objective
         if objective.standardize == "whiten" and objective.whitening is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...console import say
-from ...data.loading.teacher_frames import FrameView
+from ...data.loading.teacher_frames import CROPS, FrameView
 from ...data.pixels.batch import normalize
 from ...errors import UsageError
+from ...zoo.families.vit import is_vit
 from ...zoo.images.networks import ImageSource, class_names, clip_spec_of, load_image_model
 from ...zoo.images.teacher_names import TEACHERS
-from ...zoo.spec import ClipSpec
+from ...zoo.spec import IMAGENET, ClipSpec
 from .settings import LOSSES, DistillSection, TeacherSettings, check_loss
 from .targets import Objective
 
@@ -41,6 +42,8 @@ class Teacher:
         size: side in pixels to which it gets the student's crops resized; None leaves them.
         interpolation: how.
         view: its own crop of whole frames, in place of the student's crop.
+        whole: whole frames as its maps are made of, in place of the student's crop.
+        student: clips of the student, whose crops it sees.
         objective: its loss.
         dtype: of its computations.
         rounding: type that its outputs are rounded to, as a cache keeps them; None for no rounding.
@@ -55,6 +58,8 @@ class Teacher:
     size: int | None = None
     interpolation: str = "bicubic"
     view: FrameView | None = None
+    whole: FrameView | None = None
+    student: ClipSpec = field(default_factory=ClipSpec)
     objective: Objective = field(default_factory=Objective)
     dtype: torch.dtype = torch.float32
     rounding: torch.dtype | None = None
@@ -69,10 +74,42 @@ class Teacher:
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Tensor:
         """Outputs (N, width), float32, of images (N, 3, H, W) with its own pixel statistics."""
+        return self._computed(self.model, images)
+
+    @torch.no_grad()
+    def maps(self, images: Tensor) -> Tensor:
+        """Last maps (N, h, w, C), float32, of such images; of transformers the patch tokens."""
+        return self._computed(self._last_maps, images)
+
+    @property
+    def maps_width(self) -> int:
+        """C of its maps."""
+        return int(self.model.num_features)  # type: ignore[arg-type]
+
+    def maps_grid(self) -> tuple[int, int]:
+        """(h, w) of the maps of images of `size`, asked of the network itself."""
+        parameter = next(self.model.parameters())
+        side = self.size or self.student.size
+        with torch.no_grad():
+            found = self._last_maps(torch.zeros(1, 3, side, side).to(parameter))
+        return int(found.shape[1]), int(found.shape[2])
+
+    def _last_maps(self, images: Tensor) -> Tensor:
+        model: Any = self.model
+        found = model.forward_features(images)
+        if found.dim() == 3:  # (N, L, C)
+            found = found[:, getattr(model, "num_prefix_tokens", 0) :]
+            side = round(found.shape[1] ** 0.5)
+            return found.unflatten(1, (side, -1))
+        if found.shape[1] == self.maps_width:  # (N, C, h, w)
+            return found.permute(0, 2, 3, 1)
+        return found  # channels last, as Swin and its kin have it
+
+    def _computed(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         images = images.to(self.dtype, memory_format=torch.channels_last)
         # Its precision is its own: the student's autocast does not reach it.
         with torch.autocast(images.device.type, enabled=False):
-            found = self.model(images)
+            found = network(images)
         if found.dtype != torch.float64:
             found = found.float()
         return found if self.rounding is None else found.to(self.rounding).to(found.dtype)
@@ -84,9 +121,13 @@ class Teacher:
             crops: (N, 3, H, W), normalized for the student.
             spec: with the student's pixel statistics.
         """
+        return self.outputs(self.sized(crops, spec))
+
+    def sized(self, crops: Tensor, spec: ClipSpec) -> Tensor:
+        """The student's crops at its own size, with its own pixel statistics; see `of_crops`."""
         same = tuple(spec.mean) == tuple(self.mean) and tuple(spec.std) == tuple(self.std)
         if self.size in (None, crops.shape[-1]):
-            return self.outputs(crops if same else self._own(_rgb(crops, spec)))
+            return crops if same else self._own(_rgb(crops, spec))
         rgb = F.interpolate(
             _rgb(crops, spec),
             size=(self.size, self.size),
@@ -94,7 +135,7 @@ class Teacher:
             align_corners=False,
             antialias=True,
         )
-        return self.outputs(self._own(rgb.clamp_(0, 1)))  # bicubic kernels overshoot at edges
+        return self._own(rgb.clamp_(0, 1))  # bicubic kernels overshoot at edges
 
     def of_bytes(self, images: Tensor) -> Tensor:
         """Outputs (N, width) of images as a data set cuts them, uint8 (N, H, W, 3)."""
@@ -102,8 +143,34 @@ class Teacher:
             return torch.empty(0, self.width, device=images.device)
         return self.outputs(normalize(images[:, None], self.mean, self.std)[:, :, 0])
 
+    def maps_of_bytes(self, images: Tensor) -> Tensor:
+        """Maps (N, h, w, C) of such images, N at least 1."""
+        return self.maps(normalize(images[:, None], self.mean, self.std)[:, :, 0])
+
     def _own(self, rgb: Tensor) -> Tensor:
         return (rgb - _column(self.mean, rgb)) / _column(self.std, rgb)
+
+
+def crops_of(batch: dict[str, Any], spec: ClipSpec, numbers: Tensor) -> tuple[Tensor, ClipSpec]:
+    """Some frames of clips as a student sees them, and their pixel statistics.
+
+    Args:
+        batch: with ``clip`` (B, C, T, H, W), normalized for the student; of a student that does not
+            see RGB the picked frames are in it as `CROPS`.
+        spec: of the student.
+        numbers: which frames of each clip, int64 (B, K); with `CROPS` these are the picked ones.
+
+    Returns:
+        (B * K, 3, H, W), RGB.
+    """
+    if CROPS in batch:
+        images = batch[CROPS].flatten(0, 1)
+        return normalize(images[:, None], IMAGENET.mean, IMAGENET.std)[:, :, 0], IMAGENET
+    frames = batch["clip"].permute(0, 2, 1, 3, 4)  # (B, T, 3, H, W)
+    if spec.channels == "bgr":  # teachers see RGB in any case
+        frames = frames.flip(2)
+    rows = torch.arange(len(numbers), device=frames.device)[:, None]
+    return frames[rows, numbers].flatten(0, 1), spec
 
 
 def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -147,6 +214,7 @@ def make_teacher(
     section: DistillSection,
     spec: ClipSpec,
     device: torch.device,
+    patches: int | None = None,
 ) -> Teacher:
     """A loaded teacher, ready for the crops of a student.
 
@@ -156,6 +224,7 @@ def make_teacher(
         section: settings of all teachers.
         spec: the student's clips.
         device: that it will run on, for its precision.
+        patches: of a row of the student's tokens, where a teacher with size=own is to have as many.
 
     Raises:
         UsageError: it has no class logits, or takes no images of the size.
@@ -165,6 +234,8 @@ def make_teacher(
     named, own = teacher.named, clip_spec_of(source.model, frames=1, stride=1, size=None)
     asked = teacher.size or section.size
     native = (named.size if named else None) or own.size
+    if patches is not None and is_vit(source.model):
+        native = patches * int(source.model.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
     size = {"own": native, "crop": spec.size}.get(asked, asked)  # type: ignore[arg-type]
     assert isinstance(size, int)
     if output == "features" and not named:
@@ -177,6 +248,9 @@ def make_teacher(
     frame = (teacher.view or section.view) == "frame"
     crop_pct = (named.crop_pct if named else None) or own.crop_pct
     mean, std = _PIXELS[teacher.pixels] if teacher.pixels else (own.mean, own.std)
+    whole = None
+    if frame and "tokens" in section.targets:
+        whole = FrameView(size, 1.0, shrinking, whole=True)
     seen = f"its own crop of {size}" if frame else f"the student's crop at {size}"
     say(
         f"teacher {teacher.name}: {source.arch}, weights from {source.weights}; {width} {output} "
@@ -192,6 +266,8 @@ def make_teacher(
         size=size,
         interpolation=shrinking,
         view=FrameView(size, crop_pct, shrinking) if frame else None,
+        whole=whole,
+        student=spec,
         objective=_objective(teacher, section, output),
         dtype=_dtype(section.precision, device),
     )

@@ -80,17 +80,57 @@ class TimeSformer(VideoModel):
                 image; and for frames of another size.
         """
         t = self.frames.value
+        trunk: Any = self.trunk
+        tokens = trunk.blocks(trunk.norm_pre(self._embedded(x)))
+        if self.attention == "space":
+            tokens = tokens.unflatten(0, (-1, t)).mean(dim=1)
+        return trunk.norm(tokens)
+
+    def visible_levels(self, clip: Tensor, visible: Tensor, levels: int) -> list[Tensor]:
+        """Tokens of some patches behind the last blocks, when all others are left out.
+
+        The class token and registers take part in every block and are not returned. For joint
+        attention, the only one in which tokens can be missing.
+
+        Args:
+            clip: (B, 3, T, H, W), normalized.
+            visible: the patches that are there, bool (B, T, N), as many in each clip.
+            levels: how many of the last blocks.
+
+        Returns:
+            Of each of these blocks, the last one last, tokens (B, n, C) behind the final norm, in
+            the order of ``visible``: frame by frame.
+
+        Raises:
+            ValueError: for other attention.
+        """
+        if self.attention != "joint":
+            raise ValueError(f"{self.attention} attention needs the whole grid of patches")
+        trunk: Any = self.trunk
+        tokens = self._embedded(self._folded(clip))
+        first, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]
+        by_frame = patches.unflatten(1, (-1, self.frames.value)).transpose(1, 2)  # (B, T, N, C)
+        kept = by_frame[visible].view(len(clip), -1, patches.shape[-1])
+        x = trunk.norm_pre(torch.cat([first, kept], dim=1))
+        found = []
+        for number, block in enumerate(trunk.blocks, start=1):
+            x = block(x)
+            if number > len(trunk.blocks) - levels:
+                found.append(x[:, self.prefix :])
+        norm = trunk.fc_norm if isinstance(trunk.norm, nn.Identity) else trunk.norm
+        return [norm(level) for level in found]
+
+    def _embedded(self, x: Tensor) -> Tensor:
+        """(B*T, 3, H, W) to what the blocks get: (B, P + N*T, C), (B*T, P + N, C) for ``space``."""
+        t = self.frames.value
         self._check(t, x.shape[-2:])
         trunk: Any = self.trunk
         tokens = trunk._pos_embed(trunk.patch_embed(x))  # (B*T, P + N, C)
         if isinstance(tokens, tuple):  # EVA's has rotations beside them, which plain ones lack
             tokens = tokens[0]
-        if self.attention != "space":
-            tokens = self._with_time(tokens.unflatten(0, (-1, t)))
-        tokens = trunk.blocks(trunk.norm_pre(tokens))
         if self.attention == "space":
-            tokens = tokens.unflatten(0, (-1, t)).mean(dim=1)
-        return trunk.norm(tokens)
+            return tokens
+        return self._with_time(tokens.unflatten(0, (-1, t)))
 
     def _with_time(self, tokens: Tensor) -> Tensor:
         """(B, T, P + N, C) tokens of frames to those of clips, (B, P + N*T, C)."""
@@ -142,6 +182,15 @@ class TimeSformer(VideoModel):
             return patches
         return patches.unflatten(1, (-1, self.frames.value)).transpose(1, 2).flatten(1, 2)
 
+    def placed(self, maps: Tensor, clips: int, size: tuple[int, int]) -> Tensor:
+        """(B, T, H', W', C), H' and W' the rows and columns of patches; T is 1 for ``space``."""
+        return self.spread(maps, clips).unflatten(1, (-1, *describe_vit(self.trunk).grid))
+
+    @property
+    def in_patches(self) -> bool:
+        """True."""
+        return True
+
     def token_frames(self) -> int:
         """T; 1 where frames were averaged."""
         return 1 if self.attention == "space" else self.frames.value
@@ -157,12 +206,3 @@ class TimeSformer(VideoModel):
         if "time_embed" in layers:
             layers["time_embed"] = 0
         return layers
-    def placed(self, maps: Tensor, clips: int, size: tuple[int, int]) -> Tensor:
-        """(B, T, H', W', C), H' and W' the rows and columns of patches; T is 1 for ``space``."""
-        return self.spread(maps, clips).unflatten(1, (-1, *describe_vit(self.trunk).grid))
-
-    @property
-    def in_patches(self) -> bool:
-        """True."""
-        return True
-

@@ -97,3 +97,9 @@ def hold_frozen_norms(module: nn.Module) -> None:
     """
     for norm in frozen_norms(module):
         norm.eval()
+
+
+def hold_norms(model: nn.Module) -> None:
+    """All batch norms into eval mode: they keep, and normalize with, the statistics they have."""
+    for _, norm in batch_norms(model):
+        norm.eval()
