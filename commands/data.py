@@ -26,6 +26,7 @@ def check(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug = F
         vidinit data check train.csv --root videos/ --json
         vidinit data check videos/ --max-bad 5% --workers 16
         vidinit data check videos/ --full
+        vidinit data check labels.csv --clip 16x4 --duplicates
         vidinit data check boxes.csv --root videos/
     """
     import vidinit
@@ -111,11 +112,14 @@ def _print(report: dict[str, Any], *, as_json: bool) -> None:
     from rich.table import Table
 
     from vidinit.console import result_console
+    from vidinit.pipelines.data.figures import warnings_of
 
     table = Table(show_header=False)
     for name, value in _lines(report):
         table.add_row(name, value)
     result_console().print(table)
+    for line in warnings_of(report):
+        opt.put(line)
     _print_failed("cannot be read", report["bad"])
     _print_kept(report["partial"])
     _print_failed("ends early", report["outside"])
@@ -128,11 +132,14 @@ def _print(report: dict[str, Any], *, as_json: bool) -> None:
 
 def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the table."""
+    from vidinit.pipelines.data.figures import lines_of
+
     lines = [("files", f"{report['files']:,}"), ("readable", f"{report['good']:,}")]
     if report["partial"]:
         lines.append(("  damaged", f"{len(report['partial']):,}, of which the beginning is kept"))
     lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reasons"].items()]
     lines += [("frames", f"{report['frames']:,}"), ("hours", f"{report['hours']:,.2f}")]
+    lines += lines_of(report)
     for name, key in (("width x height", "sizes"), ("frames per second", "fps")):
         lines.append((name, _counts(report[key])))
     lines += [("rotated", f"{report['rotated']:,}"), ("read with", _counts(report["readers"]))]

@@ -74,6 +74,8 @@ class Row:
         probe: what the index knows of the file, once ``index.check`` has looked; None before.
         in_frames: ``start`` and ``end`` are numbers of frames instead, from 0, without the frame
             ``end`` itself.
+        group: what it shares with clips that must not stand in another part of the data: a camera,
+            a person, a film; None where nothing is known of that.
     """
 
     path: str
@@ -82,6 +84,7 @@ class Row:
     end: float | None = None
     probe: Probe | None = None
     in_frames: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -148,3 +148,13 @@ def test_members_of_archives_get_a_folder_each(tmp_path: Path) -> None:
         listed = relisted(Path(source), tmp_path)
         assert listed.name == name
         assert listed.read_text() == "path,label\ns-0/x/1.mp4,0\ns-1/x/1.mp4,1\n"
+
+
+def test_groups_are_kept_beside_the_split(tmp_path: Path) -> None:
+    touch(tmp_path, "1.avi", "2.avi", "3.avi")
+    text = "path,label,group,split\n1.avi,a,cam1,train\n2.avi,b,cam2,val\n3.avi,b,,train\n"
+    (tmp_path / "all.csv").write_text(text)
+    listed = relisted(tmp_path / "all.csv", tmp_path)
+    copied = "path,label,group,split\n1.mp4,a,cam1,train\n3.mp4,b,,train\n2.mp4,b,cam2,val\n"
+    assert listed.read_text() == copied
+    assert [row.group for row in labeled_rows(listed).rows] == ["cam1", None, "cam2"]

@@ -77,3 +77,24 @@ def test_sources_that_train_on_what_others_validate_on(videos: Path):
         "a: 1 of 2 validation clips are trained on, too, as clips of b",
     ]
     assert "give it others as val=" in notes[0] and "leave them out of one of the two" in notes[1]
+
+
+def test_copies_and_groups_in_both_parts_are_said(tmp_path, capsys):
+    for name, content in (("a", b"one"), ("b", b"two"), ("c", b"one"), ("d", b"six")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c, d = (str(tmp_path / name) for name in "abcd")
+    train = Rows((Row(a, 0, group="cam1"), Row(b, 0, group="cam2")), ("x",))
+    val = train.of([Row(c, 0, group="cam2"), Row(d, 0, group="cam3"), Row(b, 0, group="cam2")])
+    count, notes = say_overlap(train, val, "data", named=True)
+    assert count == 2 and len(notes) == 3
+    assert notes[0].startswith("data: 1 of 3 validation clips are trained on, too")
+    assert notes[1].startswith(
+        f"data: 1 validation clips are byte for byte training clips under another name, as {c} and "
+        f"{a}; leave them out of one of the two"
+    )
+    assert notes[2].startswith(
+        "data: 1 groups stand in training and in validation, as 'cam2': 2 validation clips show"
+    )
+    assert [f"note: {note}" for note in notes] == capsys.readouterr().err.splitlines()
+    apart = val.of([Row(d, 0, group="cam3")])
+    assert say_overlap(train, apart, "data", named=True) == (0, [])

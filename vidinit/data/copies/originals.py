@@ -172,13 +172,16 @@ def write_list(originals: Originals, target: Path, place: Path) -> Path | None:
     in_frames = timed and originals.in_frames
     times = ["start_frame", "end_frame"] if in_frames else ["start", "end"] * timed
     split = ["split"] * several
-    writer.writerow(["path", *labels, *times, *split])
+    grouped = any(row.group is not None for row in joined.rows)
+    writer.writerow(["path", *labels, *times, *["group"] * grouped, *split])
     for part in originals.parts:
         for row in part.rows.rows:
             cells = [originals.names[row.path], *_words(row.label, part.rows)]
             if timed:
                 word = str if in_frames else repr
                 cells += ["" if at is None else word(at) for at in (row.start, row.end)]
+            if grouped:
+                cells.append(row.group or "")
             writer.writerow([*cells, part.name] if several else cells)
     _put(target / f"{name}.csv", buffer.getvalue(), place)
     return target / f"{name}.csv"

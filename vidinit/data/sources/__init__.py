@@ -29,9 +29,9 @@ from ...errors import UsageError
 from ..rows import Rows
 from .access import Kinds, require_existing
 from .classes import ClassList, NoLabelsError, flippable, mirrored, read_class_names
-from .formats import read
+from .formats import read, read_parts
 from .options import SourceOptions
-from .parts import few_shots, for_training, hold_out, join, pick
+from .parts import few_shots, fold_of, for_training, hold_out, in_groups, join, pick
 from .splits import split_numbers
 from .table import Part
 
@@ -39,6 +39,7 @@ __all__ = [
     "NoLabelsError",
     "flippable",
     "hold_out",
+    "labeled_parts",
     "labeled_rows",
     "mirrored",
     "split_numbers",
@@ -97,7 +98,33 @@ def labeled_rows(
     return join([pick(read(path, options), part) for path in _several(data)])
 
 
-def unlabeled_rows(data: Paths, *, kinds: Kinds = "video", root: str | Path | None = None) -> Rows:
+def labeled_parts(
+    data: Paths,
+    *,
+    kinds: Kinds = "video",
+    root: str | Path | None = None,
+    class_names: str | Path | None = None,
+    split: int = 1,
+) -> list[Part]:
+    """The parts of `labeled_rows`, of several data sets one after the other.
+
+    Args:
+        data, kinds, root, class_names, split: as for `labeled_rows`.
+
+    Raises:
+        UsageError, DataError: as `labeled_rows`.
+    """
+    options = SourceOptions(kinds=kinds, root=_folder(root), names=_names(class_names), split=split)
+    return [part for path in _several(data) for part in read(path, options)]
+
+
+def unlabeled_rows(
+    data: Paths,
+    *,
+    kinds: Kinds = "video",
+    root: str | Path | None = None,
+    part: Literal["all", "train"] = "all",
+) -> Rows:
     """Rows without labels: what labeled data may be, and files, folders and lists without labels.
 
     Of a list without a header, the path on each line is read, whether or not a label follows it.
@@ -106,13 +133,32 @@ def unlabeled_rows(data: Paths, *, kinds: Kinds = "video", root: str | Path | No
         data: path of a folder, file, list or archive, or several.
         kinds: which files of folders and archives count. Lists may name both.
         root: folder that paths in lists are relative to; default: the folder of the list.
+        part: ``train``: the training part alone of data that has parts (train/ and val/, official
+            splits, a split column), with a ``UserWarning`` that says how many clips are left out.
 
     Raises:
         UsageError: nothing exists there, or it is neither media nor text.
         DataError: no file of the wanted kind was found or listed.
     """
     options = SourceOptions(kinds=kinds, root=_folder(root), labeled=False)
-    return join([pick(read(path, options), "all") for path in _several(data)])
+    if part == "all":
+        return join([pick(read(path, options), "all") for path in _several(data)])
+    return join([_training_part(path, options) for path in _several(data)])
+
+
+def _training_part(path: str, options: SourceOptions) -> Part:
+    """The training part of a source without labels; all of it where it has no parts."""
+    parts = read_parts(path, options)
+    train = pick(parts, "train")
+    others = {one.name: len(one.rows) for one in parts if one is not train}
+    if others:
+        left = " and ".join(f"{count:,} of its {name} part" for name, count in others.items())
+        warnings.warn(
+            f"{path}: the {len(train.rows):,} clips of its training part are taken, {left} are "
+            "left out",
+            stacklevel=3,
+        )
+    return train
 
 
 def train_val(
@@ -126,6 +172,7 @@ def train_val(
     class_names: str | Path | None = None,
     split: int = 1,
     shots: int | None = None,
+    fold: tuple[int, int] | None = None,
 ) -> tuple[Rows, Rows]:
     """Training and validation rows, with labels in the order of the training classes.
 
@@ -133,7 +180,8 @@ def train_val(
     (``val/`` beside ``train/``, official splits, a split column); a split of each class by
     ``seed``. In the last, a class with a single clip stays in training, with a ``UserWarning`` that
     names it; when every class has one clip, validation is empty. Of several data sets, each is
-    split as it would be alone.
+    split as it would be alone. Rows of one group (a ``group`` column) stay in one part, and how
+    many groups are held out is a ``UserWarning``.
 
     Args:
         data: path of a folder, list or archive, or several, as for `labeled_rows`.
@@ -143,6 +191,8 @@ def train_val(
         kinds, root, class_names, split: as for `labeled_rows`.
         shots: train on this many clips of each class, chosen by (seed, class), fewer being a part
             of more; a class with fewer keeps them all, with a ``UserWarning``. None: on all.
+        fold: (k, n): validate on the k-th of n folds of the training part, see `parts.fold`; a
+            validation part is left alone, with a ``UserWarning``.
 
     Raises:
         UsageError: a path does not exist, or a number is out of its range.
@@ -154,7 +204,12 @@ def train_val(
     if shots is not None and shots < 1:
         raise UsageError(f"shots is {shots}", "it must be at least 1")
     options = SourceOptions(kinds=kinds, root=_folder(root), names=_names(class_names), split=split)
-    if val is None:
+    if fold is not None:
+        if val is not None:
+            raise UsageError("folds hold out training clips, and validation data is named", "")
+        halves = [_fold(path, options, fold, seed) for path in _several(data)]
+        train, held_out = join([part for part, _ in halves]), [part for _, part in halves]
+    elif val is None:
         halves = [_halves(path, options, val_fraction, seed) for path in _several(data)]
         train, held_out = join([part for part, _ in halves]), [part for _, part in halves]
     else:
@@ -179,6 +234,25 @@ def _halves(path: str, options: SourceOptions, val_fraction: float, seed: int) -
             stacklevel=3,
         )
     kept, held_out = hold_out(train.rows, val_fraction, seed)
+    if words := in_groups(train.rows, held_out):
+        warnings.warn(f"{train.where}: {words}", stacklevel=3)
+    return replace(train, rows=kept), Part("val", held_out, train.where)
+
+
+def _fold(path: str, options: SourceOptions, fold: tuple[int, int], seed: int) -> tuple[Part, Part]:
+    """The training part of one source without a fold of it, and that fold."""
+    parts = read(path, options)
+    train = pick(parts, "train")
+    others = [f"{len(one.rows):,} clips of its {one.name} part" for one in parts if one != train]
+    if others:
+        warnings.warn(
+            f"{train.where}: folds are made of the training part, {' and '.join(others)} are left "
+            "alone",
+            stacklevel=3,
+        )
+    kept, held_out = fold_of(train.rows, *fold, seed)
+    if words := in_groups(train.rows, held_out):
+        warnings.warn(f"{train.where}: {words}", stacklevel=3)
     return replace(train, rows=kept), Part("val", held_out, train.where)
 
 

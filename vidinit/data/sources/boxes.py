@@ -11,8 +11,8 @@ from .options import SourceOptions
 from .table import Table
 
 _HINT = (
-    "no command trains on boxes yet, `vidinit data check` reads them; to classify whole clips, "
-    "list them as 'path label' or as a csv with path, label, start and end"
+    "pass --task detect to train on boxes, and a model of such a training to score in them; to "
+    "classify whole clips, list them as 'path label' or as a csv with path, label, start and end"
 )
 _CORNERS = frozenset(("x1", "xmin", "x_min", "xtl", "bbox", "boxes", "bbox_x", "box"))
 _COCO = frozenset(("images", "annotations", "categories"))

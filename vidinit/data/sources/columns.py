@@ -40,6 +40,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "start_frame": ("start_frame", "frame_start", "begin_frame"),
     "end_frame": ("end_frame", "frame_end", "stop_frame"),
     "split": ("split", "subset"),
+    "group": ("group", "group_id"),
     "participant": ("participant_id",),
 }
 _TIME = re.compile(r"(?:(?:(\d{1,9}):)?([0-5]?\d):)?(\d{1,15}(?:\.\d*)?)", re.ASCII)
@@ -230,6 +231,8 @@ def _table(
             start, end = (_frames if in_frames else _segment)(table, row)
             table.starts.append(start)
             table.ends.append(end)
+        if "group" in row:
+            table.groups.append(row["group"] or None)
         if "split" in row:
             table.parts.append(_part(table, row))
         if "path" in row:
@@ -345,7 +348,8 @@ def _needed(table: Table, header: Header, options: SourceOptions) -> dict[str, i
     if "path" not in at and "id" not in at:
         raise _missing(table, header, "path", "a path")
     if not options.labeled:
-        wanted = ("path", "id", "start", "end", "start_frame", "end_frame", "participant")
+        times = ("start", "end", "start_frame", "end_frame")
+        wanted = ("path", "id", *times, "participant", "split", "group")
         return {what: at[what] for what in wanted if what in at}
     if "label" in at:
         at.pop("verb", None)

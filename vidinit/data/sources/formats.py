@@ -22,6 +22,7 @@ from .headerless import id_list, moments_list
 from .lists import plain_list
 from .named_files import named_files
 from .options import PART_NAMES, PartName, SourceOptions
+from .parts import pick
 from .shards import shard_folder, shard_names
 from .splits import official_splits, ucf_list
 from .table import Part, Table
@@ -41,12 +42,8 @@ def train_and_val(folder: str, options: SourceOptions) -> Iterator[Table] | None
     """
     if not options.labeled:
         return None
-    names = subfolders(folder)
-    found: dict[PartName, str] = {}
-    for name in names:
-        if (part := PART_NAMES.get(name.lower())) is not None:
-            found.setdefault(part, name)
-    if not found or not ({"train", "val"} <= found.keys() or len(found) == len(names)):
+    found = _part_folders(folder)
+    if not found:
         return None
     parts = {p: name for p, name in found.items() if p != "test"} or found
     inner = FORMATS["folder"][FORMATS["folder"].index(train_and_val) + 1 :]
@@ -55,6 +52,16 @@ def train_and_val(folder: str, options: SourceOptions) -> Iterator[Table] | None
         for part, name in parts.items()
         for table in _tables(os.path.join(folder, name), options, inner)
     )
+
+
+def _part_folders(folder: str) -> dict[PartName, str]:
+    """The sub-folders that are the parts of a data set, by part; empty where there are none."""
+    names = subfolders(folder)
+    found: dict[PartName, str] = {}
+    for name in names:
+        if (part := PART_NAMES.get(name.lower())) is not None:
+            found.setdefault(part, name)
+    return found if {"train", "val"} <= found.keys() or len(found) == len(names) else {}
 
 
 FORMATS: dict[Literal["name", "folder", "file"], tuple[Format, ...]] = {
@@ -94,6 +101,24 @@ def read(path: str, options: SourceOptions) -> list[Part]:
         replace(p, rows=align(p.rows, options.classes, where=p.where, nouns=options.nouns))
         for p in parts
     ]
+
+
+def read_parts(path: str, options: SourceOptions) -> list[Part]:
+    """`read` of a source whose labels are not wanted, by the parts that it would have with them.
+
+    Raises:
+        UsageError, DataError: as `read`.
+    """
+    path = os.path.expanduser(path)
+    if not os.path.isdir(path):
+        return read(path, options)
+    if len(folders := _part_folders(path)) > 1:
+        return [
+            replace(pick(read(os.path.join(path, name), options), "all"), name=part)
+            for part, name in folders.items()
+        ]
+    table = official_splits(path, options)
+    return read(path, options) if table is None else table.to_parts(options)
 
 
 def _tables(path: str, options: SourceOptions, forms: Sequence[Format]) -> Iterable[Table]:

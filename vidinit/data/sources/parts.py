@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ...errors import DataError
 from ..rows import LabelKind, Row, Rows, align
 from ..views import SHOTS, SPLIT, rng
@@ -120,18 +122,23 @@ def _labels(row: Row, kind: LabelKind) -> tuple[int, ...]:
     return (row.label or ())[: 1 if kind == "pair" else None]
 
 
+def group_or_clip(row: Row) -> Hashable:
+    """A key shared by rows that must stand in one part: their group, or without one their clip."""
+    return (row.path, row.start, row.end) if row.group is None else row.group
+
+
 def hold_out(
     rows: Rows,
     fraction: float,
     seed: int,
-    together: Callable[[Row], Hashable] = lambda row: (row.path, row.start, row.end),
+    together: Callable[[Row], Hashable] = group_or_clip,
 ) -> tuple[Rows, Rows]:
     """Training and validation rows: a share of every class, chosen by (seed, class).
 
     Of each class at least one clip is held out, and at least one stays, which comes first where
     clips have several classes. A class with a single clip stays in training, with a
-    ``UserWarning`` that names it. Rows that are the same to ``together``, by default a clip that is
-    listed several times, are in one of the two, and count as one.
+    ``UserWarning`` that names it. Rows that are the same to ``together``, by default a group, or a
+    clip that is listed several times, are in one of the two, and count as one.
     """
     held_out: set[int] = set()
     # A clip stands where it is first listed.
@@ -145,9 +152,8 @@ def hold_out(
     orders = {}
     for label, positions in by_class.items():
         if len(positions) == 1:
-            warnings.warn(
-                f"class '{names[label]}' has a single clip: it stays in training", stacklevel=3
-            )
+            what = "is in a single group" if rows.rows[positions[0]].group else "has a single clip"
+            warnings.warn(f"class '{names[label]}' {what}: it stays in training", stacklevel=3)
         if len(positions) > 1:
             count = min(max(1, round(len(positions) * fraction)), len(positions) - 1)
             order = rng(seed, 0, label, stream=SPLIT).permutation(len(positions))
@@ -162,6 +168,70 @@ def hold_out(
     train = [row for row, place in zip(rows.rows, clip, strict=True) if place not in held_out]
     val = [row for row, place in zip(rows.rows, clip, strict=True) if place in held_out]
     return rows.of(train), rows.of(val)
+
+
+def in_groups(rows: Rows, held_out: Rows) -> str:
+    """In words how a part was held out by groups; empty where the rows have none."""
+    found = [{row.group for row in part.rows} - {None} for part in (rows, held_out)]
+    if not found[0]:
+        return ""
+    return (
+        f"{len(found[1])} of {len(found[0])} groups are held out, "
+        f"{len(held_out)} of {len(rows)} clips: no group stands in both parts"
+    )
+
+
+def fold_of(rows: Rows, number: int, folds: int, seed: int) -> tuple[Rows, Rows]:
+    """Training rows and those of one of several folds, in each of which classes have their share.
+
+    Groups, and a clip that is listed several times, stay together. They are dealt out one after
+    the other, those of most clips first and equals in the order of the seed, each to the fold for
+    which the shares of the classes over the folds are then the most even (stratified by groups, as
+    scikit-learn's ``StratifiedGroupKFold``).
+
+    Args:
+        rows: all of them.
+        number: of the fold that is validated on, from 1.
+        folds: how many there are.
+        seed: of the order.
+
+    Raises:
+        DataError: there are fewer groups or clips than folds.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, row in enumerate(rows.rows):
+        places.setdefault(group_or_clip(row), []).append(place)
+    if len(places) < folds:
+        kind = "groups" if any(row.group is not None for row in rows.rows) else "clips"
+        raise DataError(f"{len(places)} {kind} cannot make {folds} folds", "ask for fewer folds")
+    counts = np.zeros((len(places), max(len(rows.classes or ()), 1)))
+    for index, own in enumerate(places.values()):
+        for place in own:
+            for label in _labels(rows.rows[place], rows.kind) or (0,):
+                counts[index, label] += 1
+    share = counts / np.maximum(counts.sum(axis=0), 1)
+    shuffled = rng(seed, 0, folds, stream=SPLIT).permutation(len(places))
+    order = shuffled[np.argsort(-counts.sum(axis=1)[shuffled], kind="stable")]
+    filled, sizes = np.zeros((folds, share.shape[1])), np.zeros(folds)
+    chosen = np.zeros(len(places), dtype=np.int64)
+    for index in order:
+        uneven = []
+        for place in range(folds):
+            after = filled.copy()
+            after[place] += share[index]
+            uneven.append((round(float(after.std(axis=0).mean()), 12), sizes[place], place))
+        best = min(uneven)[2]
+        chosen[index] = best
+        filled[best] += share[index]
+        sizes[best] += counts[index].sum()
+    held = {
+        place
+        for index, own in enumerate(places.values())
+        if chosen[index] == number - 1
+        for place in own
+    }
+    train = [row for place, row in enumerate(rows.rows) if place not in held]
+    return rows.of(train), rows.of([rows.rows[place] for place in sorted(held)])
 
 
 def few_shots(rows: Rows, shots: int, seed: int) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...errors import DataError
@@ -41,6 +41,7 @@ class Table:
         nouns: second label of a pair.
         starts, ends: seconds, or frames.
         in_frames: it is frames; see `Row.in_frames`.
+        groups: `Row.group` of each row.
         parts: which part of the data a row belongs to.
         part: which part all rows are, where there is no such column.
         lines: where a row stands in the source.
@@ -57,6 +58,7 @@ class Table:
     nouns: list[str] = field(default_factory=list)
     starts: list[float | None] = field(default_factory=list)
     ends: list[float | None] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
     parts: list[PartName] = field(default_factory=list)
     lines: array[int] = field(default_factory=lambda: array("L"))
     files: list[str] = field(default_factory=list)
@@ -87,15 +89,17 @@ class Table:
         if self.form:
             warnings.warn(f"{self.where}: {self.form}", stacklevel=2)
         if not options.labeled:
-            rows = self._rows([None] * len(self.paths))
-            return [Part(self.part, Rows(rows), self.where)]
+            return self._split(Rows(()), self._rows([None] * len(self.paths)))
         if self.nouns:
             meaning, labels = self._pairs(options)
         else:
             read = self._read(self.labels, self.names, options.names, options.classes)
             labels = [read.values[text] for text in self.labels]
             meaning = Rows((), read.classes, read.kind)
-        rows = self._rows(labels)
+        return self._split(meaning, self._rows(labels))
+
+    def _split(self, meaning: Rows, rows: Sequence[Row]) -> list[Part]:
+        """The rows by the part that they belong to."""
         if not self.parts:
             return [Part(self.part, meaning.of(rows), self.where)]
         split: dict[PartName, list[Row]] = {}
@@ -141,11 +145,15 @@ class Table:
         return labels
 
     def _rows(self, labels: Sequence[Label]) -> tuple[Row, ...]:
+        rows: Iterable[Row]
         if not self.starts:
-            return tuple(map(Row, self.paths, labels))
-        rows = map(Row, self.paths, labels, self.starts, self.ends)
-        if not self.in_frames:
-            return tuple(rows)
-        return tuple(
-            replace(row, in_frames=row.start is not None or row.end is not None) for row in rows
-        )
+            rows = map(Row, self.paths, labels)
+        else:
+            rows = map(Row, self.paths, labels, self.starts, self.ends)
+        if self.in_frames:
+            rows = (
+                replace(row, in_frames=row.start is not None or row.end is not None) for row in rows
+            )
+        if self.groups:
+            rows = (replace(row, group=g) for row, g in zip(rows, self.groups, strict=True))
+        return tuple(rows)

@@ -22,8 +22,11 @@ from ...data.index import Health, UnreadableError, check
 from ...data.index.cache import file_key
 from ...data.readers import require_reader
 from ...data.rows import Row, Rows
-from ...data.sources import NoLabelsError, labeled_rows, unlabeled_rows
+from ...data.sources import NoLabelsError, labeled_parts, unlabeled_rows
+from ...data.sources.parts import join
+from ...data.views import Sampling
 from ...errors import Interrupted, UsageError
+from . import figures
 
 
 def check_data(
@@ -39,6 +42,8 @@ def check_data(
     full: bool = False,
     partial: Literal["keep", "drop"] = "keep",
     reader: Literal["auto", "decord", "pyav"] = "auto",
+    clip: str | None = None,
+    duplicates: bool = False,
 ) -> dict[str, Any]:
     """Probe every file of a data set: does it decode, and what is it?
 
@@ -63,9 +68,16 @@ def check_data(
             middle and last one, and all of those that leave a doubt.
         partial: ``keep`` the beginning of files that are cut off or damaged, or ``drop`` them.
         reader: ``decord``: find out which files it is exact for, too; PyAV reads the others.
+        clip: FRAMESxSTRIDE, or a model: say how many videos are shorter than its clip; default:
+            than usual ones.
+        duplicates: find videos that look alike, too, by three frames of each: clips of one film or
+            camera in two parts.
 
     Returns:
         ``{files, good, bad: [{path, reason}], ...}`` as `data.index.Health.as_dict` describes, and
+        ``durations``, ``clips``, ``parts``, ``both``, ``groups`` as `figures` describes them;
+        ``duplicates``: [{paths, parts}] of files with the same bytes; with ``duplicates``
+        ``alike``: [{paths, bits, parts}], see `figures.look_alikes`;
         ``rows``; ``classes`` (``nouns``): ``{name: {rows, good}}`` or None without labels;
         ``unlabelled``: rows without a label. Of a file of boxes also ``boxes``: ``{key_frames,
         boxes, classes: {name: boxes}, parts: {name: {videos, key_frames, boxes}}, unread: key
@@ -84,9 +96,11 @@ def check_data(
     arguments |= {"partial": partial, "reader": reader}
     settings = _settings({key: value for key, value in arguments.items() if value is not None})
     require_reader(reader)
+    clips = [Sampling(*one) for one in figures.USUAL] if clip is None else [figures.clip_of(clip)]
     parts = with_messages(lambda: _boxes(source, root, class_names, split))
+    named: dict[str, Rows] = {}
     if parts is None:
-        rows = with_messages(lambda: _rows(source, root, class_names, split))
+        rows, named = with_messages(lambda: _rows(source, root, class_names, split))
     else:
         rows = Rows(tuple(row for part in parts for row in part.rows.rows))
 
@@ -104,10 +118,22 @@ def check_data(
                 reader=reader,
             )
 
+    def report(health: Health) -> dict[str, Any]:
+        known = {row.path: row.probe for row in health.good.rows}
+        probed = rows.of([replace(row, probe=known.get(row.path)) for row in rows.rows])
+        told = _report(rows, health, parts)
+        told["durations"] = figures.durations(probed)
+        told["clips"] = figures.clip_lengths(probed, clips)
+        told |= figures.parts_of(named)
+        told["duplicates"] = figures.copies_of(probed, named)
+        if duplicates:
+            told["alike"] = figures.look_alikes(probed, named, workers=workers, deadline=deadline)
+        return told
+
     try:
-        return _report(rows, with_messages(probe_all), parts)
+        return report(with_messages(probe_all))
     except UnreadableError as error:
-        error.report = _report(rows, error.health, parts)
+        error.report = report(error.health)
         raise
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "what was found is kept, a new check goes on") from None
@@ -149,22 +175,30 @@ def _rows(
     root: str | Path | None,
     class_names: str | Path | None,
     split: int,
-) -> Rows:
-    """The rows with their labels, where they have any, and what else lies in their folders."""
+) -> tuple[Rows, dict[str, Rows]]:
+    """The rows with their labels, where they have any, and what else lies in their folders.
+
+    Beside them the rows of each part, where the data has parts.
+    """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     try:
-        rows = labeled_rows(sources, kinds="any", root=root, class_names=class_names, split=split)
+        parts = labeled_parts(sources, kinds="any", root=root, class_names=class_names, split=split)
     except (NoLabelsError, UsageError) as error:
         if class_names is not None:
             raise
         bare = unlabeled_rows(sources, kinds="any", root=root)
         say(f"note: no labels: {error.message}")
-        return bare
+        return bare, {}
+    rows = join(parts)
+    named: dict[str, list[Row]] = {}
+    for part in parts:
+        named.setdefault(part.name, []).extend(part.rows.rows)
     folders = [place for place in sources if os.path.isdir(os.path.expanduser(place))]
     known = {file_key(row.path) for row in rows.rows}
     known |= {os.path.dirname(path) for path in known}  # a class of numbered images is no clip
     below = unlabeled_rows(folders, kinds="any", root=root).rows if folders else ()
-    return rows.of([*rows.rows, *(row for row in below if file_key(row.path) not in known)])
+    others = (row for row in below if file_key(row.path) not in known)
+    return rows.of([*rows.rows, *others]), {name: rows.of(own) for name, own in named.items()}
 
 
 def _report(rows: Rows, health: Health, parts: Sequence[BoxPart] | None) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def for_choice(rows: Rows, train: TrainConfig, *, scored: bool = True) -> tuple[
 
 
 def group_of(row: Row) -> Hashable:
-    """A key shared by rows that show the same scene: their file, or UCF101's group."""
+    """A key shared by rows that show the same scene: the data's group, UCF101's, or their file."""
+    if row.group is not None:
+        return row.group
     name = os.path.splitext(os.path.basename(row.path))[0]
     found = _UCF_GROUP.fullmatch(name)
     return found[1] if found else row.path

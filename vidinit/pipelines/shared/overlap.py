@@ -1,14 +1,20 @@
 """Clips that are trained on and validated on: they stay in both, and how many they are is said.
 
-Clips are the same where `data.rows.clip_keys` says so, whatever their labels are.
+Clips are the same where `data.rows.clip_keys` says so, whatever their labels are, or where their
+files are byte for byte the same. Clips of one group in both parts are no copies of one another, but
+what the two have in common is learned, too: that is said as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...console import say
-from ...data.rows import Rows, clip_keys
+from ...data.index.duplicates import identical_files
+from ...data.rows import Row, Rows, clip_keys
+
+_COMPARED = 20_000
+"""Files up to which their contents are compared before a run; `data check` does it for more."""
 
 
 def say_overlap(train: Rows, val: Rows | None, what: str, *, named: bool) -> tuple[int, list[str]]:
@@ -20,8 +26,56 @@ def say_overlap(train: Rows, val: Rows | None, what: str, *, named: bool) -> tup
         named: True where the user named the validation clips, False where they are a part of the
             data.
     """
-    (count,), notes = _say({what: train}, {what: val}, {what: named}, "name others with --val")
-    return count, notes
+    others = "name others with --val"
+    (count,), notes = _say({what: train}, {what: val}, {what: named}, others)
+    copies = _copies(train, val)
+    if copies:
+        first, second = copies[0]
+        notes.append(
+            f"{what}: {len(copies)} validation clips are byte for byte training clips under "
+            f"another name, as {first} and {second}; leave them out of one of the two, or {others}"
+        )
+        say(f"note: {notes[-1]}")
+    if shared := _shared_groups(train, val):
+        clips = sum(row.group in shared for row in (val.rows if val is not None else ()))
+        notes.append(
+            f"{what}: {len(shared)} groups stand in training and in validation, as "
+            f"'{min(shared)}': {clips} validation clips show what is trained on; without val or a "
+            "split column whole groups are held out"
+        )
+        say(f"note: {notes[-1]}")
+    return count + len(copies), notes
+
+
+def _shared_groups(train: Rows, val: Rows | None) -> set[str]:
+    """The groups that both parts have clips of."""
+    if val is None:
+        return set()
+    found = [{row.group for row in part.rows if row.group is not None} for part in (train, val)]
+    return found[0] & found[1]
+
+
+def _copies(train: Rows, val: Rows | None) -> list[tuple[str, str]]:
+    """Validation clips and a training clip each whose files differ in their names alone.
+
+    Only whole files are compared, and clips that are the same by their names are left out.
+    """
+    if val is None or len(train) + len(val) > _COMPARED:
+        return []
+    known = set(clip_keys(train.rows))
+    keys = zip(val.rows, clip_keys(val.rows), strict=True)
+    own = [row for row, key in keys if key not in known]
+
+    def whole(rows: Sequence[Row]) -> dict[str, None]:
+        return dict.fromkeys(row.path for row in rows if row.start is None and row.end is None)
+
+    trained, validated = whole(train.rows), whole(own)
+    found = []
+    for same in identical_files([*trained, *validated]):
+        source = next((path for path in same if path in trained), None)
+        if source is not None:
+            found += [(path, source) for path in same if path not in trained]
+    return found
 
 
 def say_overlaps(
