@@ -21,4 +21,8 @@ def finetune(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
     """
     import vidinit
 
-    opt.print_training(vidinit.finetune(**keywords), as_json=json, dry_run=keywords["dry_run"])
+    result = vidinit.finetune(**keywords)
+    if "answer" in result:  # no MODEL: it was a fit
+        opt.print_fit(result, as_json=json)
+    elif "choices" not in result or json:
+        opt.print_training(result, as_json=json, dry_run=keywords["dry_run"])

@@ -21,6 +21,7 @@ _PUBLIC = {
     "export": "vidinit.exports.export",
     "export_metadata": "vidinit.exports.metadata",
     "finetune": "vidinit.pipelines.finetune.api",
+    "fit": "vidinit.pipelines.fit.api",
     "list_models": "vidinit.zoo.names",
     "load": "vidinit.checkpoint",
     "predict": "vidinit.pipelines.predict.api",
@@ -56,6 +57,7 @@ __all__ = [
     "export",
     "export_metadata",
     "finetune",
+    "fit",
     "list_models",
     "load",
     "predict",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from .pipelines.distill.api import distill
     from .pipelines.evaluate.api import evaluate
     from .pipelines.finetune.api import finetune
+    from .pipelines.fit.api import fit
     from .pipelines.predict.api import predict
     from .pipelines.profile.api import profile
     from .zoo.build import create_model

@@ -55,6 +55,7 @@ def _pipeline(panel: str, folder: str, function: str, config: str, *, trains: bo
 
 
 COMMANDS: dict[str, Command] = {
+    "fit": Command(START, "vidinit.pipelines.fit.api:fit", steps=True),
     "demo": Command(START, "vidinit.demo.run:run_demo", steps=True),
     "doctor": Command(START),
     "convert": Command(BUILD, "vidinit.pipelines.convert:convert"),

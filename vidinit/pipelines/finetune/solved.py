@@ -287,7 +287,7 @@ def features_of(
         for count in segments
     }
 
-    def read(views: Tensor, _: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    def read(views: Tensor, _: Sequence[int]) -> list[dict[str, np.ndarray] | str]:
         clips = normalize(views.flatten(0, 1), spec.mean, spec.std, bgr=spec.channels == "bgr")
         descriptor, tokens = model.embed_with_tokens(clips)
         tokens = model.by_frame(tokens).float()
@@ -301,7 +301,11 @@ def features_of(
 
     results = dict(
         map_videos(
-            *(model, rows, spec, accelerator, read),
+            model,
+            rows,
+            spec,
+            accelerator,
+            read,
             clips=config.eval.clips,
             crops=config.eval.crops,
             start=config.eval.start,

@@ -190,6 +190,20 @@ def reachable(url: str) -> bool:
         return False
 
 
+def where_at_hand(repo: str) -> str:
+    """Where the weights of a repository can be had: the local cache, the hub, or empty for nowhere.
+
+    Nothing is fetched.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if any(isinstance(try_to_load_from_cache(repo, name), str) for name in CHECKPOINTS):
+        return "the local cache"
+    if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
+        return ""
+    return "the hub"
+
+
 @contextlib.contextmanager
 def quiet_hub() -> Iterator[None]:
     """The hub client without its warnings, and set offline at once when there is no network.
