@@ -206,6 +206,7 @@ def register() -> None:
         evaluate,
         export,
         finetune,
+        fit,
         listing,
         predict,
         preset,
@@ -213,6 +214,7 @@ def register() -> None:
     )
 
     with_files: dict[str, Callable[..., None]] = {
+        "fit": fit.fit,
         "demo": demo.demo,
         "doctor": doctor.doctor,
         "convert": convert.convert,

@@ -39,6 +39,20 @@ def print_runs(result: dict[str, Any]) -> None:
         put(line)
 
 
+def print_fit(result: dict[str, Any], *, as_json: bool) -> None:
+    """The end of a fit: each model's score, the answer, and what to do next."""
+    if as_json:
+        print_json(result)
+        return
+    watch = result["watch"]
+    width = max(len(one["name"]) for one in result["models"].values())
+    for one in result["models"].values():
+        put(f"{one['name']:<{width}}  {watch} {one[watch]:.3f}")
+    put(result["answer"])
+    put(f"model: {result['out']}/model   report: {result['out']}/report.html")
+    put(f"next: {result['next']}")
+
+
 def print_training(result: dict[str, Any], *, as_json: bool, dry_run: bool) -> None:
     """The end of a training command."""
     if as_json:
