@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vidinit.errors import UsageError
+from vidinit.zoo.attentive import halves, mix_heads, read_tokens
 from vidinit.zoo.base import count_parameters
 from vidinit.zoo.poolers import (
     POOLERS,
@@ -62,6 +63,27 @@ def test_forms(name: str) -> None:
     pooler.train()(x).square().sum().backward()
     silent = [n for n, p in pooler.named_parameters() if not p.grad.abs().max() > 0]
     assert not silent
+
+
+def test_a_few_queries_read_tokens_as_attention_does() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 2 * 12).double()
+    query, x = torch.randn(2, 3, 12).double(), torch.randn(2, 9, 24).double()
+    both = []
+    for plain in (True, False):
+        given = [part.clone().requires_grad_() for part in (query, x)]
+        layer.zero_grad()
+        if plain:
+            out = mix_heads(given[0], *layer(given[1]).chunk(2, dim=-1), heads=3)
+        else:
+            out = read_tokens(*given, *halves(layer), heads=3)
+        out.square().sum().backward()
+        both.append([out, *(part.grad for part in given), layer.weight.grad, layer.bias.grad])
+    for want, found in zip(*both, strict=True):
+        assert want.abs().max() > 0.1 and (found - want).abs().max() < 1e-12
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = read_tokens(query.float(), x.float(), *halves(layer.float()), heads=3)
+    assert (rough - both[0][0]).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("frozen_eps", [1e-5, pytest.param(1e-6, marks=pytest.mark.slow)])

@@ -67,6 +67,42 @@ def mix_heads(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
 
 
+def halves(layer: nn.Linear) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases of the two layers that one stands for."""
+    return list(zip(layer.weight.chunk(2), layer.bias.chunk(2), strict=True))
+
+
+def read_tokens(
+    query: Tensor,
+    tokens: Tensor,
+    key: tuple[Tensor, Tensor],
+    value: tuple[Tensor, Tensor],
+    heads: int,
+) -> Tensor:
+    """`mix_heads` for a few queries, without a key and a value for each token.
+
+    As q (Wk x) = (q Wk) x, and the mean of Wv x is Wv of the mean, the layers are put on the
+    queries' side: a token costs 2 M H C multiply-adds in place of 2 R C, forth and back.
+
+    Args:
+        query: (B, M, R), behind its layer.
+        tokens: (B, N, C).
+        key, value: weight (R, C) and bias (R,) of their layers.
+        heads: H.
+
+    Returns:
+        (B, M, R).
+    """
+    q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # B H M R/H
+    key_weight, value_weight = (w.unflatten(0, (heads, -1)) for w, _ in (key, value))  # H R/H C
+    key_bias, value_bias = (b.unflatten(0, (heads, 1, -1)) for _, b in (key, value))  # H 1 R/H
+    rows = (q @ key_weight).flatten(1, 2)  # B H*M C
+    scores = (rows @ tokens.mT).unflatten(1, (heads, -1)) + (q * key_bias).sum(-1, keepdim=True)
+    shares = (scores * q.shape[-1] ** -0.5).softmax(-1)  # B H M N
+    seen = (shares.flatten(1, 2).to(tokens.dtype) @ tokens).unflatten(1, (heads, -1))  # B H M C
+    return (seen @ value_weight.mT + value_bias).transpose(1, 2).flatten(2)
+
+
 class Block(nn.Module):
     """A query attends to tokens, then passes an MLP, both with a residual.
 
@@ -88,8 +124,9 @@ class Block(nn.Module):
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
         """(B, 1, C) and (B, N, C) to (B, 1, C)."""
         q = self.query(self.norm_query(query))
-        k, v = self.key_value(self.norm_tokens(tokens)).chunk(2, dim=-1)
-        query = query + self.proj(mix_heads(q, k, v, self.heads))
+        key, value = halves(self.key_value)
+        seen = read_tokens(q, self.norm_tokens(tokens), key, value, self.heads)
+        query = query + self.proj(seen)
         return query + self.fc2(F.gelu(self.fc1(self.norm_mlp(query))))
 
 

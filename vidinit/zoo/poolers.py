@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .attentive import MLP_RATIO, AttentivePooler, Pooler, heads_of, mix_heads
+from .attentive import MLP_RATIO, AttentivePooler, Pooler, halves, heads_of, mix_heads, read_tokens
 from .families.vit import resize_time
 
 TIMES = ("none", "sincos", "learned")
@@ -159,7 +159,10 @@ class _CrossBlock(nn.Module):
         self.xattn, self.mlp = CrossAttention(width, heads), Mlp(width)
 
     def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        query = query + self.xattn(query, self.norm1(tokens))
+        xattn = self.xattn
+        key, value = halves(xattn.kv)
+        seen = read_tokens(xattn.q(query), self.norm1(tokens), key, value, xattn.heads)
+        query = query + seen
         return query + self.mlp(self.norm2(query))
 
 
@@ -281,7 +284,8 @@ class ReadoutPooler(Pooler):
         """(B, T, N, C) to (B, R)."""
         x = self.time(self.norm(tokens)).flatten(1, 2)
         query = self.query_token.expand(x.shape[0], -1, -1)
-        query = query + self.proj(mix_heads(query, self.key(x), self.value(x), self.heads))
+        key, value = ((layer.weight, layer.bias) for layer in (self.key, self.value))
+        query = query + self.proj(read_tokens(query, x, key, value, self.heads))
         out: Tensor = query + self.mlp(self.norm_mlp(query))
         return out[:, 0]
 
