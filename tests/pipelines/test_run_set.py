@@ -152,7 +152,9 @@ def test_mean_and_deviation_are_those_of_a_sample() -> None:
     told = mean_and_deviation([{"top1": 0.1, "a": 1}, {"top1": 0.2}, {"top1": 0.6}])
     assert told["mean"] == {"top1": 0.3}
     assert told["deviation"] == {"top1": pytest.approx((0.14 / 2) ** 0.5, abs=1e-6)}
-    assert mean_and_deviation([{"top1": 0.4}]) == {"mean": {"top1": 0.4}, "deviation": {}}
+    assert told["range"] == {"top1": [0.1, 0.6]}
+    one = {"mean": {"top1": 0.4}, "deviation": {}, "range": {"top1": [0.4, 0.4]}}
+    assert mean_and_deviation([{"top1": 0.4}]) == one
 
 
 def test_a_best_score_is_averaged_over_repetitions_alone() -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..checkpoint import model_folder, read_card
 from ..config import RunConfig
+from ..console import say
 from ..data.sources import split_numbers
 from ..data.sources.splits import NUMBER
 from ..errors import UsageError
@@ -29,6 +30,8 @@ def expand(
 ) -> RunSet | None:
     """The runs that a configuration stands for; None for the one that it is.
 
+    ``folds`` and ``seeds`` of finetune are a run of each fold, and of each seed.
+
     ``data.split=all`` is a run of each split; of a model that is such a set itself, each with the
     model of its own split. Any other set of runs in the place of a model is a run with each of its
     models.
@@ -40,6 +43,8 @@ def expand(
     Raises:
         UsageError: data without splits that repeat one another, or a set that does not fit.
     """
+    if (repeated := _repeated(config, figures, summary)) is not None:
+        return repeated
     models = runs_in(config.model)
     if config.data.split == "all":
         return _of_splits(config, models, figures, summary)
@@ -53,6 +58,38 @@ def expand(
         )
     configs = {one["run"]: changed(config, {"model": one["folder"]}) for one in models}
     return RunSet(models[0]["varies"], configs, [m["value"] for m in models], figures, summary)
+
+
+def _repeated(
+    config: RunConfig,
+    figures: Callable[[Result], dict[str, float]],
+    summary: Callable[[dict[str, Result]], Result],
+) -> RunSet | None:
+    """A run of each fold or each seed; None where there is only one.
+
+    Seeds without validation data hold out other clips each time, which is said.
+    """
+    folds, seeds = getattr(config, "folds", None), getattr(config, "seeds", None)
+    if folds is None and seeds is None:
+        return None
+    if folds is not None:
+        numbers = list(range(1, folds + 1))
+        each = [{"folds": None, "fold": f"{number}/{folds}"} for number in numbers]
+        name = "fold"
+    else:
+        first = config.train.seed  # type: ignore[attr-defined]
+        numbers = list(range(first, first + seeds))
+        each = [{"seeds": None, "train.seed": number} for number in numbers]
+        name = "seed"
+        if config.data.val is None:
+            say(
+                "note: clips that are held out by the seed are others in each run; --val names them"
+            )
+    configs = {
+        f"{name}-{number}": changed(config, settings)
+        for number, settings in zip(numbers, each, strict=True)
+    }
+    return RunSet(name, configs, numbers, figures, summary, repeats=True)
 
 
 def _of_splits(

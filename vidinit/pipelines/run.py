@@ -83,6 +83,7 @@ def run(
 
 def _paths(config: RunConfig) -> list[str]:
     places: list[str | list[str] | None] = [config.data.train, config.data.val, config.data.root]
+    places.append(getattr(config, "test", None))
     for source in getattr(config, "sources", []):
         places += [source.data, source.val, source.root]
     lists = [[one] if isinstance(one, str) else one or [] for one in places]

@@ -94,8 +94,8 @@ def run_set(
 
     Returns:
         ``{out, varies, runs: [{run, value, figures, result}], ...}`` with the set's ``summary``;
-        of repetitions also ``mean`` and ``deviation`` (the sample's, over n - 1) of each figure
-        that all of them have. Of a dry run that of the first.
+        of repetitions also ``mean``, ``deviation`` (the sample's, over n - 1) and ``range`` of each
+        figure that all of them have. Of a dry run that of the first.
 
     Raises:
         UsageError: a folder that may not be written, or another set in it; a launcher's group.
@@ -208,8 +208,8 @@ def _told(out: str, runs: RunSet, results: dict[str, Result]) -> Result:
     return told
 
 
-def mean_and_deviation(figures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """``mean`` and ``deviation`` of the figures that all runs have.
+def mean_and_deviation(figures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """``mean``, ``deviation`` and ``range``, the least and the most, of figures that all runs have.
 
     The deviation is the sample's, over n - 1; of a single run there is none.
     """
@@ -219,7 +219,8 @@ def mean_and_deviation(figures: Sequence[Mapping[str, float]]) -> dict[str, dict
         key: round(statistics.stdev(values), 6) for key, values in found.items() if len(values) > 1
     }
     means = {key: round(statistics.fmean(values), 6) for key, values in found.items()}
-    return {"mean": means, "deviation": spread}
+    ends = {key: [round(min(values), 6), round(max(values), 6)] for key, values in found.items()}
+    return {"mean": means, "deviation": spread, "range": ends}
 
 
 def runs_in(folder: str | Path) -> list[dict[str, Any]] | None:
@@ -246,6 +247,8 @@ def lines_of(told: Mapping[str, Any]) -> Iterator[str]:
     for key, value in told.get("mean", {}).items():
         spread = told["deviation"].get(key)
         more = "" if spread is None else f", standard deviation {spread:.3f}"
+        if (ends := told.get("range", {}).get(key)) is not None and spread is not None:
+            more = f", {ends[0]:.3f} to {ends[1]:.3f}{more}"
         yield f"mean {key} {value:.3f}{more} ({len(told['runs'])} runs)"
     yield f"report: {told['out']}/{REPORT}"
     config = recorded_config(told["out"])
@@ -269,6 +272,9 @@ def set_page(title: str, told: Mapping[str, Any], folders: Mapping[str, str]) ->
     if "mean" in told:
         rows.append(["mean", *(told["mean"].get(key) for key in keys)])
         rows.append(["standard deviation", *(told["deviation"].get(key) for key in keys)])
+        for place, name in enumerate(("least", "most")):
+            ends = (told.get("range", {}).get(key) for key in keys)
+            rows.append([name, *(None if end is None else end[place] for end in ends)])
     body = table([told["varies"], *map(_name, keys)], rows) + _line(told, keys)
     links = "".join(
         f'<li><a href="{quote(folders[one["run"]])}/{REPORT}">{escape(one["run"])}</a></li>'

@@ -57,7 +57,7 @@ def labeled_rows(
     root: str | Path | None = None,
     class_names: str | Path | None = None,
     split: int = 1,
-    part: Literal["all", "train", "val"] = "all",
+    part: Literal["all", "train", "val", "test"] = "all",
     classes: Sequence[str] | None = None,
     nouns: Sequence[str] | None = None,
 ) -> Rows:
@@ -77,9 +77,9 @@ def labeled_rows(
             default: the folder of the list.
         class_names: file with the names in order, as `classes.read_class_names` reads it.
         split: which official split of UCF101, HMDB51, NTU RGB+D or Toyota Smarthome.
-        part: ``train`` or ``val``: that part of data that has parts (train/ and val/, official
-            splits, a split column), where ``val`` is the test part if there is no other; all of
-            data that has none, or just one. ``all``: everything.
+        part: ``train``, ``val`` or ``test``: that part of data that has parts (train/ and val/,
+            official splits, a split column), where ``val`` is the test part if there is no other;
+            all of data that has none, or just one. ``all``: everything.
         classes: class order that the labels must have. A class outside it is an error.
         nouns: the same for the second labels of pairs.
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..shared.arguments import Overrides, Places, as_places, as_text, one_or_several, training_flags
+from ..shared.arguments import (
+    Overrides,
+    Places,
+    as_list,
+    as_places,
+    as_text,
+    one_or_several,
+    training_flags,
+)
 
 
 def finetune(
@@ -14,7 +22,11 @@ def finetune(
     *,
     data: Places | None = None,
     val: Places | None = None,
+    test: Places | None = None,
+    folds: int | None = None,
+    seeds: int | None = None,
     root: str | Path | None = None,
+    task: str | None = None,
     source: str | None = None,
     shots: int | None = None,
     modality: str | None = None,
@@ -46,12 +58,18 @@ def finetune(
     keywords are shortcuts of some, and win over them.
 
     Args:
-        model: zoo name (random weights), model folder or run folder; may stand in the preset. With
+        model: zoo name (random weights), model folder or run folder; may stand in the preset;
+            without any, all is chosen (`fit`). With
             ``probe`` also a video encoder of transformers, ``hf:USER/NAME`` or its folder.
         data: folder per class, folder with train/ and val/, list, json, csv, official splits or
             tar shards (docs/data.md); may be repeated, and is then joined.
         val: validation data in the same forms; default: a split of ``data``.
+        test: data in the same forms that is scored once, at the end, by the model that is kept.
+        folds: make so many runs, each validated on another part of ``data``, and tell the mean.
+        seeds: make so many runs that differ in their seed, and tell mean and range.
         root: folder that the paths of lists are relative to; default: the list's own.
+        task: ``classify`` clips (default), or ``detect`` actions of the people in boxes: ``data``
+            is then a file of boxes (docs/detection.md).
         source: which source of a co-trained ``model`` to go on with: its head is kept, and its data
             is trained on unless ``data`` names other.
         shots: train on this many clips of each class.
@@ -66,7 +84,8 @@ def finetune(
         probe: one or several classifiers on the frozen trunk, trained and scored side by side:
             ``linear``, ``attentive``, ``gru``, ``readout``, ``dist``, with settings as
             ``"attentive:blocks=4,lr=1e-3|3e-4"``, which are two. The model folder gets the one that
-            is best on held-out training clips.
+            is best on held-out training clips. ``ridge`` and ``logistic`` are solved over one pass
+            of the trunk instead, in seconds, and chosen by cross-validation.
         whole: store a frozen tower, or a video encoder of transformers, in the model folder, where
             it would be named; the folder then needs nothing beside it.
         out: run folder, empty or absent; default runs/<command>-<model>-<n>.
@@ -97,11 +116,34 @@ def finetune(
         losses}``, see `pipelines.shared.dry_run.rehearse`.
     """
     from ...config.build import build
+    from ...config.layers import override_layer
     from ..expand import expand, of_one_split, trained_figures, trained_summary
     from ..run import run_training
     from ..run_set import run_set
     from .settings import FinetuneConfig
 
+    named = override_layer(overrides)
+    without = not (model or preset or config or init_from or source or "model" in named.values)
+    if data is not None and without:
+        return _all_chosen(
+            data,
+            {
+                **named.values,
+                "train.epochs": epochs,
+                "train.lr": lr,
+                "data.batch_size": batch_size,
+                "data.val_fraction": val_fraction,
+                "data.max_bad": max_bad,
+            },
+            {
+                **{"task": task, "shots": shots, "modality": modality, "option": option},
+                **{"freeze": freeze, "probe": probe, "test": test, "folds": folds, "seeds": seeds},
+                "processes": None if processes == 1 else processes,
+            },
+            **{"val": val, "root": root, "out": out, "seed": seed or 0, "device": device},
+            **{"precision": precision, "resume": resume, "overwrite": overwrite},
+            dry_run=dry_run,
+        )
     places = {
         "data.train": as_places(data),
         "data.val": as_places(val),
@@ -117,15 +159,19 @@ def finetune(
     flags = {
         **training_flags(model, init_from, out, device, precision, batch_size, epochs, lr, seed),
         **places,
+        "task": task,
+        "test": as_places(test),
+        "folds": folds,
+        "seeds": seeds,
         "source": source,
         "whole": whole or None,
         "data.val_fraction": val_fraction,
         "data.shots": shots,
-        "options": [option] if isinstance(option, str) else list(option or ()) or None,
+        "options": as_list(option) or None,
         "data.modality": modality,
         "data.max_bad": max_bad,
         "train.freeze": one_or_several(freeze),
-        "train.probes": [probe] if isinstance(probe, str) else list(probe or ()) or None,
+        "train.probes": as_list(probe) or None,
     }
     built = build(FinetuneConfig, preset=preset, file=config, overrides=overrides, flags=flags)
     runs = expand(built, figures=trained_figures, summary=trained_summary)
@@ -141,3 +187,32 @@ def finetune(
     return run_training(
         "finetune", built, processes, resume=resume, overwrite=overwrite, dry_run=dry_run
     )
+
+
+def _all_chosen(
+    data: Places, settings: dict[str, Any], refused: dict[str, Any], **options: Any
+) -> dict[str, Any]:
+    """A fine-tuning without a MODEL: that of `fit`.
+
+    Args:
+        data: labeled videos.
+        settings: that are not up for choice; None where they are.
+        refused: options that are for one model, by name; None where they were not given.
+        options: of `fit`.
+
+    Raises:
+        UsageError: an option that is for one model.
+    """
+    from ...console import say
+    from ...errors import UsageError
+    from ..fit.api import fit
+
+    for name, value in refused.items():
+        if value:
+            raise UsageError(
+                f"no model is given, and --{name} is for one",
+                "name a MODEL; without one all is chosen, as by vidinit fit",
+            )
+    say("no MODEL: all is chosen, as by vidinit fit")
+    given = {key: value for key, value in settings.items() if value is not None}
+    return fit(data, overrides=given, **options)

@@ -23,7 +23,6 @@ from ...scoring.metrics import CHOICE, WATCH, Scores
 from ...scoring.score import score, score_each
 from ...zoo.adapters.tower_model import hold_tower
 from ..detect.train import execute as detect
-from ...zoo.adapters.tower_model import hold_tower
 from ..evaluate.time_test import has_order
 from ..shared import health
 from ..shared.clips import (
@@ -44,6 +43,7 @@ from ..shared.text_head import set_text_head
 from ..shared.training import Training, finished_result, open_model, saver, set_training
 from .choice import for_choice, record
 from .feature_cache import Features, ViewClips, open_features, view_clips
+from .final_test import open_test, score_test
 from .probes import ProbeTask, probe_results, probe_saver, score_probes
 from .settings import FinetuneConfig
 from .solved import execute_solved
@@ -76,6 +76,7 @@ def execute(
     overlap, of_overlap = from_main(  # it looks at each file
         accelerator, lambda: say_overlap(rows, split.val, name, named=data.val is not None)
     )
+    test = None if found is None else open_test(config, rows, split.val, accelerator)
     clips_of_classes, of_skew = say_skew(
         rows, name, balance=data.balance, class_weights=train.class_weights
     )
@@ -169,6 +170,10 @@ def execute(
         binary=task.binary,
     )
     facts["time"] = told.get("time")
+    if test is not None:
+        facts["tested"] = True
+        told["notes"] += test.notes
+        told["test"] = score_test(test, run, config, accelerator)
     told |= {"sections": sections, "facts": facts, **probes}
     return training.finish(job, result, videos=len(rows), **told)
 
@@ -184,8 +189,15 @@ def _labeled_rows(config: FinetuneConfig) -> tuple[Rows, Rows]:
         seed=config.train.seed,
         kinds="any",
         shots=data.shots,
+        fold=None if config.fold is None else fold_numbers(config.fold),
         **read_options(data),
     )
+
+
+def fold_numbers(fold: str) -> tuple[int, int]:
+    """``2/5`` as numbers."""
+    number, _, count = fold.partition("/")
+    return int(number), int(count)
 
 
 def _task(
@@ -214,8 +226,6 @@ def _task(
         init_from=config.init_from,
         head=config.source,
     )
-    if config.whole:
-        hold_tower(model)
     if config.whole:
         hold_tower(model)
     set_text_head(model, rows, config, accelerator, real=real)
