@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     "convert",
     panels={
         COMPUTING: "device",
-        "Options": "to",
+        "Options": "to task",
         INPUT: "weights_key ema layout tower pretrained allow_partial frames size seed",
-        RULES: "inflate stem time_padding attention resizing num_classes in_channels whole merge",
+        RULES: "inflate stem time_padding attention resizing num_classes in_channels whole merge "
+        "aligned",
     },
     arguments={"source": "SOURCE"},
     texts={"out": "Model folder to write; default runs/convert-<to>-<n>."},
@@ -51,6 +52,7 @@ def convert(
         vidinit convert r2plus1d_34_kinetics.pth --to r2plus1d-34
         vidinit convert st-adapter.pth --to st-adapter-b16 --tower clip-visual.pth
         vidinit convert runs/finetune-zero-cost-1 --merge
+        vidinit convert SLOWFAST_8x8_R50_DETECTION.pyth --to slowfast-r50-8x8 --task detect
     """
     import vidinit
     from vidinit.conversion.plan_options import parse_options
@@ -97,7 +99,7 @@ def show(report: ConversionReport) -> None:
 
 def print_cost(console: PlainConsole, report: ConversionReport) -> None:
     """Parameters and multiply-adds, against the image model's where there is one."""
-    spec, after = report.model.spec, report.params / 1e6
+    spec, after = report.trunk.spec, report.params / 1e6
     video = f"{report.gmacs:.3f} G ({spec.frames} frames)"
     if report.image_params is None:
         console.print(f"parameters {after:.2f} M; multiply-adds {video}")

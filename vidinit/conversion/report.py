@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..zoo.base import VideoModel
+from ..zoo.detector import Detector
 from .proof import Proof
 from .table import Row
 
@@ -27,7 +28,7 @@ class ConversionReport:
     Attributes:
         source, target: the source and the video model, by name.
         weights: where the weights came from.
-        model: the video model, in eval mode.
+        model: the video model, in eval mode; or a detector, its trunk that video model.
         proof: the still-clip check; None for a video checkpoint, which has no image parent.
         rows: the table, by stage and rule.
         notes: what a user should know about exactness, one sentence each.
@@ -45,7 +46,7 @@ class ConversionReport:
     source: str
     target: str
     weights: str
-    model: VideoModel = field(repr=False)
+    model: VideoModel | Detector = field(repr=False)
     proof: Proof | None
     rows: list[Row]
     params: int = 0
@@ -59,6 +60,11 @@ class ConversionReport:
     read: dict[str, Any] = field(default_factory=dict)
     out: Path | None = None
     compared: str = "still clip"
+
+    @property
+    def trunk(self) -> VideoModel:
+        """The video model, or a detector's trunk."""
+        return self.model.trunk if isinstance(self.model, Detector) else self.model
 
     @property
     def exact(self) -> bool | None:

@@ -53,6 +53,7 @@ class VideoSource:
         notes: which of the file's tensors these are, one sentence each.
         read: the same for scripts: ``key``, ``prefix``, ``kind``, ``layout``, ``left_out``,
             ``new``.
+        outside: tensors beside the network's in the same state dict, by their names in the file.
     """
 
     state: dict[str, Tensor]
@@ -61,6 +62,7 @@ class VideoSource:
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     read: dict[str, Any] = field(default_factory=dict)
+    outside: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 def is_file(source: str) -> bool:
@@ -164,7 +166,8 @@ def _find_video(file: WeightsFile, layout: str | None, to: str) -> VideoSource |
             "new": [],
         }
         classes = labels_of(file.config, found.num_classes)
-        return VideoSource(state, found, file.origin, classes, notes, read)
+        outside = {name: file.dicts[part.key][name] for name in part.outside}
+        return VideoSource(state, found, file.origin, classes, notes, read, outside)
     return None
 
 

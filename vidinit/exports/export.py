@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import label_kind_of, load_classifier, load_pair, model_folder, read_card
+from ..checkpoint import (
+    is_detector,
+    label_kind_of,
+    load_classifier,
+    load_detector,
+    load_pair,
+    model_folder,
+    read_card,
+)
 from ..console import say
 from ..errors import UsageError, VidinitError
 from ..files import check_writable, written
@@ -98,6 +106,11 @@ def export(
     if folder is None and (form not in GRAPHS or push_to_hub or head):
         raise UsageError(f"'{model}' is a zoo name without weights", "give a model or run folder")
     result: dict[str, Any] = {}
+    if path is not None and form in GRAPHS and is_detector(model):
+        raise UsageError(
+            f"{model} is a detector, of which no graph is made: it takes boxes beside the clip",
+            "its weights go into .safetensors or a public layout; its trunk is a classifier",
+        )
     if path is not None and form in GRAPHS:
         result = _graph(model, path, form, head, fuse, batches, tolerance)
     elif path is not None:
@@ -204,6 +217,8 @@ def _weights(ref: str | Path, path: Path, layout: str | None, head: str | None) 
     from .metadata import describe
     from .weights import tensors_of, write_weights
 
+    if is_detector(ref):
+        return _detector_weights(ref, path, layout, head)
     model = load_classifier(ref, head=head)
     state = tensors_of(model, layout)
     metadata = {**describe(model), **({} if layout is None else {"layout": layout})}
@@ -219,6 +234,35 @@ def _weights(ref: str | Path, path: Path, layout: str | None, head: str | None) 
     return {
         "model": model.name,
         "format": form,
+        "layout": layout,
+        "tensors": len(state),
+        "out": str(path),
+    }
+
+
+def _detector_weights(
+    ref: str | Path, path: Path, layout: str | None, head: str | None
+) -> dict[str, Any]:
+    """Write a detector's tensors: the trunk's and the head's, by its own names or a layout's."""
+    from ..conversion.layouts.detection import BOX_LAYOUTS, write_detector
+    from .metadata import describe
+    from .weights import write_weights
+
+    if head is not None:
+        raise UsageError(f"{ref} is a detector, which has one head only", "leave --head out")
+    detector = load_detector(ref)
+    if layout is None:
+        state = {key: value.detach().contiguous() for key, value in detector.state_dict().items()}
+    else:
+        state = write_detector(detector, layout)
+        if BOX_LAYOUTS[layout].either:
+            say(f"in {layout} it is read with DETECTION.ALIGNED {detector.settings.aligned}")
+    metadata = {**describe(detector.trunk), "detect": detector.card().as_dict()}
+    with written(path) as part:
+        write_weights(state, part, metadata if layout is None else {**metadata, "layout": layout})
+    return {
+        "model": detector.name,
+        "format": "safetensors" if path.suffix == ".safetensors" else "pickle",
         "layout": layout,
         "tensors": len(state),
         "out": str(path),

@@ -22,6 +22,13 @@ from ..conversion.frozen_tower import (
     tower_notes,
 )
 from ..conversion.layouts import vjepa2_probe
+from ..conversion.layouts.detection import (
+    BOX_LAYOUTS,
+    FoundHead,
+    find_head,
+    read_head,
+    without_head,
+)
 from ..conversion.layouts.read_write import fits, implied, read_layout, said_of_reading
 from ..conversion.merge import COMPARED, check_alone, other_heads
 from ..conversion.merge import merge as merge_adapters
@@ -56,6 +63,7 @@ from ..zoo.build import (
     plan_of,
     set_input_channels,
 )
+from ..zoo.detector import FINE_LAYER, DetectSettings, as_detector, default_stride
 from ..zoo.encoders.folder import is_encoder
 from ..zoo.families.resnet3d import STEMS
 from ..zoo.families.timesformer import TimeSformer
@@ -63,17 +71,22 @@ from ..zoo.families.vit import check_images, describe_vit, fixed_size, resize_gr
 from ..zoo.images.heads import channels_of
 from ..zoo.images.hub import hub_checkpoint, is_hub
 from ..zoo.images.networks import ImageSource, build_image_model, class_names, clip_spec_of
-from ..zoo.images.state_dicts import open_weights
+from ..zoo.images.state_dicts import open_weights, told
 from ..zoo.images.torchvision_models import GOOGLENET, is_torchvision
 from ..zoo.images.vit_sizes import check_heads
+from ..zoo.modify.output_stride import set_output_stride
 from ..zoo.names import CLASSES, PLANS, Entry, check_option, find_entry, find_target
 from ..zoo.temporal import TIME_PADDINGS
+
+DETECT = "detect"
+"""What ``--task`` takes."""
 
 
 def convert(
     source: str,
     to: str | None = None,
     *,
+    task: str | None = None,
     merge: bool = False,
     weights: str | Path | None = None,
     weights_key: str | None = None,
@@ -96,6 +109,7 @@ def convert(
     overwrite: bool = False,
     whole: bool | None = None,
     tower: str | Path | None = None,
+    aligned: bool | None = None,
     **options: Any,
 ) -> ConversionReport:
     """Turn a checkpoint into a video model and prove what carried over.
@@ -109,6 +123,8 @@ def convert(
             ``-g`` for gates, put on the source's own architecture; or a zoo name (``sts-r3d50``).
             Needed but with ``merge``. For a file with an attentive probe of V-JEPA 2: the trunk it
             was trained on, ``hf:USER/NAME``, a folder of transformers or a model folder.
+        task: ``detect``: a detector of actions in boxes. A detector's file of PySlowFast or
+            pytorchvideo brings what reads boxes; for others it is new, for ``num_classes``.
         merge: fold the adapters of SOURCE, the model or run folder of a ``zero-cost`` model, into
             its tower: the parameters and multiply-adds of the image network are left.
         weights: local file with the weights of a named source; default: a package's, else the hub.
@@ -139,6 +155,8 @@ def convert(
             if it is timm's, from the hub.
         tower: file with the frozen tower of a video checkpoint that holds what was trained alone
             (ST-Adapter's): CLIP's image tower; default: timm's, from the hub.
+        aligned: how a detector reads boxes, RoIAlign's ``aligned``; default: as the published
+            weights of the file's code base want it (``False`` in pytorchvideo's), else ``True``.
         options: of the plan or family, ``sts=False`` for example.
 
     Raises:
@@ -149,7 +167,7 @@ def convert(
         "to": to, "weights": weights, "ema": ema, "attention": attention, "resizing": resizing,
         "num_classes": num_classes, "in_channels": in_channels, "frames": frames, "size": size,
         "allow_partial": allow_partial or None, "tower": tower, "no_whole": whole is False or None,
-        "no_pretrained": not pretrained or None,
+        "no_pretrained": not pretrained or None, "task": task, "aligned": aligned,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
     of_file = {"weights_key": weights_key, "layout": layout, "option": options or None}
@@ -169,14 +187,21 @@ def convert(
     check_option("stem", stem, STEMS)
     check_option("time padding", time_padding, TIME_PADDINGS)
     check_layout(layout)
+    check_option("task", task, [None, DETECT])
+    may_be_file = is_file(source) or is_hub(source)
+    if task is None and aligned is not None:
+        option = "--aligned" if aligned else "--no-aligned"
+        raise UsageError(f"{option} says how boxes are read", "add --task detect, or leave it out")
+    if task == DETECT and num_classes is None and weights is None and not may_be_file:
+        raise _no_classes(source)
     for name, value in (("frames", frames), ("num-classes", num_classes), ("size", size)):
         if value is not None and value < 1:
             raise UsageError(f"--{name} must be at least 1, not {value}")
-    if layout is not None and weights is None and not (is_file(source) or is_hub(source)):
+    if layout is not None and weights is None and not may_be_file:
         raise UsageError(
             f"--layout says how a file is laid out, and '{source}' is none", "leave it out"
         )
-    if not (is_file(source) or is_torchvision(source) or is_hub(source)):
+    if not (may_be_file or is_torchvision(source)):
         wanted = find_target(to, source.split(".")[0])
         _check_entry(*wanted)
         if has_frozen_tower(wanted[1]) and ":" not in source:
@@ -217,8 +242,11 @@ def convert(
             "it is for video files, whose keys do not tell them",
         )
     if isinstance(opened, VideoSource):
+        new_head = num_classes is not None
+        head = _take_head(opened, new=new_head) if task == DETECT else None
         report = _from_video(opened, to, allow_partial, options, tower, whole)
     else:
+        head = None
         # Files, hf-hub: and local-dir: tell their architecture only now.
         found = find_target(to, opened.arch)
         reference = None
@@ -235,10 +263,10 @@ def convert(
             )
         else:
             report = _from_image(opened, *found, inflate, frames, size, place, seed, options)
-            if isinstance(report.model, TowerModel):
-                report.model.reference = reference
-                report.notes += tower_notes(opened, report.model)
-    inflated = any(origin.rule == "inflate" for origin in report.model.origins.values())
+            if isinstance(report.trunk, TowerModel):
+                report.trunk.reference = reference
+                report.notes += tower_notes(opened, report.trunk)
+    inflated = any(origin.rule == "inflate" for origin in report.trunk.origins.values())
     if inflate != "center" and not inflated and not isinstance(opened, VideoSource):
         report.notes.append(f"--inflate {inflate} has nothing to do here: no kernel is inflated")
     report.source = named
@@ -246,18 +274,21 @@ def convert(
     report.read = opened.read
     report.notes[:0] = opened.notes
     report.notes += [note for note in (activation_note(named),) if note]
-    model = report.model
+    model = report.trunk
     shapes = {name: value.shape for name, value in model.named_parameters()}
     model.spec = replace(
         model.spec, frames=frames or model.spec.frames, size=size or model.spec.size
     )
     report.notes.extend(_resized(model, shapes))
-    if num_classes is not None and num_classes != model.num_classes:
+    if task != DETECT and num_classes is not None and num_classes != model.num_classes:
         model.reset_head(num_classes)
         report.rows = [row for row in report.rows if row.stage != "head"]
         report.rows.append(Row("head", f"new, for {num_classes} classes", "initialized", 2))
     report.notes.extend(_fit_channels(model, in_channels))
+    if task == DETECT:
+        _make_detector(report, head, num_classes, aligned)
     to_channels_last(model).eval()
+    report.model.eval()
     _count(report)
     model.lineage.append(
         {
@@ -267,6 +298,7 @@ def convert(
             "to": report.target,
             "rule": None if report.layout else inflate,
             "layout": report.layout,
+            **({} if task is None else {"task": task}),
             "read": report.read or None,
             "exact": report.exact,
             "max_difference": report.max_difference,
@@ -276,6 +308,71 @@ def convert(
     if folder is not None:
         _write(report, folder)
     return report
+
+
+def _take_head(video: VideoSource, *, new: bool) -> FoundHead | None:
+    """The head of boxes in a file, which is taken out of the trunk's tensors; None where none is.
+
+    Args:
+        video: its tensors, and the number of its trunk's classes, change where there is one.
+        new: True where another head is wanted.
+    """
+    head = find_head(video.found, video.state, video.outside)
+    if head is None or (new and not BOX_LAYOUTS[head.layout].own):
+        return None
+    video.state = without_head(video.found, video.state)
+    video.found = replace(video.found, num_classes=0)
+    video.notes = [note for note in video.notes if not note.startswith("left out: ")]
+    video.classes, taken = None, BOX_LAYOUTS[head.layout].names()
+    if video.read:
+        kept = [key for key in video.read["left_out"] if not key.endswith(taken)]
+        video.read["left_out"] = kept
+        if kept:
+            video.notes.append(f"left out: {told(kept)}")
+    return None if new else head
+
+
+def _make_detector(
+    report: ConversionReport, head: FoundHead | None, num_classes: int | None, aligned: bool | None
+) -> None:
+    """Make the video model of a conversion the trunk of a detector.
+
+    Args:
+        report: of the trunk; it is changed.
+        head: of the file.
+        num_classes: of a new head.
+        aligned: how boxes are read; None for the default.
+
+    Raises:
+        UsageError: a head for another trunk, and a new head without a number of classes.
+    """
+    trunk = report.trunk
+    if head is not None:
+        set_output_stride(trunk)
+        report.model, told_aligned = read_head(trunk, head, aligned=aligned)
+        report.notes += [*head.notes, told_aligned]
+        report.rows.append(Row("detect", f"read from {head.layout}", "copied", 2))
+        return
+    if num_classes is None:
+        raise _no_classes(report.source)
+    stride = default_stride(trunk)
+    layer = FINE_LAYER if stride is None and FINE_LAYER in trunk.map_layers() else None
+    settings = DetectSettings(aligned=aligned is not False, stride=stride, layer=layer)
+    report.model = as_detector(trunk, num_classes, settings)
+    report.rows.append(Row("detect", f"new, for {num_classes} classes", "initialized", 2))
+    if stride is not None:
+        report.notes.append(
+            f"the last stage is dilated: a position of the maps is {stride} pixels wide"
+        )
+    elif layer is not None:
+        report.notes.append(f"boxes are read in the maps of {layer}, 16 pixels a position")
+
+
+def _no_classes(source: str) -> UsageError:
+    return UsageError(
+        f"{source} has nothing that reads boxes, so that is new",
+        "say for how many classes: --num-classes N",
+    )
 
 
 def _merged(source: str, out: str | Path | None, overwrite: bool) -> ConversionReport:
@@ -353,7 +450,7 @@ def _on_trunk(
 
 def _count(report: ConversionReport) -> None:
     """Count the parameters and multiply-adds of the video model, at its clip."""
-    model, spec = report.model, report.model.spec
+    model, spec = report.trunk, report.trunk.spec
     clip = (1, model.in_channels, spec.frames, spec.size, spec.size)
     report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
 
@@ -680,7 +777,7 @@ def conversion_page(report: ConversionReport) -> str:
         _costs(report),
         conversion_section([asdict(row) for row in report.rows]),
         *_left(report),
-        *kernel_sections({"as converted": report.model}),
+        *kernel_sections({"as converted": report.trunk}),
     ]
     subtitle = f"weights: {report.weights}"
     return page(f"{report.source} to {report.target}", sections, subtitle=subtitle)
@@ -714,7 +811,7 @@ def _verdict(report: ConversionReport) -> Section:
 
 
 def _costs(report: ConversionReport) -> Section:
-    spec = report.model.spec
+    spec = report.trunk.spec
     rows: list[Sequence[Any]] = []
     if report.image_params is not None:
         image = f"{report.source}, one image of {spec.size} x {spec.size}"

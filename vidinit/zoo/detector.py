@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,9 @@ from .names import check_option
 from .spec import ClipSpec
 
 __all__ = ["DetectOutputs", "DetectSettings", "Detector", "as_detector", "default_stride"]
+
+FINE_LAYER = "mixed4f"
+"""Of the Inception family the last layer whose maps have a position for every 16 pixels."""
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """What differences of centers and of logarithmic sides are multiplied with (Fast R-CNN's)."""
@@ -325,7 +328,7 @@ def as_detector(
     return Detector(model, classes, settings)
 
 
-def default_stride(trunk: VideoModel) -> int | None:
+def default_stride(trunk: VideoModel) -> Literal[16] | None:
     """16 where a model's last stage can be dilated; None where it cannot, or has pools."""
     return None if why_no_output_stride(trunk) else STRIDE
 

@@ -364,16 +364,30 @@ def _set_pixels(model: VideoModel, scheme: Scheme) -> None:
     model.spec = replace(model.spec, mean=pixels.mean, std=pixels.std)
 
 
-def write_layout(model: VideoModel, layout: str) -> dict[str, Tensor]:
+def write_layout(model: VideoModel, layout: str, *, of_detector: bool = False) -> dict[str, Tensor]:
     """The model's weights as a state dict of a public code base: its keys, shapes and columns.
+
+    Args:
+        model: with all its tensors.
+        layout: one of `LAYOUTS`.
+        of_detector: the model is a detector's trunk: its classifier is left out, and its last stage
+            may be dilated.
 
     Raises:
         UsageError: for an unknown layout, or one whose code base cannot hold this model; it names
             those that can.
     """
     check_option("layout", layout, LAYOUTS)
+    if "output_stride" in model.options and not of_detector:
+        raise UsageError(
+            f"the layout {layout} cannot hold this {model.name}: its last stage is dilated "
+            "(output_stride=16), and no classifier's is there",
+            "export the detector that it is the trunk of",
+        )
     scheme = _writer(model, layout)
     state = model.state_dict()
+    if of_detector:
+        state = {key: value for key, value in state.items() if not key.startswith("head.")}
     keys = sorted(state, key=lambda key: key.startswith("head.") != scheme.head_first)
     written: dict[str, Tensor] = {}
     for key in keys:

@@ -83,7 +83,7 @@ def _opened(ref: str) -> VideoModel | None:
         note = "" if name == ref else f" as {name}, with the activation it was trained with"
         say(f"{ref}: an image tower{note}; its embeddings of the frames are averaged")
         try:
-            return convert(name, "c2d").model
+            return convert(name, "c2d").trunk
         except VidinitError as error:
             arch = name.partition(".")[0]
             hint = f"of a local file: vidinit convert {arch} --weights FILE --to c2d --out DIR"

@@ -272,7 +272,7 @@ def _taken(same: _Same, prefix: str) -> Part:
     """The tensors behind a prefix."""
     whole = same.whole
     state = {k[len(prefix) :]: v for k, v in whole.state.items() if k.startswith(prefix)}
-    outside = tuple(k for k in whole.state if not k.startswith(prefix))
+    outside = tuple(f"{whole.prefix}{k}" for k in whole.state if not k.startswith(prefix))
     return replace(
         whole, prefix=whole.prefix + prefix, state=state, outside=whole.outside + outside
     )

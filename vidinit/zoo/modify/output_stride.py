@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from ..base import VideoModel
 from ..images.networks import timm_module
 from ..temporal import TemporalConv, VolumeConv
 
-STRIDE = 16
+STRIDE: Literal[16] = 16
 """Pixels of a position."""
 
 _SIZE = 256  # side of the frames that are tried, in pixels
