@@ -16,6 +16,7 @@ from vidinit.commands import (
     evaluate,
     export,
     finetune,
+    fit,
     profile,
 )
 
@@ -28,6 +29,7 @@ PAIRS = [
     (distill.distill, vidinit.distill, set()),
     (cotrain.cotrain, vidinit.cotrain, set()),
     (finetune.finetune, vidinit.finetune, set()),
+    (fit.fit, vidinit.fit, set()),
     (evaluate.evaluate, vidinit.evaluate, set()),
     (profile.profile, vidinit.profile, set()),
     (export.export, vidinit.export, set()),

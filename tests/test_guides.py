@@ -13,7 +13,7 @@ from option_tables import MARKED, commands, pages, rewritten
 import vidinit
 
 # Minutes, the machine's state, or tested elsewhere.
-SLOW = {"demo", "doctor", "export", "cotrain", "distill", "eval", "data", "profile"}
+SLOW = {"fit", "demo", "doctor", "export", "cotrain", "distill", "eval", "data", "profile"}
 HEADS = sorted({name.partition(" ")[0] for name in commands()})
 
 
