@@ -59,6 +59,17 @@ def test_a_new_model_is_the_image_network(kind: str) -> None:
     assert (adapted(vit, "zero-cost")(clip) - mean).abs().max() > 1e-3
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", some(KINDS, "siglip"))
+def test_in_single_precision_a_new_model_is_the_image_network_to_rounding(kind: str) -> None:
+    vit, clip = small_vit(kind), clips()
+    frames, still = by_frame(vit, clip), clip[:, :, :1].expand_as(clip)
+    found = {plan: adapted(vit, plan)(still) - frames[:, 0] for plan in PLANS}
+    found["any clip"] = adapted(vit, "aim")(clip) - frames.mean(1)
+    for name, difference in found.items():
+        assert difference.abs().max() < 1e-6 * frames.abs().max(), name
+
+
 def averaged_before_the_norm(vit: Any, clip: Tensor) -> Tensor:
     """Logits with the mean over frames taken in front of the last norm of the descriptor."""
     kept: list[Tensor] = []
