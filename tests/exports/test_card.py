@@ -10,6 +10,7 @@ import yaml
 import vidinit
 from vidinit.checkpoint import save_model
 from vidinit.exports.card import model_card, names_only, run_of
+from vidinit.zoo.detector import DetectSettings, as_detector
 
 
 def section(card: str, title: str) -> str:
@@ -47,6 +48,17 @@ def test_the_card_of_a_run(trained: Path, motion_set: Path):
     assert "figures flatter" in limits
     assert "`left`, `right`" in section(card, "Classes")
     assert str(motion_set.parent) not in card
+
+
+def test_the_card_of_a_detector(tmp_path: Path):
+    trunk = vidinit.create_model("c2d-test_resnet", num_classes=70)
+    model = as_detector(trunk, ["run", "sit"], DetectSettings(kind="single"))
+    card = model_card(save_model(model, tmp_path / "mine"), "me/mine", parameters=5)
+    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "object-detection"
+    assert "a detector of 2 actions in boxes" in card and "70" not in card
+    assert "model(clips, boxes)" in section(card, "Use")
+    assert "one class, or none, of 2" in section(card, "Limits")
+    assert "`run`, `sit`" in section(card, "Classes")
 
 
 def test_the_card_of_a_folder_alone(tmp_path: Path):

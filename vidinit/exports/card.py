@@ -94,9 +94,10 @@ def _json(run: Path | None, name: str) -> dict[str, Any]:
 
 def _front(card: dict[str, Any]) -> str:
     """The hub's metadata. A license is not for a program to choose."""
+    tag = "video-classification" if card["num_classes"] else "feature-extraction"
     known = {
         "library_name": "vidinit",
-        "pipeline_tag": "video-classification" if card["num_classes"] else "feature-extraction",
+        "pipeline_tag": "object-detection" if card.get("detect") else tag,
         "tags": ["vidinit", "video", card["name"]],
     }
     return f"---\n{yaml.safe_dump(known, sort_keys=False)}---"
@@ -106,6 +107,8 @@ def _head(card: dict[str, Any], repo: str, parameters: int) -> str:
     does = f"a video classifier of {card['num_classes']} classes"
     if not card["num_classes"]:
         does = "a network that embeds videos"
+    if detect := card.get("detect"):
+        does = f"a detector of {detect['num_classes']} actions in boxes"
     size = f"{parameters / 1e6:.2f} M parameters"
     return f"# {repo.partition('/')[2]}\n\n`{card['name']}`, {does} ({size}), made with vidinit."
 
@@ -113,8 +116,10 @@ def _head(card: dict[str, Any], repo: str, parameters: int) -> str:
 def _use(card: dict[str, Any], repo: str) -> str:
     command = f"```bash\nvidinit predict hf-hub:{repo} VIDEO\n```"
     last = 'model.predict("video.mp4", topk=5)' if card["num_classes"] else "model(clips)"
+    if card.get("detect"):
+        last = "logits = model(clips, boxes)  # boxes: number of the clip, x1, y1, x2, y2 in pixels"
     python = f'import vidinit\n\nmodel = vidinit.load("hf-hub:{repo}")\n{last}'
-    parts = [command] if card["num_classes"] else []
+    parts = [command] if card["num_classes"] or card.get("detect") else []
     return "\n\n".join(["## Use", *parts, f"```python\n{python}\n```"])
 
 
@@ -197,7 +202,13 @@ def _lineage(card: dict[str, Any]) -> str:
 def _limits(card: dict[str, Any], config: dict[str, Any], health: dict[str, Any]) -> str:
     clip, train = card["clip"], config.get("train") or {}
     lines = []
-    if card["num_classes"]:
+    if detect := card.get("detect"):
+        one = "one class, or none," if detect["kind"] == "single" else "any number of classes"
+        lines.append(
+            f"It gives a box {one} of {detect['num_classes']}, and knows nothing of boxes that it "
+            "is not shown."
+        )
+    elif card["num_classes"]:
         does = _KINDS[card.get("kind", "single")].format(card["num_classes"])
         lines.append(f"It {does}.")
     lines.append(
@@ -221,7 +232,7 @@ def _limits(card: dict[str, Any], config: dict[str, Any], health: dict[str, Any]
 
 
 def _classes(card: dict[str, Any]) -> str:
-    names: Sequence[str] = card.get("classes") or []
+    names: Sequence[str] = (card.get("detect") or card).get("classes") or []
     if not names:
         return ""
     shown = ", ".join(f"`{name}`" for name in names[:_CLASSES])

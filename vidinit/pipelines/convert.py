@@ -155,8 +155,8 @@ def convert(
             if it is timm's, from the hub.
         tower: file with the frozen tower of a video checkpoint that holds what was trained alone
             (ST-Adapter's): CLIP's image tower; default: timm's, from the hub.
-        aligned: how a detector reads boxes, RoIAlign's ``aligned``; default: as the published
-            weights of the file's code base want it (``False`` in pytorchvideo's), else ``True``.
+        aligned: a detector's RoIAlign counts from the centers of pixels; default: as the published
+            weights of the file's code base want it (not in pytorchvideo's), else it does.
         options: of the plan or family, ``sts=False`` for example.
 
     Raises:
