@@ -54,7 +54,7 @@ CASES: dict[str, tuple[Facts, dict[str, Any], dict[str, Any], str]] = {
         BASE, {},
         {"source": "tf_efficientnet_lite0", "plan": "s3d", "data.frames": 8,
          "data.sampling": "uniform", "data.size": 112, "data.decode_side": 128,
-         "data.min_area": 0.5, "train.optimizer": "adamw", "train.temporal_lr_scale": 10.0,
+         "data.min_area": 0.5, "train.optimizer": "adamw", "train.temporal_lr_scale": 20.0,
          "train.label_smoothing": 0.1, "train.select": "last", "data.batch_size": 8},
         "videos are 1.5 to 3.6 s: a clip spans all of one",
     ),
@@ -95,8 +95,8 @@ CASES: dict[str, tuple[Facts, dict[str, Any], dict[str, Any], str]] = {
         "a class is named after left or right",
     ),
     "skewed": (
-        facts(counts=(200, 22)), {}, {"data.balance": "classes"},
-        "classes have 22 to 200 clips: all are drawn equally often",
+        facts(counts=(220, 20)), {}, {"data.balance": "classes"},
+        "classes have 20 to 220 clips: all are drawn equally often",
     ),
     "given": (
         BASE, {"data.frames": 16, "data.size": 128, "train.lr": 0.001, "source": "resnet18"},
@@ -164,7 +164,7 @@ def test_lengths() -> None:
     assert none.epochs == 0 and none.training == 0
     enough = schedule(BASE, CHOSEN, FAST, none.enough)
     assert enough.epochs == enough.wanted
-    (line,) = [one for one in lines_of(BASE, CHOSEN, none) if one.startswith("training")]
+    (line,) = [one for one in lines_of(BASE, CHOSEN, none, FAST) if one.startswith("training")]
     assert line.startswith("training: none, as a budget of 60s has no room")
     assert f"--budget {minutes(none.enough)}" in line
 
@@ -174,7 +174,9 @@ def test_many_clips_are_seen_in_part() -> None:
     plan = schedule(many, CHOSEN, FAST, 600)
     assert plan.shots is not None and plan.baseline <= 0.35 * 600 + 20
     assert 0.3 * 600 / 0.05 / 2 >= plan.shots > 500
-    assert any("training clips of each class" in line for line in lines_of(many, CHOSEN, plan))
+    assert any(
+        "training clips of each class" in line for line in lines_of(many, CHOSEN, plan, FAST)
+    )
 
 
 def test_distillation_is_planned_where_it_has_room() -> None:
@@ -183,16 +185,23 @@ def test_distillation_is_planned_where_it_has_room() -> None:
     assert plan.distill >= 1 and plan.epochs >= plan.wanted / 2
     short = schedule(there, CHOSEN, FAST, 420)
     assert short.distill == 0 and short.epochs > 0
-    assert any(line.startswith("no distillation") for line in lines_of(there, CHOSEN, short))
+    assert any(line.startswith("no distillation") for line in lines_of(there, CHOSEN, short, FAST))
 
 
 def test_five_lines() -> None:
-    lines = lines_of(BASE, CHOSEN, schedule(BASE, CHOSEN, FAST, 900))
+    lines = lines_of(BASE, CHOSEN, schedule(BASE, CHOSEN, FAST, 900), FAST)
     assert [line.split(":")[0] for line in lines] == [
         "start", "clips", "pictures", "training", "time"
     ]  # fmt: skip
     assert "tf_efficientnet_lite0 as s3d (2 cores and no GPU" in lines[0]
-    assert lines[3].startswith("training: adamw 0.0003, 23 epochs of 27 steps")
+    assert lines[3].startswith("training: adamw 0.0005, 23 epochs of 27 steps")
+
+
+def test_slow_decoding_is_said() -> None:
+    slow = replace(FAST, read=0.1)  # 8 clips a step of 0.5 s, on two cores
+    lines = lines_of(BASE, CHOSEN, schedule(BASE, CHOSEN, slow, 900), slow)
+    assert lines[-1].startswith("decoding takes 80% of the machine's time: `vidinit data prepare")
+    assert "--short-side 128" in lines[-1]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...data.sources import flippable
 from ...errors import DataError, UsageError
+from ..shared.skewed_classes import SKEWED
 from .look import Facts
 
 SOURCE, PLAN = "source", "plan"
@@ -27,8 +28,8 @@ FEWEST = 60
 """Steps below which a fine-tuning is not worth its time."""
 PASSES = (8, 30)
 """Epochs: the fewest and the most of a fine-tuning that nothing cuts short."""
-SKEW = 4.0
-"""How many times the clips of the rarest class the most frequent one has before that is evened."""
+BOUND = 0.5
+"""Share of the machine's time that goes to decoding from which on copies are worth making."""
 _TURNS = re.compile(r"clock-?\s?_?wise", re.IGNORECASE)
 _SAID = "given"
 
@@ -168,7 +169,7 @@ def _augmentation(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
 
 def _classes(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
     used = [count for count in facts.counts if count]
-    if facts.kind == "single" and max(used) >= SKEW * min(used):
+    if facts.kind == "single" and max(used) >= SKEWED * min(used):
         why = f"classes have {min(used)} to {max(used)} clips: all are drawn equally often"
         yield Choice("data.balance", "classes", why)
 
@@ -176,8 +177,8 @@ def _classes(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
 def _training(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
     yield Choice("data.batch_size", 8, "many small steps, for few clips")
     yield Choice("train.optimizer", "adamw", "small data, few steps")
-    yield Choice("train.lr", 0.0003, "copied weights move little")
-    yield Choice("train.temporal_lr_scale", 10.0, "new temporal kernels start as identities")
+    yield Choice("train.lr", 0.0005, "copied weights move little")
+    yield Choice("train.temporal_lr_scale", 20.0, "new temporal kernels start as identities")
     yield Choice("train.head_lr_scale", 2.0, "the head is new")
     yield Choice("train.weight_decay", 0.05, "AdamW's usual")
     yield Choice("train.label_smoothing", 0.1, "few clips, some of them labeled wrongly")
@@ -191,10 +192,12 @@ class Times:
     Attributes:
         step: of training, with decoding.
         seen: of one clip through the frozen trunk, with decoding.
+        read: of one core that decodes a clip.
     """
 
     step: float
     seen: float
+    read: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -304,8 +307,8 @@ def settings_of(choices: Choices) -> dict[str, Any]:
     return {key: one.value for key, one in choices.items() if key not in (SOURCE, PLAN)}
 
 
-def lines_of(facts: Facts, choices: Choices, plan: Schedule) -> list[str]:
-    """The choices in five lines, for a terminal."""
+def lines_of(facts: Facts, choices: Choices, plan: Schedule, times: Times) -> list[str]:
+    """The choices in five lines, for a terminal, and further ones where something is amiss."""
 
     def why(*keys: str) -> str:
         reasons = dict.fromkeys(choices[key].reason for key in keys if key in choices)
@@ -336,6 +339,13 @@ def lines_of(facts: Facts, choices: Choices, plan: Schedule) -> list[str]:
     if plan.shots:
         lines.append(
             f"only {plan.shots} training clips of each class, as more do not fit into the budget"
+        )
+    decoding = times.read * int(of("data.batch_size", 8)) / (facts.cores * times.step)
+    if decoding > BOUND:
+        side = int(of("data.decode_side") or of("data.size"))
+        lines.append(
+            f"decoding takes {min(decoding, 1):.0%} of the machine's time: `vidinit data prepare "
+            f"VIDEOS COPIES --short-side {side}` makes copies that decode faster, to fit instead"
         )
     if facts.unlabelled and plan.epochs and not plan.distill:
         lines.append("no distillation: there is no room for it and a second fine-tuning")

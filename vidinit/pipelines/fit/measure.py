@@ -29,6 +29,8 @@ from .choose import Times
 
 STEPS, WARM = 5, 2
 """Steps that are tried, and how many of them are not counted: kernels are chosen in these."""
+READ = 5
+"""Clips that are decoded to see how long that takes."""
 
 
 def measure(config: FinetuneConfig, image: Path, rows: Rows) -> Times:
@@ -40,14 +42,12 @@ def measure(config: FinetuneConfig, image: Path, rows: Rows) -> Times:
         rows: training clips.
     """
     accelerator = make_accelerator(config, seed=config.train.seed)
-    return Times(
-        step=_step(config.model_copy(deep=True), rows, accelerator),
-        seen=_seen(config, image, rows, accelerator),
-    )
+    step, read = _step(config.model_copy(deep=True), rows, accelerator)
+    return Times(step=step, seen=_seen(config, image, rows, accelerator), read=read)
 
 
-def _step(config: FinetuneConfig, rows: Rows, accelerator: Any) -> float:
-    """Seconds from one step to the next."""
+def _step(config: FinetuneConfig, rows: Rows, accelerator: Any) -> tuple[float, float]:
+    """Seconds from one step to the next, and those of a core that decodes a clip of it."""
     classes = list(rows.classes or ())
     model = open_model(config.model, len(classes), classes)
     set_training(model, config.train)
@@ -55,6 +55,11 @@ def _step(config: FinetuneConfig, rows: Rows, accelerator: Any) -> float:
     task, spec = ClassifyTask(model, kind=rows.kind), model.spec
     flip = flips(config.data.flip, rows, "the clips")
     clips = training_clips(rows, spec, config.data, seed=config.train.seed, flip=flip)
+    reads: list[float] = []
+    for number in range(min(READ, len(rows))):
+        began = perf_counter()
+        clips[0, number]
+        reads.append(perf_counter() - began)
     batches = clip_batches(clips, config, accelerator, quarantine_of(rows, {}))
     stamps: list[float] = []
     whole = batches["steps"]
@@ -76,7 +81,8 @@ def _step(config: FinetuneConfig, rows: Rows, accelerator: Any) -> float:
     )
     try_steps(job, config.train, RunFolder(Path("trial"), writes=False), accelerator)
     gaps = np.diff(stamps)
-    return float(np.median(gaps[WARM:] if len(gaps) > WARM else gaps))
+    step = float(np.median(gaps[WARM:] if len(gaps) > WARM else gaps))
+    return step, float(np.median(reads))
 
 
 def _seen(config: FinetuneConfig, image: Path, rows: Rows, accelerator: Any) -> float:

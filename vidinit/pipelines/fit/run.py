@@ -215,7 +215,7 @@ class Fit:
         say("measuring a few steps")
         times = measure(config, self.folder.root / "image", rows)
         plan = Plan(facts, choices, times, schedule(facts, choices, times, self.request.budget))
-        for line in lines_of(facts, choices, plan.schedule):
+        for line in lines_of(facts, choices, plan.schedule, times):
             say(line)
         self.folder.write_json(PLAN_FILE, plan.as_dict())
         return plan
