@@ -22,7 +22,7 @@ TIMELINE = "Timeline"
     "predict",
     panels={
         INPUT: "head",
-        TIMELINE: "timeline every out",
+        TIMELINE: "timeline every positive threshold smooth events out",
         COMPUTING: "batch_size seed device precision",
         OUTPUT: "features",
     },
@@ -50,7 +50,8 @@ def predict(
         vidinit predict runs/finetune-mine-1 a.mp4 videos/
         vidinit predict runs/finetune-mine-1 'videos/**/*.mp4' --format csv --topk 1
         find . -name '*.mp4' | vidinit predict runs/finetune-mine-1 - --format jsonl
-        vidinit predict runs/finetune-mine-1 match.mp4 --timeline --every 2 --out runs/match
+        vidinit predict runs/finetune-mine-1 match.mp4 --every 2 --out runs/match
+        vidinit predict runs/falls camera.mp4 --threshold runs/eval-falls-1 --events falls.srt
     """
     from vidinit.console import say
     from vidinit.errors import UsageError, VidinitError
@@ -58,7 +59,7 @@ def predict(
 
     if json and form is not None:
         raise UsageError("--json is one value, --format is lines", "pass one of them")
-    lines = Lines(check_format(form or "table"), timeline=keywords["timeline"])
+    lines = Lines(check_format(form or "table"))
 
     def tell(prediction: Prediction) -> None:
         if prediction.error is not None and prediction.start is None:

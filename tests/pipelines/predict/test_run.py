@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import signal
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +239,39 @@ def test_a_timeline_that_cannot_be_written_or_told(run, files, tmp_path, monkeyp
         assert list((tmp_path / name / "timelines").iterdir()) == []
 
 
+def test_a_long_file_goes_to_windows_by_itself_and_says_so(run, tmp_path, monkeypatch, capfd):
+    """31 s of a bar that goes left, then right, then left; clips of 4 of 12 frames a second."""
+    monkeypatch.chdir(tmp_path)
+    parts = [moving_bar(step, 1, frames=124) for step in (-4, 4, -4)]
+    video = write_video(tmp_path / "long.mp4", np.concatenate(parts))
+    assert video.stat().st_size > 1 << 16
+    (whole,) = vidinit.predict(run, video, overrides=HERE)
+    told = capfd.readouterr().err
+    assert "long.mp4 is 0:31.0 long and a clip shows 0.33 s of it" in told
+    assert "--no-timeline: one answer" in told and whole.timeline is not None
+    assert whole.events[0].start == 0 and whole.events[-1].end == pytest.approx(31.0, abs=1e-6)
+    for one, other in pairwise(whole.events):
+        assert one.end == pytest.approx(other.start) and one.label != other.label
+    lines = [json.loads(line) for line in Path(whole.timeline).read_text().splitlines()]
+    best = [line["classes"][0]["class"] for line in lines]
+    assert len(whole.events) == 1 + sum(a != b for a, b in pairwise(best))
+    for options in ({"timeline": False}, {"clips": 2}, {"features": tmp_path / "f.npz"}):
+        (one,) = vidinit.predict(run, video, overrides=HERE, **options)
+        assert one.events is None and one.timeline is None
+    both = vidinit.predict(run, [video, video], overrides=HERE)
+    assert [one.events for one in both] == [None, None], "several files have one answer each"
+    out = tmp_path / "found"
+    (found,) = vidinit.predict(
+        run, video, positive="right", threshold=0.3, smooth=1.0, out=out, overrides=HERE,
+        events=tmp_path / "e.csv",
+    )  # fmt: skip
+    assert {one.label for one in found.events} <= {"right"}
+    rows = list(csv.DictReader((tmp_path / "e.csv").open()))
+    assert [float(row["start"]) for row in rows] == pytest.approx(
+        [one.start for one in found.events], abs=1e-3
+    )
+
+
 def test_a_timeline_tells_of_bad_files_and_keeps_names_apart(run, files, tmp_path):
     (tmp_path / "0.mp4").write_bytes(b"")
     given = [tmp_path / "0.mp4", files[0], files[3], files[0]]
@@ -321,8 +356,13 @@ def test_a_model_keeps_its_mode(run, files):
     ("options", "message"),
     [
         ({"topk": 0}, "topk must be at least 1"),
-        ({"every": 2.0}, "--every is for a timeline"),
-        ({"out": "x"}, "--out is for a timeline"),
+        ({"timeline": False, "every": 2.0}, "--every is for a timeline"),
+        ({"timeline": False, "out": "x"}, "--out is for a timeline"),
+        ({"timeline": False, "smooth": 2.0}, "--smooth is for a timeline"),
+        ({"smooth": -1.0}, "0 s or more"),
+        ({"threshold": "1.5"}, "0 to 1"),
+        ({"events": "e.txt"}, "end its name in"),
+        ({"positive": "rihgt"}, "no class 'rihgt'"),
         ({"timeline": True, "every": 0.0}, "above 0 s"),
         ({"timeline": True, "clips": 2}, "clips of its own"),
         ({"timeline": True, "features": "f.npz"}, "--features"),

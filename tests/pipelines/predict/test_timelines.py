@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from report.browsing import Reader
+from support import moving_bar, write_video
 
+from vidinit.data.rows import Row
 from vidinit.errors import UsageError
+from vidinit.pipelines.predict.events import Event
 from vidinit.pipelines.predict.lines import Lines, Prediction, check_format
-from vidinit.pipelines.predict.timelines import BinnedCurve, timeline_page
+from vidinit.pipelines.predict.timeline_page import BinnedCurve, timeline_page
 
 
 def test_a_course_keeps_its_size_and_its_means():
@@ -36,7 +40,8 @@ def test_a_page_shows_the_classes_with_the_highest_peaks():
         values[clip // 150] = 0.9
         curve.add(clip, 0.6 * clip, values)
     names = [f"class<{i}>" for i in range(8)]
-    text = timeline_page(curve, {"verbs": names, "nouns": ["a", "b"]}, title="x & y.mp4")
+    heads = {"verbs": names, "nouns": ["a", "b"]}
+    text = timeline_page(curve, heads, title="x & y.mp4", seconds=360.0)
     assert "x &amp; y.mp4" in text and "600 clips" in text and "2 neighboring clips" in text
     assert text.count("<svg") == 2 and "probability over minutes" in text
     for shown in ("class&lt;0&gt;", "class&lt;3&gt;", ">a<"):
@@ -63,17 +68,63 @@ def test_lines_of_every_format():
         check_format("json")
 
 
+def test_the_page_begins_with_the_events_and_shows_them_to_scale(tmp_path):
+    curve = BinnedCurve(2)
+    for clip in range(10):
+        curve.add(clip, clip + 0.5, np.array([0.2, 0.8]))
+    video = write_video(tmp_path / "v.mp4", moving_bar(1, 0, frames=100))  # of 12 frames a second
+    events = [Event(0.0, 2.5, "fall", 0.9, 1.0), Event(5.0, 7.5, "a <b>", 0.7, 6.0)]
+    text = timeline_page(
+        curve,
+        {"classes": ["a <b>", "fall"]},
+        title="v",
+        seconds=10.0,
+        events=events,
+        row=Row(str(video)),
+    )
+    read = Reader(text)
+    assert text.index("2 events in 0:10.0") < text.index("<h2>Events")
+    assert "The surest is fall at 0:01.0, with 0.90." in text
+    bars = [a for t, a in read.tags if t == "span" and "background" in str(a.get("style"))]
+    assert [str(a["style"])[:34] for a in bars] == [
+        "left: 0.000%; width: 25.000%; back", "left: 50.000%; width: 25.000%; bac"
+    ]  # fmt: skip
+    assert bars[1]["title"] == "a <b> 0:05.0 to 0:07.5, 0.70"
+    assert text.count("--frames: 8") == 2, "a moving picture of each"
+    assert read.texts["td"][-8:] == [
+        "0:00.0",
+        "0:02.5",
+        "fall",
+        "0.9",
+        "0:05.0",
+        "0:07.5",
+        "a <b>",
+        "0.7",
+    ]
+    none = timeline_page(curve, {"classes": ["a", "b"]}, title="v", seconds=10.0)
+    assert "No event in 0:10.0" in none and "<h2>Events" not in none
+
+
 def test_lines_of_a_timeline():
     clip = Prediction("a.mp4", [("run", 0.5)], start=1.0, end=2.5)
-    file = Prediction("a.mp4", [("run", 0.4)], timeline="a.jsonl")
-    lines = Lines("csv", timeline=True)
-    lost = Prediction("a.mp4", [], "1 of its 9 clips cannot be read")
+    events = [Event(1.0, 62.5, "run, fast", 0.5, 2.0), Event(62.5, 64.0, "rest", 0.75, 63.0)]
+    file = Prediction("a.mp4", [("run", 0.4)], timeline="a.jsonl", events=events)
+    lost = Prediction("b.mp4", [], "the file is empty", events=[])
+    lines = Lines("csv")
     assert [line for told in (clip, file, lost) for line in lines.of(told)] == [
-        "path,start,end,rank,class,probability,error",
-        "a.mp4,1.000,2.500,1,run,0.5,",
-        "a.mp4,,,,,,1 of its 9 clips cannot be read",
+        "path,start,end,class,score,error",
+        'a.mp4,1.000,62.500,"run, fast",0.5,',
+        "a.mp4,62.500,64.000,rest,0.75,",
+        "b.mp4,,,,,the file is empty",
     ]
-    head, row = Lines("table", timeline=True).of(clip)
-    assert head.split() == ["start", "end", "probability", "class", "file"]
-    assert row.split() == ["1.00", "2.50", "0.5000", "run", "a.mp4"]
-    assert list(Lines("jsonl", timeline=True).of(file)) == []
+    table = Lines("table")
+    head, row, _ = [line for told in (clip, file, lost) for line in table.of(told)]
+    assert head.split() == ["start", "end", "score", "class", "file"]
+    assert row.split() == ["0:01.0", "1:02.5", "0.50", "run,", "fast", "a.mp4"]
+    told = [json.loads(line) for one in (file, lost) for line in Lines("jsonl").of(one)]
+    assert told == [
+        {"path": "a.mp4", "start": 1.0, "end": 62.5, "class": "run, fast", "score": 0.5},
+        {"path": "a.mp4", "start": 62.5, "end": 64.0, "class": "rest", "score": 0.75},
+        {"path": "b.mp4", "error": "the file is empty"},
+    ]
+    assert file.as_dict()["events"] == [event.as_dict() for event in events]

@@ -6,11 +6,11 @@ import glob
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...checkpoint import model_folder
+from ...checkpoint import is_detector, model_folder
 from ...config import DEFAULT
 from ...config.build import build
 from ...config.data import CLIP
@@ -21,6 +21,7 @@ from ...errors import DataError, UsageError
 from ...files import check_out
 from ...processes import in_group
 from ..evaluate.settings import EvaluateConfig
+from .events import Finding, check_events_file, threshold_of
 
 if TYPE_CHECKING:
     from ...zoo.base import VideoModel
@@ -38,6 +39,12 @@ _READS = {
 }
 """The settings that have a meaning here, by section, beside those that are flags."""
 
+_DETECTOR_READS = {
+    "data": (*_READS["data"], "fit", "root", "split", "time_origin"),
+    "detect": ("min_score",),
+}
+"""Those of a detector."""
+
 _FLAGS = ("model", "head", "seed", "device", "precision")
 
 
@@ -49,8 +56,17 @@ def predict(
     clips: int | None = None,
     crops: int | None = None,
     head: str | None = None,
-    timeline: bool = False,
+    timeline: bool | None = None,
     every: float | None = None,
+    positive: str | None = None,
+    threshold: str | float | None = None,
+    smooth: float | None = None,
+    events: str | Path | None = None,
+    boxes: str | Path | None = None,
+    people: str | None = None,
+    people_weights: str | Path | None = None,
+    ava: str | Path | None = None,
+    video: bool = True,
     features: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -69,24 +85,48 @@ def predict(
     clip may have several. Without class names classes are called by their numbers. An image is a
     video of one frame; ``data.frames=1`` makes it a clip of one frame.
 
+    A detector (``vidinit finetune --task detect``) tells what people do in boxes. ``out`` then has
+    ``boxes.csv``, ``detections.npz``, ``report.html`` and ``videos/`` with boxes drawn, and the
+    classes of a file are the highest probabilities of any of its boxes.
+
     Args:
         model: a model, model folder, run folder, or zoo name (random weights).
         paths: video and image files, folders to be searched through, patterns as ``clips/*.mp4``,
             and ``-`` for a list of files and folders on stdin, one a line.
-        topk: classes of a file.
+        topk: classes of a file, and of a box.
         clips: clips of a video; default 1.
         crops: crops of a clip, 1 or 3; default 1.
         head: which head of a co-trained model, or ``verb`` or ``noun``.
-        timeline: predict clips that slide over each video. ``timelines/<file>.jsonl`` in ``out``
-            has a line for each clip, ``timelines/<file>.html`` a picture; the prediction of a file
-            is the mean of its clips. Memory does not grow with the length of a video, but for some
-            bytes a frame.
+        timeline: predict clips that slide over each video, and join neighbors of one class to
+            events. ``timelines/<file>.jsonl`` in ``out`` has a line for each clip,
+            ``timelines/<file>.html`` the events on the time line; the prediction of a file is the
+            mean of its clips. Memory does not grow with the length of a video, but for some bytes a
+            frame. Default: where another option of timelines is given, and of one file that is
+            longer than 30 s and 8 clips.
         every: seconds in a timeline from one clip to the next; default: its length, and of models
-            that sample whole videos 2.
+            that sample whole videos 2. With ``people`` from one key frame to the next; default 1.
+        positive: events of this class alone, wherever it has ``threshold``.
+        threshold: the least probability of an event, or the folder of an evaluation that chose one
+            for a class (``vidinit eval --positive``), whose events are then found. Default: none,
+            each clip is of its most probable class; with ``positive``, and where clips have several
+            classes, 0.5.
+        smooth: seconds over which the probabilities of events are averaged; default 0, each clip by
+            itself.
+        events: a file to write the events into: .csv, .json, or .srt of one video.
+        boxes: of a detector, a file with people's boxes, in any form that `vidinit.finetune` takes;
+            its key frames are those that are told about. Where it names actions that the model
+            knows, they are the truth in the report.
+        people: of a detector, where people are: a detector of torchvision's, as
+            ``fasterrcnn_resnet50_fpn_v2``, or ``motion``: what moves while the camera stands still.
+        people_weights: file with the weights of that detector; default: torchvision's, downloaded
+            at first use.
+        ava: of a detector, write ``ava.csv``, too, in the form that AVA's evaluators read: a label
+            map (.pbtxt) with the ids of the classes, or ``numbers``, which count from 1.
+        video: of a detector, write the videos with boxes drawn.
         features: an .npz file to write, with the input of the head for each file that can be read,
             averaged over its views: arrays 'features', float32 (N, C), 'paths' and 'model'.
-        out: folder for the timelines; default runs/predict-<model>-<n>.
-        overwrite: replace ``features``, or an earlier folder.
+        out: folder for timelines and boxes; default runs/predict-<model>-<n>.
+        overwrite: replace ``features`` or ``events``, or an earlier folder.
         overrides: settings, see `vidinit.config.build.build`, that say how files are read and clips
             are cut (``data.*``) and averaged (``eval.average``); those of a clip stay in a model
             that is given as such.
@@ -106,7 +146,26 @@ def predict(
         DataError: there is no file at all.
         VidinitError: what is to be written cannot be.
     """
-    _check(topk, timeline, every, features, out)
+    detects = _is_detector(model)
+    of_timelines: dict[str, object] = {
+        "--positive": positive,
+        "--threshold": threshold,
+        "--smooth": smooth,
+        "--events": events,
+    }
+    shared: dict[str, object] = {} if detects else {"--every": every, "--out": out}
+    if any(value is not None for value in (*of_timelines.values(), *shared.values())):
+        timeline = _wanted_timeline(timeline, {**of_timelines, **shared})
+    _check(topk, timeline, every, smooth, features)
+    from_detectors = {
+        "--boxes": boxes,
+        "--people": people,
+        "--people-weights": people_weights,
+        "--ava": ava,
+        "--no-video": None if video else True,
+    }
+    of_clips = {**of_timelines, "--timeline": timeline, "--features": features, "--head": head}
+    _check_detector(detects, from_detectors, of_clips)
     flags = {
         "model": _name(model),
         "eval.clips": clips,
@@ -118,7 +177,7 @@ def predict(
         "precision": precision,
     }
     config = build(EvaluateConfig, overrides=overrides, flags=flags)
-    _refuse_foreign(config)
+    _refuse_foreign(config, _DETECTOR_READS if detects else _READS)
     if timeline and config.eval.clips != 1:
         raise UsageError("a timeline has clips of its own", "leave --clips out; --every sets them")
     if config.data.batch_size == "auto":
@@ -129,20 +188,35 @@ def predict(
         raise UsageError(
             "a model that is loaded has its head and its device", "give its folder instead"
         )
-    if timeline:
+    if timeline or detects:
         config.out = str(default_out("predict", config.model) if out is None else out)
         check_out(Path(config.out), overwrite=overwrite)
     if features is not None:
         features = _writable(Path(features), overwrite)
+    if detects:
+        from ..detect.predict import Wanted, predict_boxes
+
+        wanted = Wanted(boxes, people, people_weights, every, ava, video, topk)
+        wanted.check()
+    least = (None, positive) if threshold is None else threshold_of(threshold, positive)
+    finding = Finding(positive=least[1], threshold=least[0], smooth=smooth or 0.0)
     files = find_files([paths] if isinstance(paths, (str, Path)) else paths)
+    if events is not None:
+        check_events_file(Path(events), videos=len(files), overwrite=overwrite)
+    if detects:
+        return predict_boxes(model, config, files, wanted, overwrite=overwrite, tell=tell)
 
     from .files import Predictor, open_predictor
 
     predictor: Predictor = open_predictor(model, config, files, topk, tell)
-    if timeline:
-        from .timelines import timelines
+    by_itself = timeline is None and features is None and clips is None and len(files) == 1
+    if timeline or (by_itself and config.eval.clips == 1):
+        from .timelines import long_video, timelines
 
-        return timelines(predictor, every, overwrite=overwrite)
+        if timeline or long_video(predictor):
+            config.out = config.out or str(default_out("predict", config.model))
+            place = None if events is None else Path(events)
+            return timelines(predictor, every, finding, events=place, overwrite=overwrite)
     return predictor.predict_files(features)
 
 
@@ -154,12 +228,20 @@ def _name(model: VideoModel | PairModel | str | Path) -> str:
     return str(getattr(trunk, "name", "") or type(trunk).__name__)
 
 
+def _wanted_timeline(timeline: bool | None, options: Mapping[str, object]) -> bool:
+    """True: options of timelines ask for one."""
+    if timeline is False:
+        name = next(name for name, value in options.items() if value is not None)
+        raise UsageError(f"{name} is for a timeline", "leave --no-timeline out")
+    return True
+
+
 def _check(
     topk: int,
-    timeline: bool,
+    timeline: bool | None,
     every: float | None,
+    smooth: float | None,
     features: str | Path | None,
-    out: str | Path | None,
 ) -> None:
     if in_group():
         raise UsageError("predict works in one process", "start it without a launcher")
@@ -167,20 +249,39 @@ def _check(
         raise UsageError(f"topk must be at least 1, not {topk}")
     if every is not None and not (every > 0 and math.isfinite(every)):
         raise UsageError(f"every is a time above 0 s, not {every:g}")
-    for name, value in (("--every", every), ("--out", out)):
-        if value is not None and not timeline:
-            raise UsageError(f"{name} is for a timeline", "pass --timeline with it")
+    if smooth is not None and not (smooth >= 0 and math.isfinite(smooth)):
+        raise UsageError(f"smooth is a time of 0 s or more, not {smooth:g}")
     if timeline and features is not None:
         raise UsageError("--features has one row a file, --timeline many", "pass one of them")
 
 
-def _refuse_foreign(config: EvaluateConfig) -> None:
+def _is_detector(model: object) -> bool:
+    """True for a detector, and for a folder with one."""
+    if isinstance(model, (str, Path)):
+        return is_detector(model)
+    from ...zoo.detector import Detector
+
+    return isinstance(model, Detector)
+
+
+def _check_detector(
+    detects: bool, options: Mapping[str, object], others: Mapping[str, object]
+) -> None:
+    """Refuse options of a detector for another model, and those of others for a detector."""
+    for name, value in others.items() if detects else options.items():
+        if value:
+            kind = "a classifier of whole clips" if detects else "a detector"
+            advice = f"leave {name} out" if detects else "train one by finetune --task detect"
+            raise UsageError(f"{name} is for {kind}, which the model is not", advice)
+
+
+def _refuse_foreign(config: EvaluateConfig, reads: Mapping[str, Sequence[str]]) -> None:
     """Raise UsageError for a setting that only evaluations and trainings read."""
-    known = {*_FLAGS, *(f"{section}.{key}" for section, keys in _READS.items() for key in keys)}
+    known = {*_FLAGS, *(f"{section}.{key}" for section, keys in reads.items() for key in keys)}
     for key, place in config.origins.items():
         if place != DEFAULT and key not in known:
-            reads = "; ".join(f"{part}.{{{','.join(keys)}}}" for part, keys in _READS.items())
-            raise UsageError(f"predict does not read {key} (in {place})", f"it reads {reads}")
+            words = "; ".join(f"{part}.{{{','.join(keys)}}}" for part, keys in reads.items())
+            raise UsageError(f"predict does not read {key} (in {place})", f"it reads {words}")
 
 
 def _writable(file: Path, overwrite: bool) -> Path:

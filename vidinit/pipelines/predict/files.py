@@ -16,7 +16,7 @@ from ...console import ProgressBar, say
 from ...data.index import known_probes
 from ...data.loading.loader import eval_loader
 from ...data.loading.quarantine import Quarantine
-from ...data.rows import Row, Rows
+from ...data.rows import LabelKind, Row, Rows
 from ...engine.accelerators import make_accelerator
 from ...errors import UsageError
 from ...files import written
@@ -98,6 +98,11 @@ class Predictor:
     files: list[str]
     topk: int
     tell: Callable[[Prediction], None] | None
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """Of the labels that the model is for."""
+        return trunk_of(self.model).label_kind
 
     def views(self) -> dict[str, Any]:
         """Options of the views of videos, as `zoo.view_outputs.views_of` takes them."""

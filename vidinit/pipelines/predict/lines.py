@@ -12,6 +12,7 @@ from typing import Any
 from ...console import json_text
 from ...errors import UsageError, escaped, suggest
 from ...zoo.probabilities import Ranked
+from .events import Event, clock
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Prediction:
         start, end: of a clip, in seconds from the first frame of the video; None of a whole file.
         timeline: the JSON lines of a file's clips, where a timeline was asked for. The classes are
             then those of the mean over the clips.
+        events: of a timeline, see `events.find_events`; none of a file that cannot be read.
         kept: in words how much of a damaged file the classes are of; None of a sound one.
+        boxes: by a detector, ready for JSON, see `detect.forms.box_dicts`; the classes are then the
+            highest probabilities of any box.
     """
 
     file: str
@@ -38,7 +42,9 @@ class Prediction:
     start: float | None = None
     end: float | None = None
     timeline: str | None = None
+    events: list[Event] | None = None
     kept: str | None = None
+    boxes: list[dict[str, Any]] | None = None
 
     @property
     def path(self) -> Path:
@@ -55,8 +61,12 @@ class Prediction:
                 out[key] = [{"class": name, "probability": value} for name, value in ranked]
         if self.timeline is not None:
             out["timeline"] = self.timeline
+        if self.events is not None:
+            out["events"] = [event.as_dict() for event in self.events]
         if self.kept is not None:
             out["kept"] = self.kept
+        if self.boxes is not None:
+            out["boxes"] = self.boxes
         return out if self.error is None else {**out, "error": self.error}
 
 
@@ -79,52 +89,75 @@ class Lines:
     """Predictions in one of the formats.
 
     A table and csv have a row for each class of a file, the most probable first; a file that
-    cannot be read has a row in csv, and in JSON lines an object. The clips of a timeline have times
-    in seconds. Names are `escaped`; in JSON lines they are whole.
+    cannot be read has a row in csv, and in JSON lines an object. Of a timeline there are the events
+    of each file, with times in seconds, in a table as people read them. Names are `escaped`; in
+    JSON lines they are whole.
 
     Args:
         form: one of `FORMATS`.
-        timeline: show clips, and of whole files only what is wrong with them.
     """
 
-    def __init__(self, form: str, *, timeline: bool = False) -> None:
-        self.form, self.timeline = form, timeline
+    def __init__(self, form: str) -> None:
+        self.form = form
         self.started = False
 
     def of(self, prediction: Prediction) -> Iterator[str]:
-        """The lines of one prediction; before those of the first the heading of the table."""
-        if self.timeline and prediction.start is None and prediction.error is None:
+        """The lines of one prediction; before those of the first the heading of the table.
+
+        The clips of a timeline have none.
+        """
+        if prediction.start is not None:
             return
+        timeline = prediction.events is not None
         if not self.started:
             self.started = True
-            yield from self._head()
-        yield from self._rows(prediction)
+            yield from self._head(timeline)
+        yield from self._events(prediction) if timeline else self._rows(prediction)
 
-    def _head(self) -> list[str]:
-        times = ["start", "end"] if self.timeline else []
+    def _head(self, timeline: bool) -> list[str]:
         if self.form == "csv":
-            return [_csv(["path", *times, "rank", "class", "probability", "error"])]
+            own = (
+                ["start", "end", "class", "score"] if timeline else ["rank", "class", "probability"]
+            )
+            return [_csv(["path", *own, "error"])]
         if self.form == "table":
-            wide = "".join(f"{name:>9}  " for name in times)
-            return [f"{wide}{'probability':>11}  {'class':<28}  file"]
+            if timeline:
+                return [f"{'start':>10}  {'end':>10}  {'score':>5}  {'class':<28}  file"]
+            return [f"{'probability':>11}  {'class':<28}  file"]
         return []
+
+    def _events(self, prediction: Prediction) -> Iterator[str]:
+        """A line an event."""
+        file, error = escaped(prediction.file), prediction.error
+        for event in prediction.events or ():
+            if self.form == "jsonl":
+                yield json_text({"path": prediction.file, **event.as_dict()})
+            elif self.form == "csv":
+                times = f"{event.start:.3f}", f"{event.end:.3f}"
+                yield _csv([file, *times, escaped(event.label), f"{event.score:.8g}", ""])
+            else:
+                times = f"{clock(event.start):>10}", f"{clock(event.end):>10}"
+                yield "  ".join(
+                    [*times, f"{event.score:5.2f}", f"{escaped(event.label):<28}", file]
+                )
+        if error is not None and self.form == "jsonl":
+            yield json_text({"path": prediction.file, "error": error})
+        elif error is not None and self.form == "csv":
+            yield _csv([file, "", "", "", "", escaped(error)])
 
     def _rows(self, prediction: Prediction) -> Iterator[str]:
         if self.form == "jsonl":
             yield json_text(prediction.as_dict())
             return
         file = escaped(prediction.file)
-        span = (prediction.start, prediction.end) if self.timeline else ()
         if self.form == "csv":
-            times = ["" if second is None else f"{second:.3f}" for second in span]
             for rank, (name, value) in enumerate(prediction.classes, start=1):
-                yield _csv([file, *times, rank, escaped(name), f"{value:.8g}", ""])
+                yield _csv([file, rank, escaped(name), f"{value:.8g}", ""])
             if prediction.error is not None:
-                yield _csv([file, *times, "", "", "", escaped(prediction.error)])
+                yield _csv([file, "", "", "", escaped(prediction.error)])
             return
-        wide = "".join(f"{second:9.2f}  " for second in span if second is not None)
         for name, value in prediction.classes:
-            yield f"{wide}{value:11.4f}  {escaped(name):<28}  {file}"
+            yield f"{value:11.4f}  {escaped(name):<28}  {file}"
 
 
 def _csv(cells: Sequence[Any]) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ...console import ProgressBar, say
 from ...data.index import Health, UnreadableError, check
@@ -21,13 +20,13 @@ from ...data.rows import Row, Rows
 from ...engine.run_folder import RunFolder
 from ...errors import VidinitError
 from ...files import folder_locks
-from ...report import plots
-from ...report.html import Section, page, table
 from ...scoring.score import Output, outputs_of
 from ...zoo.probabilities import ranked
 from ...zoo.view_outputs import views_of
 from ..shared.clips import workers_of
+from .events import Clip, Finding, Labeler, clock, find_events, smoothing_width, write_events
 from .lines import Prediction
+from .timeline_page import BinnedCurve, timeline_page
 
 if TYPE_CHECKING:
     from .files import Predictor
@@ -36,15 +35,53 @@ if TYPE_CHECKING:
 FOLDER = "timelines"
 
 
+_LONG = 30.0  # seconds of a video that one clip does not stand for
+_SPANS = 8  # clips that lie side by side in it
+_SMALL = 1 << 16  # bytes in which no video is that long
+
+
+def long_video(predictor: Predictor) -> bool:
+    """True where the one file is a video that is much longer than what a clip shows; it is said."""
+    (file,) = predictor.files
+    try:
+        if os.path.getsize(file) < _SMALL:
+            return False
+    except OSError:  # whoever reads it says so
+        return False
+    rows, _ = _probed(predictor)
+    for row in rows.rows:
+        assert row.probe is not None
+        seconds = row.probe.num_frames / row.probe.fps
+        windows = _windows(predictor, row, None)
+        span = windows.window / row.probe.fps
+        if seconds > max(_LONG, _SPANS * span):
+            say(
+                f"{file} is {clock(seconds)} long and a clip shows {span:.2g} s of it: predicted "
+                f"in {len(windows)} windows (--no-timeline: one answer from one clip)"
+            )
+            return True
+    return False
+
+
 @folder_locks()
-def timelines(predictor: Predictor, every: float | None, *, overwrite: bool) -> list[Prediction]:
-    """A timeline of each file, and the mean over its clips.
+def timelines(
+    predictor: Predictor,
+    every: float | None,
+    finding: Finding,
+    *,
+    events: Path | None = None,
+    overwrite: bool,
+) -> list[Prediction]:
+    """A timeline of each file: its events, and the mean over its clips.
 
     Args:
         predictor: the model and the files.
         every: seconds from one clip to the next, see `SlidingWindows.over`.
-        overwrite: replace an earlier folder.
+        finding: how clips become events.
+        events: file to write the events of all videos into.
+        overwrite: replace an earlier folder, and that file.
     """
+    labeler = Labeler(predictor.heads, predictor.label_kind == "multi", finding)
     rows, reasons = _probed(predictor)
     assert predictor.config.out is not None
     run = RunFolder.open(predictor.config.out, overwrite=overwrite)
@@ -54,16 +91,50 @@ def timelines(predictor: Predictor, every: float | None, *, overwrite: bool) -> 
     dataset = _clips(predictor, rows, every)
     names = _names([row.path for row in rows.rows])
     found = []
-    with predictor.progress("clips") as show:
-        clips = _counted(_outputs(predictor, dataset), sum(map(len, dataset.sliding)), show)
+    with ProgressBar("predicting", "clips") as bar:
+        clips = _counted(_outputs(predictor, dataset), sum(map(len, dataset.sliding)), bar.update)
         videos = groupby(clips, key=lambda output: output.index)
         for file in predictor.files:
             if file in reasons:
-                found.append(predictor.emit(Prediction(file, [], reasons[file])))
+                bad = Prediction(file, [], reasons[file], events=[])
+                found.append(predictor.emit(bad))
             else:
                 index, outputs = next(videos)
-                found.append(_timeline(predictor, folder, file, names[index], outputs))
+                video = Video(file, names[index], rows.rows[index], dataset.sliding[index])
+                found.append(_timeline(predictor, folder, video, outputs, labeler))
+    if events is not None:
+        write_events(events, {one.file: one.events or [] for one in found})
+        say(f"events: {events}")
     return found
+
+
+@dataclass(frozen=True)
+class Video:
+    """One of the videos.
+
+    Attributes:
+        file: as the user named it.
+        name: of its files in the folder.
+        row: with its probe.
+        sliding: its windows.
+    """
+
+    file: str
+    name: str
+    row: Row
+    sliding: SlidingWindows
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        assert self.row.probe is not None
+        return self.row.probe.num_frames / self.row.probe.fps
+
+    @property
+    def step(self) -> float:
+        """Seconds from one window to the next."""
+        assert self.row.probe is not None
+        return self.sliding.step / self.row.probe.fps
 
 
 _NO_TIME = "pictures have no times, so there is no timeline of them"
@@ -101,13 +172,14 @@ def _probed(predictor: Predictor) -> tuple[Rows, dict[str, str]]:
 
 
 def _clips(predictor: Predictor, rows: Rows, every: float | None) -> TimelineDataset:
-    spec = predictor.spec
-    sliding = [
-        SlidingWindows.over(row.probe.num_frames, row.probe.fps, spec.seen, every)
-        for row in rows.rows
-        if row.probe is not None
-    ]
-    return TimelineDataset(views_of(rows, spec, **predictor.views()), sliding)
+    sliding = [_windows(predictor, row, every) for row in rows.rows]
+    return TimelineDataset(views_of(rows, predictor.spec, **predictor.views()), sliding)
+
+
+def _windows(predictor: Predictor, row: Row, every: float | None) -> SlidingWindows:
+    """The windows of a video, which has its probe."""
+    assert row.probe is not None
+    return SlidingWindows.over(row.probe.num_frames, row.probe.fps, predictor.spec.seen, every)
 
 
 def _outputs(predictor: Predictor, dataset: TimelineDataset) -> Iterator[Output]:
@@ -154,30 +226,46 @@ def _names(paths: list[str]) -> list[str]:
 
 
 def _timeline(
-    predictor: Predictor, folder: Path, file: str, name: str, clips: Iterable[Output]
+    predictor: Predictor, folder: Path, video: Video, outputs: Iterable[Output], labeler: Labeler
 ) -> Prediction:
-    """Lines and picture of one video, written under temporary names at first."""
+    """Lines, events and page of one video, written under temporary names at first."""
     curve = BinnedCurve(sum(map(len, predictor.heads.values())))
-    lines, picture = folder / f"{name}.jsonl", folder / f"{name}.html"
-    temporary = folder / f".{name}.new"
+    lines, picture = folder / f"{video.name}.jsonl", folder / f"{video.name}.html"
+    temporary = folder / f".{video.name}.new"
     errors: list[str] = []
     count = 0
     with _saving(lines):
         stream = temporary.open("w", encoding="utf-8")
-    try:
-        for count, output in enumerate(clips, start=1):
+
+    def clips() -> Iterator[Clip]:
+        nonlocal count
+        for count, output in enumerate(outputs, start=1):
             if output.probabilities is not None and output.span is not None:
                 curve.add(count - 1, sum(output.span) / 2, output.probabilities)
             elif output.error is not None and not errors:
                 errors.append(output.error)
-            line = json.dumps(predictor.predict(file, output).as_dict())
+            line = json.dumps(predictor.predict(video.file, output).as_dict())
             with _saving(lines):
                 stream.write(line + "\n")
+            if output.span is not None:
+                yield (*output.span, output.probabilities)
+
+    try:
+        width = smoothing_width(labeler.finding.smooth, video.step)
+        events = find_events(clips(), labeler, width=width)
         with _saving(lines):
             stream.close()
             os.replace(temporary, lines)
         if curve.mean is not None:
-            text = timeline_page(curve, predictor.heads, title=name)
+            text = timeline_page(
+                curve,
+                predictor.heads,
+                title=video.name,
+                seconds=video.seconds,
+                events=events,
+                row=video.row,
+                reader=predictor.config.data.reader,
+            )
             with _saving(picture):
                 temporary.write_text(text, encoding="utf-8")
                 os.replace(temporary, picture)
@@ -185,7 +273,8 @@ def _timeline(
         with suppress(OSError):  # what could not be written then cannot be now
             stream.close()
         temporary.unlink(missing_ok=True)
-    return predictor.emit(_mean_prediction(predictor, file, str(lines), curve, count, errors))
+    told = _mean_prediction(predictor, video.file, str(lines), curve, count, errors)
+    return predictor.emit(replace(told, events=events))
 
 
 def _mean_prediction(
@@ -211,94 +300,3 @@ def _saving(place: Path) -> Iterator[None]:
         raise VidinitError(
             f"cannot write {place} ({error.strerror})", "make room, or name another --out"
         ) from error
-
-
-# Points of a line: more than a picture has pixels for would be memory that grows with the video.
-_BINS = 512
-
-
-class BinnedCurve:
-    """Mean probabilities in a bounded number of bins: neighbors are joined as a video goes on.
-
-    Args:
-        classes: how many probabilities a clip has.
-        bins: how many bins there are at most, an even number.
-    """
-
-    def __init__(self, classes: int, bins: int = _BINS) -> None:
-        self.sums = np.zeros((bins, classes))
-        self.times = np.zeros(bins)
-        self.counts = np.zeros(bins, dtype=np.int64)
-        self.width = 1  # clips of a bin
-
-    def add(self, clip: int, middle: float, values: np.ndarray) -> None:
-        """One clip.
-
-        Args:
-            clip: its number in the video.
-            middle: the time at its middle, in seconds.
-            values: its probabilities, (classes,).
-        """
-        while clip // self.width >= len(self.sums):
-            for name in ("sums", "times", "counts"):
-                old = getattr(self, name)
-                joined = old[0::2] + old[1::2]
-                setattr(self, name, np.concatenate([joined, np.zeros_like(joined)]))
-            self.width *= 2
-        place = clip // self.width
-        self.sums[place] += values
-        self.times[place] += middle
-        self.counts[place] += 1
-
-    @property
-    def mean(self) -> np.ndarray | None:
-        """Probabilities of the video, (classes,); None without a clip."""
-        total = int(self.counts.sum())
-        return self.sums.sum(axis=0) / total if total else None
-
-    def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Times in seconds, (bins,), and probabilities, (bins, classes), of bins with a clip."""
-        filled = self.counts > 0
-        counts = self.counts[filled]
-        return self.times[filled] / counts, self.sums[filled] / counts[:, None]
-
-
-_SHOWN = len(plots.COLORS)  # classes of a picture
-_MINUTES_FROM = 300.0  # seconds; times of longer videos are shown in minutes
-
-
-def timeline_page(curve: BinnedCurve, heads: Mapping[str, Sequence[str]], *, title: str) -> str:
-    """A page with a picture of the classes that are most probable anywhere, for each head.
-
-    Args:
-        curve: of a video; it has at least one clip.
-        heads: names of the classes of each head, in the order of the probabilities.
-        title: the video.
-    """
-    seconds, values = curve.points()
-    minutes = seconds[-1] >= _MINUTES_FROM
-    times = (seconds / 60 if minutes else seconds).tolist()
-    sections, start = [], 0
-    mean = curve.mean
-    assert mean is not None
-    for head, names in heads.items():
-        own = values[:, start : start + len(names)]
-        overall = mean[start : start + len(names)]
-        start += len(names)
-        order = np.argsort(-own.max(axis=0), kind="stable")[:_SHOWN].tolist()
-        series = {
-            f"{names[place]}": list(zip(times, own[:, place].tolist(), strict=True))
-            for place in order
-        }
-        picture = plots.curves(
-            series, xlabel="minutes" if minutes else "seconds", ylabel="probability"
-        )
-        figures = table(
-            ["class", "mean", "highest"],
-            [[names[i], float(overall[i]), float(own[:, i].max())] for i in order],
-        )
-        note = "The classes with the highest peaks."
-        if curve.width > 1:
-            note += f" A point is the mean of {curve.width} neighboring clips."
-        sections.append(Section(head.capitalize(), picture + figures, note))
-    return page(title, sections, subtitle=f"{int(curve.counts.sum())} clips")
