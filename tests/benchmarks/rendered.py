@@ -61,9 +61,14 @@ def available() -> bool:
 
 
 class Scene:
-    """A camera above a plane in which shapes lie."""
+    """A camera above a plane in which shapes lie.
 
-    def __init__(self) -> None:
+    Args:
+        side: of a picture in pixels.
+    """
+
+    def __init__(self, side: int = SIDE) -> None:
+        self.side = side
         import pybullet
         import pybullet_data
 
@@ -80,7 +85,7 @@ class Scene:
         self.bullet.disconnect(self.world)
 
     def clip(self, files: Sequence[str], rng: Rng, *, motion: str = "", frames: int = 1) -> Uint8:
-        """Frames (T, SIDE, SIDE, 3) of things on a ground, all sliding past the camera together.
+        """Frames (T, side, side, 3) of things on a ground, all sliding past the camera together.
 
         Args:
             files: of the things; the first is nearest to the middle.
@@ -95,7 +100,7 @@ class Scene:
         light, tint = rng.normal(size=3) * (1, 1, 0) + (0, 0, 1.5), rng.uniform(0.4, 1.0, 3)
         angle, pace = rng.uniform(0, 2 * np.pi), rng.uniform(*PACE)
         ground = Image.fromarray(rng.integers(*GRAYS, (*2 * [3 * PATCHES], 3), dtype=np.uint8))
-        grain = rng.normal(0, NOISE, (frames, SIDE, SIDE, 3))
+        grain = rng.normal(0, NOISE, (frames, self.side, self.side, 3))
         # Nothing is drawn from here on: all before is alike for every class.
         step = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}.get(
             motion, (np.cos(angle), np.sin(angle))
@@ -106,7 +111,7 @@ class Scene:
             for body, middle, turned, at in bodies:
                 place = (*(at + moved - middle[:2]), -middle[2])
                 self.bullet.resetBasePositionAndOrientation(body, place, turned)
-            out.append(self._picture(light, tint, _window(ground, moved)))
+            out.append(self._picture(light, tint, _window(ground, moved, self.side)))
         for body, *_ in bodies:
             self.bullet.removeBody(body)
         return np.clip(np.stack(out) + grain, 0, 255).astype(np.uint8)
@@ -140,13 +145,13 @@ class Scene:
     def _picture(
         self, light: NDArray[Any], tint: NDArray[Any], ground: NDArray[Any]
     ) -> NDArray[Any]:
-        """One frame (SIDE, SIDE, 3), 0 to 255."""
+        """One frame (side, side, 3), 0 to 255."""
         found = self.bullet.getCameraImage(
-            SIDE, SIDE, self.view, self.lens, lightDirection=light.tolist(), shadow=0,
+            self.side, self.side, self.view, self.lens, lightDirection=light.tolist(), shadow=0,
             renderer=self.bullet.ER_TINY_RENDERER,
         )  # fmt: skip
-        pixels = np.reshape(found[2], (SIDE, SIDE, 4))[..., :3] * tint
-        nothing = np.reshape(found[4], (SIDE, SIDE, 1)) < 0
+        pixels = np.reshape(found[2], (self.side, self.side, 4))[..., :3] * tint
+        nothing = np.reshape(found[4], (self.side, self.side, 1)) < 0
         return np.where(nothing, ground, pixels)
 
 
@@ -158,17 +163,17 @@ def _aside(rng: Rng) -> NDArray[Any]:
             return at
 
 
-def _window(ground: Image.Image, moved: NDArray[Any]) -> NDArray[Any]:
-    """What the camera sees of a blurred ground that has moved so far, (SIDE, SIDE, 3)."""
+def _window(ground: Image.Image, moved: NDArray[Any], side: int) -> NDArray[Any]:
+    """What the camera sees of a blurred ground that has moved so far, (side, side, 3)."""
     left, top = PATCHES * (1 - moved[0] / WIDTH), PATCHES * (1 + moved[1] / WIDTH)
     box = (left, top, left + PATCHES, top + PATCHES)
-    seen = ground.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
+    seen = ground.resize((side, side), Image.Resampling.BICUBIC, box=box)
     return np.asarray(seen, dtype=np.float64)
 
 
-def motion_set(root: Path, *, train: int, test: int, seed: int) -> Path:
+def motion_set(root: Path, *, train: int, test: int, seed: int, side: int = SIDE) -> Path:
     """``root``/train and /val with a folder of mp4 files per motion; ``root``."""
-    with _scene() as scene:
+    with _scene(side) as scene:
         for part, count, shapes in (
             ("train", train, range(TRAIN_SHAPES)),
             ("val", test, range(TRAIN_SHAPES, SHAPES)),
@@ -180,20 +185,20 @@ def motion_set(root: Path, *, train: int, test: int, seed: int) -> Path:
     return root
 
 
-def appearance_set(root: Path, *, train: int, test: int, seed: int) -> Path:
+def appearance_set(root: Path, *, train: int, test: int, seed: int, side: int = SIDE) -> Path:
     """``root``/train and /val with a folder of mp4 files for each of `THINGS`; ``root``."""
-    return _things(root, THINGS, train, test, seed, FRAMES)
+    return _things(root, THINGS, train, test, seed, FRAMES, side)
 
 
 def image_set(root: Path, *, train: int, test: int, seed: int) -> Path:
     """``root``/train and /val with a folder of png files for each of `OTHER_THINGS`; ``root``."""
-    return _things(root, OTHER_THINGS, train, test, seed, 1)
+    return _things(root, OTHER_THINGS, train, test, seed, 1, SIDE)
 
 
-def unlabelled_set(root: Path, *, clips: int, seed: int) -> Path:
+def unlabelled_set(root: Path, *, clips: int, seed: int, side: int = SIDE) -> Path:
     """mp4 files of which half show random shapes and half `THINGS`, sliding anywhere; ``root``."""
     things = list(THINGS.values())
-    with _scene() as scene:
+    with _scene(side) as scene:
         for i in range(clips):
             rng = _rng(seed, "unlabelled", i)
             files = [str(rng.choice(things))] if i % 2 else _some(range(TRAIN_SHAPES), rng)
@@ -202,11 +207,17 @@ def unlabelled_set(root: Path, *, clips: int, seed: int) -> Path:
 
 
 def _things(
-    root: Path, things: Mapping[str, str], train: int, test: int, seed: int, frames: int
+    root: Path,
+    things: Mapping[str, str],
+    train: int,
+    test: int,
+    seed: int,
+    frames: int,
+    side: int,
 ) -> Path:
     """A set of which the class is the thing."""
     names, suffix = list(things), "png" if frames == 1 else "mp4"
-    with _scene() as scene:
+    with _scene(side) as scene:
         for part, count in (("train", train), ("val", test)):
             for i in range(count):
                 name, rng = names[i % len(names)], _rng(seed, f"{names[0]} {part}", i)
@@ -235,7 +246,7 @@ def _rng(seed: int, stream: str, index: int) -> Rng:
 
 
 @contextlib.contextmanager
-def _scene() -> Iterator[Scene]:
+def _scene(side: int = SIDE) -> Iterator[Scene]:
     """A scene; what the simulator's C++ code prints while it is open goes nowhere."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -243,7 +254,7 @@ def _scene() -> Iterator[Scene]:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     try:
-        scene = Scene()
+        scene = Scene(side)
         yield scene
         scene.close()
     finally:

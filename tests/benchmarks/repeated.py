@@ -66,11 +66,11 @@ class Mean:
         return Mean(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
 
 
-def seconds_per_clip() -> float:
+def seconds_per_clip(side: int = SIDE) -> float:
     """Of a training step of the student on one thread of this machine, were it idle."""
     torch.set_num_threads(1)
     model = vidinit.create_model(STUDENT, num_classes=10).train()
-    clip, label = torch.randn(BATCH, 3, FRAMES, SIDE, SIDE), torch.zeros(BATCH, dtype=torch.long)
+    clip, label = torch.randn(BATCH, 3, FRAMES, side, side), torch.zeros(BATCH, dtype=torch.long)
     times = []
     for _ in range(4):
         began = time.process_time()
@@ -79,7 +79,7 @@ def seconds_per_clip() -> float:
     return statistics.median(times[1:]) / BATCH
 
 
-def say_plan(*, runs: int, trained: int, rendered: int, processes: int) -> None:
+def say_plan(*, runs: int, trained: int, rendered: int, processes: int, side: int = SIDE) -> None:
     """Print how long all of it will take.
 
     Args:
@@ -87,8 +87,9 @@ def say_plan(*, runs: int, trained: int, rendered: int, processes: int) -> None:
         trained: clips that pass through training steps, over all of them.
         rendered: clips to be made.
         processes: that work at a time.
+        side: of the clips in pixels.
     """
-    seconds = trained * seconds_per_clip() * BESIDES + rendered * RENDER_SECONDS
+    seconds = trained * seconds_per_clip(side) * BESIDES + rendered * RENDER_SECONDS
     print(
         f"plan: {rendered} clips rendered, {runs} trainings on {trained} clips in all, "
         f"{processes} processes of one thread: about {seconds / processes / 60:.0f} minutes "
@@ -140,9 +141,9 @@ def own_cache(root: Path) -> Iterator[None]:
             os.environ["XDG_CACHE_HOME"] = before
 
 
-def converted(folder: Path, **options: Any) -> Path:
+def converted(folder: Path, side: int = SIDE, **options: Any) -> Path:
     """The packaged image model as a video model, without its classifier's classes."""
-    vidinit.convert(IMAGE_MODEL, PLAN, out=folder, frames=FRAMES, size=SIDE, seed=0, **options)
+    vidinit.convert(IMAGE_MODEL, PLAN, out=folder, frames=FRAMES, size=side, seed=0, **options)
     return folder
 
 
