@@ -143,6 +143,13 @@ def model_folder(ref: str | Path) -> Path | None:
         return path
     if path.is_dir():
         inside = sorted(path.glob(f"*/model/{CARD}"))  # of a set of runs
+        run = path.absolute().parents[1]
+        if path.absolute().parent.name == "checkpoints" and (run / "model" / CARD).is_file():
+            raise UsageError(
+                f"{path} is a checkpoint, the state of a training, and no model",
+                f"name its run, {path.parents[1] if len(path.parts) > 2 else run}; to train on "
+                "from this state, finetune MODEL --init-from takes it",
+            )
         raise UsageError(
             f"{path} is no model or run folder: it has no {CARD} with {WEIGHTS}",
             f"it holds runs: name one of them, as {inside[0].parents[1]}"
@@ -242,6 +249,24 @@ def load_classifier(folder: str | Path, *, head: str | None = None) -> VideoMode
         UsageError: when the folder is none, is damaged, has no such head, or holds a detector
             whose trunk has no classifier.
     """
+    place = model_folder(folder)
+    card = None if place is None else read_card(place)
+    if card is not None and card.detect is not None and not card.num_classes:
+        raise UsageError(
+            f"{folder} is a detector: it classifies boxes, and no whole clips",
+            "finetune starts a classifier from its trunk",
+        )
+    return load_trunk(folder, head=head)
+
+
+def load_trunk(folder: str | Path, *, head: str | None = None) -> VideoModel:
+    """The video model in a model folder or run folder, in eval mode, whether it classifies or not.
+
+    Of a detector that is its trunk with the classifier it came with, if any, which is said.
+
+    Raises:
+        UsageError: when the folder is none, is damaged, or has no such head.
+    """
     found = model_folder(folder)
     if found is not None and is_encoder_folder(found):
         from .zoo.encoders.opening import open_encoder
@@ -251,15 +276,8 @@ def load_classifier(folder: str | Path, *, head: str | None = None) -> VideoMode
         return open_encoder(found, str(folder))
     place, card, state = _read(folder)
     if card.detect is not None:
-        if not card.num_classes:
-            raise UsageError(
-                f"{place} is a detector: it classifies boxes, and no whole clips",
-                "its trunk starts a classifier: vidinit.checkpoint.load_detector(FOLDER).trunk",
-            )
-        say(
-            f"{place} is a detector: its trunk is taken, with the classifier for "
-            f"{card.num_classes} classes it had before"
-        )
+        had = f", with the classifier for {card.num_classes} classes it had before"
+        say(f"{place} is a detector: its trunk is taken{had if card.num_classes else ''}")
     heads = card.head_classes or {}
     if head is not None and head not in heads:
         has = f"it has {', '.join(heads)}" if heads else "it has one head only"

@@ -19,6 +19,7 @@ from vidinit.checkpoint import (
     is_detector,
     load_classifier,
     load_detector,
+    load_trunk,
     read_card,
     save_model,
 )
@@ -296,6 +297,9 @@ def test_folders_that_are_no_detectors(tmp_path):
     assert isinstance(vidinit.load(tmp_path / "boxes"), Detector)
     with pytest.raises(UsageError, match="is a detector"):
         load_classifier(tmp_path / "boxes")
+    (row,) = vidinit.profile([str(tmp_path / "boxes")])  # of its trunk
+    assert row["params"] == sum(p.numel() for p in model.trunk.parameters())
+    assert load_trunk(tmp_path / "boxes").num_classes == 0
 
 
 @pytest.mark.parametrize(

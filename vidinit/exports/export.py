@@ -244,7 +244,7 @@ def _detector_weights(
     ref: str | Path, path: Path, layout: str | None, head: str | None
 ) -> dict[str, Any]:
     """Write a detector's tensors: the trunk's and the head's, by its own names or a layout's."""
-    from ..conversion.layouts.detection import BOX_LAYOUTS, write_detector
+    from ..conversion.detectors import BOX_LAYOUTS, write_detector
     from .metadata import describe
     from .weights import write_weights
 

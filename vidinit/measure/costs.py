@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkpoint import described, load_classifier, model_folder
+from ..checkpoint import described, load_trunk, model_folder
 from ..config import TrainConfig
 from ..console import say
 from ..errors import UsageError
@@ -157,7 +157,7 @@ def measure(
     """
     memory = PeakMemory(how.device)
     first = jobs[0]
-    model = create_model(first.ref) if model_folder(first.ref) is None else load_classifier(first.ref)
+    model = create_model(first.ref) if model_folder(first.ref) is None else load_trunk(first.ref)
     rows = []
     for job in jobs:
         model.spec = replace(model.spec, frames=job.frames, size=job.size)

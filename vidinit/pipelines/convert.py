@@ -13,6 +13,13 @@ from torch import nn
 
 from ..checkpoint import CARD, WEIGHTS, load_classifier, save_model
 from ..conversion.classifier import Classifier, read_classifier
+from ..conversion.detectors import (
+    BOX_LAYOUTS,
+    FoundHead,
+    find_head,
+    read_head,
+    without_head,
+)
 from ..conversion.factor import factor
 from ..conversion.frozen_tower import (
     check_tower,
@@ -22,13 +29,6 @@ from ..conversion.frozen_tower import (
     tower_notes,
 )
 from ..conversion.layouts import vjepa2_probe
-from ..conversion.layouts.detection import (
-    BOX_LAYOUTS,
-    FoundHead,
-    find_head,
-    read_head,
-    without_head,
-)
 from ..conversion.layouts.read_write import fits, implied, read_layout, said_of_reading
 from ..conversion.merge import COMPARED, check_alone, other_heads
 from ..conversion.merge import merge as merge_adapters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...checkpoint import load_classifier, model_folder, read_card
+from ...checkpoint import load_trunk, model_folder, read_card
 from ...config import DataConfig
 from ...console import say
 from ...engine.run_folder import RunFolder
@@ -230,7 +230,7 @@ def _ref(name: str, scores: dict[str, RunScore]) -> str:
 def _open(job: ProfileJob) -> VideoModel:
     """The model whose kernels are looked at."""
     if model_folder(job.ref) is not None:
-        return load_classifier(job.ref)
+        return load_trunk(job.ref)
     say(f"{job.name}: a zoo name, so its kernels are random")
     return create_model(job.ref)
 

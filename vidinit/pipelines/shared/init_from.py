@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...checkpoint import CARD, load_classifier, model_folder
+from ...checkpoint import CARD, load_trunk, model_folder
 from ...console import say
 from ...engine import checkpoint_folders as folders
 from ...errors import UsageError
@@ -87,7 +87,7 @@ def initialize(model: VideoModel, ref: str) -> None:
 
     place, reference = initial_folder(ref), None
     if (place / CARD).is_file():
-        source = load_classifier(place)
+        source = load_trunk(place)
         reference = getattr(source, "reference", None)
         if source.in_channels == 2 and model.in_channels == 3:  # it sees optical flow
             from ...zoo.build import set_input_channels

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from ...checkpoint import load_classifier, model_folder, name_of, save_model
+from ...checkpoint import load_trunk, model_folder, name_of, save_model
 from ...config import RunConfig, TrainConfig, TrainRunConfig
 from ...console import say, with_messages
 from ...conversion.plan_options import named_options
@@ -319,7 +319,7 @@ def open_model(
                 say(f"its frozen tower is random, too: {way}")
         model = create_model(ref, num_classes=num_classes, **_checked_options(ref, options))
     else:
-        model = load_classifier(ref, head=head)
+        model = load_trunk(ref, head=head)
         if num_classes is not None and (classes is None or model.classes != classes):
             old = model.num_classes
             model.reset_head(num_classes)

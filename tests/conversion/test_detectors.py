@@ -174,7 +174,7 @@ def test_a_detector_of_ours_goes_out_and_comes_back(layout, name, tmp_path):
 
 
 def test_what_no_layout_holds(tmp_path):
-    from vidinit.conversion.layouts.detection import write_detector
+    from vidinit.conversion.detectors import write_detector
     from vidinit.conversion.layouts.read_write import write_layout
 
     with torch.device("meta"):

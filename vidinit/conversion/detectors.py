@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ...errors import UsageError
-from ...zoo.base import VideoModel
-from ...zoo.detector import Detector, DetectSettings
-from .read_write import Found, write_layout
+from ..errors import UsageError
+from ..zoo.base import VideoModel
+from ..zoo.detector import Detector, DetectSettings
+from .layouts.read_write import Found, write_layout
 
 PUBLIC = DetectSettings(stride=16, fit="whole")
 """What both code bases have in common; they see whole frames, not squares, when they are tested."""
