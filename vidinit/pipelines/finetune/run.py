@@ -50,6 +50,7 @@ from .solved import execute_solved
 from .tap_cache import TapCache, open_taps
 from .task import ClassifyTask
 from .time_test import time_of_run
+from .validation import Validation, with_scores
 
 
 def execute(
@@ -128,6 +129,7 @@ def execute(
     if held is not None:
         run.write_json("held_out.json", record(held, train))
     step = {"step": "finetune", "data": data.train, "epochs": train.epochs}
+    validation = None if split.val is None else Validation(run, split.val)
     job = Job(
         title="finetune",
         task=task,
@@ -143,9 +145,11 @@ def execute(
         save_model=(
             probe_saver(task, run, step)
             if isinstance(task, ProbeTask)
-            else saver(task.model, run, step, task.save_options)
+            else with_scores(saver(task.model, run, step, task.save_options), validation)
         ),
-        evaluate=_evaluation(task, scored_rows, config, accelerator, quarantines, prepared),
+        evaluate=_evaluation(
+            *(task, scored_rows, config, accelerator, quarantines, prepared, validation)
+        ),
         evaluate_every=config.eval.every,
         watch=WATCH[rows.kind] if held is None else CHOICE,
         scored=None if split.val is None else len(split.val),
@@ -174,6 +178,8 @@ def execute(
         facts["tested"] = True
         told["notes"] += test.notes
         told["test"] = score_test(test, run, config, accelerator)
+    if validation is not None:
+        sections += from_main(accelerator, lambda: validation.sections(data.reader))
     told |= {"sections": sections, "facts": facts, **probes}
     return training.finish(job, result, videos=len(rows), **told)
 
@@ -275,10 +281,11 @@ def _evaluation(
     accelerator: Any,
     quarantines: dict[str, Quarantine],
     prepared: TapCache | Features,
+    validation: Validation | None,
 ) -> Callable[[], dict[str, float]] | None:
     """Scores the task on the validation clips, ``val``, and probes on those that are ``held-out``.
 
-    None where there are none.
+    None where there are none. ``validation`` gets the scores of ``val``.
     """
     if not rows:
         return None
@@ -307,6 +314,8 @@ def _evaluation(
             quarantine=quarantines["val"],
             **options,
         )
+        if validation is not None:
+            validation.seen(found)
         more = {"val_loss": found.loss(), "most_predicted": found.most_predicted()}
         if task.binary and val.kind == "single":
             del more["val_loss"]  # of another kind than the loss that is minimized
