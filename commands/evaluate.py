@@ -11,7 +11,7 @@ from . import options as opt
 from .derived import command
 from .options import COMPUTING, INPUT
 
-TEXT, MORE = "Zero-shot", "More than one figure"
+TEXT, MORE, BOXES = "Zero-shot", "More than one figure", "Boxes"
 
 # What is printed beside top-1, where the kind of the labels has it.
 SHOWN = (
@@ -29,6 +29,7 @@ SHOWN = (
         COMPUTING: "config batch_size seed device precision processes",
         INPUT: "views multi_view average head all_sources",
         MORE: "positive curve temporal_test predictions fuse weight against",
+        BOXES: "boxes protocol",
         TEXT: "zero_shot classes templates text_model text ensemble",
     },
     kinds={"temporal_test": str, "templates": str, "classes": Path, "batch_size": str},
@@ -47,6 +48,7 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
         vidinit eval runs/hmdb51 --data testTrainMulti_7030_splits/ data.split=all
         vidinit eval runs/cotrain-r3d50-1 --val ssv2.txt --head ssv2
         vidinit eval runs/cotrain-r3d50-1 --all-sources
+        vidinit eval runs/boxes --data boxes.csv --root videos/ --protocol act
         vidinit eval runs/dist --val ucf101/ --zero-shot --classes ucf101.txt --ensemble 0.5
     """
     import vidinit
@@ -64,10 +66,13 @@ def evaluate(keywords: dict[str, Any], json: opt.Json = False, debug: opt.Debug 
 
 
 def _print_scores(result: dict[str, Any]) -> None:
+    if "frame_ap" in result:
+        _print_boxes(result)
+        return
     low, high = result["top1_interval"]
     opt.put(
         f"top-1 {result['top1']:.3f} (95 %: {low:.3f} to {high:.3f})   "
-        + "   ".join(f"{name} {result[key]:.3f}" for key, name in SHOWN if key in result)
+        + "   ".join(f"{name} {result[key]:.3f}" for key, name in _shown(result))
     )
     missing = f", {len(result['missing'])} missing" if result["missing"] else ""
     what = "logits" if result["average"] == "logits" else "probabilities"
@@ -96,6 +101,12 @@ def _print_scores(result: dict[str, Any]) -> None:
     opt.put(f"report: {result['out']}/report.html")
 
 
+def _shown(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Further metrics of a result; the top five of five classes are all of them."""
+    few = "top1_verb" not in result and result.get("classes", 6) <= 5
+    return [(key, name) for key, name in SHOWN if key in result and not (few and key == "top5")]
+
+
 def _print_found(two: dict[str, Any]) -> None:
     """One class against the rest, at its threshold."""
     keys = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"}
@@ -105,6 +116,24 @@ def _print_found(two: dict[str, Any]) -> None:
     opt.put(f"{two['positive']} ({two['because']}) from {two['threshold']:.4g} on: {figures}")
     if not two["reached"]:
         opt.put("  no threshold has what was wished for: this is the nearest")
+
+
+def _print_boxes(result: dict[str, Any]) -> None:
+    """Average precision, with the protocol beside each figure."""
+    protocol = f"protocol {result['protocol']}"
+    for name, word in (("frame_ap", "frame-AP"), ("video_ap", "video-AP")):
+        if name not in result:
+            continue
+        others = "   ".join(f"@{at} {value:.3f}" for at, value in result[f"{name}_at"].items())
+        opt.put(f"{word}@{result['iou']:g} {result[name]:.3f} ({protocol})   {others}")
+    if "no_video_ap" in result:
+        opt.put(f"no video-AP: {result['no_video_ap']}")
+    missing = f", {result['unread']} key frames could not be read" if result["unread"] else ""
+    opt.put(
+        f"{result['boxes']} boxes in {result['key_frames']} key frames of {result['videos']} "
+        f"videos; {result['given']}{missing}"
+    )
+    opt.put(f"report: {result['out']}/report.html")
 
 
 def _views(result: dict[str, Any]) -> str:

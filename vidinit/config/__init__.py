@@ -6,6 +6,7 @@ files, overrides and flags; a command's own ones stand beside its pipeline.
 
 from .base import DEFAULT, RunConfig, TrainRunConfig
 from .data import DataConfig
+from .detect import DetectConfig, DetectScoring
 from .scoring import EvalConfig, TextSection
 from .section import Section
 from .train import TrainConfig
@@ -13,6 +14,8 @@ from .train import TrainConfig
 __all__ = [
     "DEFAULT",
     "DataConfig",
+    "DetectConfig",
+    "DetectScoring",
     "EvalConfig",
     "RunConfig",
     "Section",

@@ -8,6 +8,12 @@ from pydantic import Field, field_validator
 
 from .section import Section
 
+CLIP = (
+    *("frames", "stride", "sampling", "short", "steps", "fps"),
+    *("size", "crop_pct", "interpolation", "channels"),
+)
+"""Settings of `DataConfig` that are settings of a model's clips."""
+
 
 class DataConfig(Section):
     """Videos that are read, and clips that are cut from them."""
@@ -88,6 +94,12 @@ class DataConfig(Section):
     """Alpha of mixup; 0 for none."""
     cutmix: float = Field(0.0, ge=0)
     """Alpha of cutmix; 0 for none. With both, each batch gets one of them."""
+    fit: Literal["letterbox", "whole"] | None = None
+    """Key frames where boxes are scored: with bars to a square, or whole, of short side `size`."""
+    visible: float = Field(0.5, ge=0, le=1)
+    """Boxes of which a crop leaves a smaller share are not trained on."""
+    time_origin: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Second of the film that videos begin at, for boxes by time; default: 0, or AVA's 900."""
     max_bad: float = Field(0.05, ge=0, le=1)
     """Share of unreadable files above which a run refuses to start: 0.05, or 5%."""
     partial: Literal["keep", "drop"] = "keep"

@@ -24,6 +24,17 @@ LABELS = {
     "mean_class_accuracy": "Mean class accuracy",
     "top1_interval": "95 % interval of top-1",
     "map": "Mean average precision",
+    "frame_ap": "Frame-AP, mean over classes",
+    "frame_ap_at": "Frame-AP by the least IoU of a right box",
+    "video_ap": "Video-AP, mean over classes",
+    "video_ap_at": "Video-AP by the least IoU of a right tube",
+    "no_video_ap": "No video-AP",
+    "protocol": "Protocol of average precision",
+    "iou": "Least IoU of a right box",
+    "given": "Boxes that were scored",
+    "key_frames": "Key frames",
+    "unread": "Key frames that could not be read",
+    "tubes": "Tubes",
     "top1_action": "Top-1 of the action",
     "top1_verb": "Top-1 of the verb",
     "top1_noun": "Top-1 of the noun",
@@ -40,6 +51,7 @@ LABELS = {
     "decoded": "Videos decoded",
     "intervals": "95 % intervals",
     "ece": "Expected calibration error",
+    "classes": "Classes",
     "empty_classes": "Classes of the model without a video",
     "map_interval": "95 % interval of the mean average precision",
     "curve": "By fewer views",
@@ -53,6 +65,7 @@ LABELS = {
     "probe": "Probe in the model folder",
     "probes": "Probes",
     "choice": "The probe was chosen on held-out training clips",
+    "test": "Test clips, scored once by the model that is kept",
     "clips": "Clips per video",
     "crops": "Crops per clip",
 }
@@ -60,12 +73,20 @@ LABELS = {
 _OF_THE_RUN = (
     *("out", "steps", "epochs", "videos", "skipped", "seconds", "clips_per_second", "data_wait"),
     *("views", "clips", "crops", "average", "expected", "decoded", "missing", "empty_classes"),
+    "classes",
     *("overlap", "class_clips", "left_out"),
 )
 """What counts the work rather than how good it is."""
-METRICS = ("map", "top1", "top5", "mean_class_accuracy", "top1_verb", "top1_noun")
+METRICS = (
+    *("frame_ap", "video_ap", "map"),
+    *("top1", "top5", "mean_class_accuracy", "top1_verb", "top1_noun"),
+)
 """Those that are fractions of the videos and share a picture."""
-_ELSEWHERE = {"curve", "temporal", "against", "doctor", "two_class"}  # shown as they deserve
+_ELSEWHERE = {
+    *("curve", "temporal", "against", "doctor", "two_class", "by_class"),
+    *("health", "scores"),  # in the answer
+}
+"""What is shown as it deserves."""
 _NOTES = "notes"  # sentences
 _COUNTS = ("skipped", "overlap", "left_out", "empty_classes")  # of which there are often none
 _ROWS, _ROWS_AT_ONCE = 1000, 20  # of a table; more than a few are there to be opened
@@ -75,6 +96,8 @@ def result_sections(result: Mapping[str, Any]) -> list[Section]:
     """The figures of a run: how good it is, folded what it took, and a part for what has parts."""
     notes = result.get(_NOTES)
     shown = {k: v for k, v in result.items() if k != _NOTES and k not in _ELSEWHERE}
+    if result.get("classes", 6) <= 5 and "top1_verb" not in result:
+        shown.pop("top5", None)  # all of them are among the first five
     single = {key: value for key, value in shown.items() if not _has_parts(value)}
     figures = {key: value for key, value in single.items() if key not in _OF_THE_RUN}
     work = {key: single[key] for key in _OF_THE_RUN if key in single}

@@ -87,7 +87,8 @@ def test_augmentation_mirrors_flow() -> None:
     whole = {"size": 64, "scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
     for epoch in range(8):
         plain, _ = augment_clip(flow, Augment(**whole, flip=False), rng(0, epoch, 0))
-        clip, mirrored = augment_clip(flow, Augment(**whole), rng(0, epoch, 0))
+        clip, cut = augment_clip(flow, Augment(**whole), rng(0, epoch, 0))
+        mirrored = cut.mirrored
         assert torch.equal(clip, negate_flow(plain.flip(2)) if mirrored else plain)
         motion = inner(dequantize(clip.numpy(), 20.0)).mean(axis=(0, 1, 2))
         assert motion == pytest.approx([-4 if mirrored else 4, -2], abs=0.1)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from vidinit.data.pixels.boxes import Affine, cropped, fitted, flipped, letterbox, visible
+from vidinit.data.pixels.boxes import (
+    Affine,
+    cropped,
+    cut_map,
+    fitted,
+    flipped,
+    letterbox,
+    visible,
+)
 from vidinit.data.pixels.transforms import (
     Augment,
     _jittered_box,
@@ -46,20 +54,21 @@ def test_crop_resize_and_flip_of_training_clips(jitter):
     augment = Augment(size=112, jitter=jitter, scale=(0.4, 1.0), interpolation="bilinear")
     mirrored_ones = checked = 0
     for seed in range(24):
-        clip, mirrored = augment_clip(picture(), augment, np.random.default_rng(seed))
+        clip, cut = augment_clip(picture(), augment, np.random.default_rng(seed))
         generator = np.random.default_rng(seed)
         if jitter is None:
             crop = _random_box(SHAPE, augment.scale, augment.ratio, generator)
         else:
             crop = _jittered_box(SHAPE, augment.size, jitter, generator)
         affine = cropped(crop, (112, 112))
-        if mirrored:
+        if cut.mirrored:
             affine = affine.then(flipped(112))
+        assert cut.box == crop and cut_map(cut, 112) == affine
         box, share = visible(affine.boxes(BOX), (112, 112))
         if share[0] < 0.2:
             continue
         assert bright(clip) == pytest.approx(box[0].tolist(), abs=1.01)
-        mirrored_ones, checked = mirrored_ones + mirrored, checked + 1
+        mirrored_ones, checked = mirrored_ones + cut.mirrored, checked + 1
     assert checked > 12 and 0 < mirrored_ones < checked
 
 

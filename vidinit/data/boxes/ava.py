@@ -41,6 +41,7 @@ def ava_csv(file: str, options: BoxOptions) -> Collected | None:
     names = _class_names(file) if options.names is None else None
     excluded, where = _excluded(file)
     collected = Collected(file, what="time", fractions=True, merged="boxes", names_only=True)
+    collected.excluded |= excluded
     dropped, unknown, persons = 0, 0, True
     known = None if names is None else {str(i): name for i, name in names.items()}
     for number, line in content_lines(file):

@@ -1,11 +1,12 @@
-"""What a reader collects, box by box or tube by tube, and how it becomes rows and columns."""
+"""Boxes and tubes as a reader collects them, one by one, and as rows and columns."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, NoReturn
@@ -25,7 +26,7 @@ LISTS = frozenset((".csv", ".tsv", ".txt"))
 """Suffixes of lists of boxes."""
 
 _MOST_BOXES = 50_000_000  # more than any data set has; small files can name many by repetition
-_MOST_FRAMES = 2**31 - 1
+MOST_FRAMES = 2**31 - 1
 _PART_NUMBERS: tuple[PartName, ...] = ("all", "train", "val", "test")
 
 
@@ -59,12 +60,15 @@ class BoxPart:
         rows: its videos, unlabeled.
         boxes: their boxes.
         where: the file, for messages.
+        excluded: key frames that count for nothing, as path of a video and frame or time; they are
+            not among the boxes.
     """
 
     name: PartName
     rows: Rows
     boxes: Boxes
     where: str
+    excluded: frozenset[tuple[str, float]] = frozenset()
 
 
 @dataclass
@@ -78,11 +82,13 @@ class Collected:
         fractions: coordinates are of width and height, 0 to 1; else pixels.
         named: how videos are named: ``paths`` relative to the root, or ``ids`` that files below it
             have as their name.
-        merged: equal boxes of a frame are one with several labels; ``tracks``: if of one track.
+        merged: equal boxes of a frame and score are one with several labels; ``tracks``: if of one
+            track.
         names: the classes in order, where the file names them.
         names_only: a label is one name, also where it is an integer or looks like several.
         folders: sub-folders of the root of which the first that is there holds the videos.
         form: what the file was taken for.
+        excluded: key frames that count for nothing, as video and frame or time.
     """
 
     where: str
@@ -96,6 +102,7 @@ class Collected:
     folders: tuple[str, ...] = ()
     form: str = ""
     notes: list[str] = field(default_factory=list)
+    excluded: set[tuple[str, float]] = field(default_factory=set)
     videos: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     tracks: dict[str, int] = field(default_factory=dict)
@@ -212,12 +219,14 @@ class Collected:
         columns = {name: np.frombuffer(c, c.typecode) for name, c in self._columns.items()}
         columns["box"] = columns["box"].reshape(-1, 4)
         self._check(columns["box"], columns["when"])
+        videos = self.videos
+        left_out = frozenset((paths[videos[v]], t) for v, t in self.excluded if v in videos)
         found = []
         for number in np.unique(columns["part"]).tolist():
             keep = columns["part"] == number
             own_columns = {name: column[keep] for name, column in columns.items()}
             rows, boxes = self._built(own_columns, paths, read.classes, ids)
-            found.append(BoxPart(_PART_NUMBERS[number], rows, boxes, self.where))
+            found.append(BoxPart(_PART_NUMBERS[number], rows, boxes, self.where, left_out))
         return found
 
     def _check(self, box: np.ndarray, when: np.ndarray) -> None:
@@ -226,7 +235,7 @@ class Collected:
         Raises:
             DataError: one is not finite, or a frame lies before the first.
         """
-        if not (when.min() >= 0 and when.max() <= _MOST_FRAMES):
+        if not (when.min() >= 0 and when.max() <= MOST_FRAMES):
             wrong = when.min() if when.min() < 0 else when.max()
             raise DataError(f"{self.where}: {self.what} {wrong:g} is none", "they count from 0")
         if not np.isfinite(box).all():
@@ -252,7 +261,7 @@ class Collected:
         new_key[1:] = (video[1:] != video[:-1]) | (when[1:] != when[:-1])
         key = np.cumsum(new_key) - 1
         box, track = columns["box"][order], columns["track"][order]
-        first, box_of = self._boxes(key, box, track)
+        first, box_of = self._boxes(key, box, track, columns["score"][order])
         counts = np.array([len(one) for one in ids], dtype=np.int64)
         flat = np.fromiter(chain.from_iterable(ids), np.int64, int(counts.sum()))
         label = columns["label"][order]
@@ -285,13 +294,14 @@ class Collected:
         return Rows(tuple(Row(paths[i]) for i in videos.tolist())), boxes
 
     def _boxes(
-        self, key: np.ndarray, box: np.ndarray, track: np.ndarray
+        self, key: np.ndarray, box: np.ndarray, track: np.ndarray, score: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The first entry of each box, rising, and the box that each entry is of."""
         if self.merged == "no":
             every = np.arange(len(key))
             return every, every
-        sides = [np.unique(box[:, i], return_inverse=True)[1] for i in range(4)]
+        # A list of predictions has a score for each action: these stay boxes of their own.
+        sides = [np.unique(one, return_inverse=True)[1] for one in (*box.T, score)]
         if self.merged == "tracks":
             sides.append(np.unique(track, return_inverse=True)[1])
         columns = (*sides, key)
@@ -339,6 +349,21 @@ def _is_below(base: str, folder: str) -> bool:
 
 def _several(label: int | tuple[int, ...]) -> tuple[int, ...]:
     return (label,) if isinstance(label, int) else label
+
+
+def number_in(where: str, cells: Mapping[str, str], name: str) -> float:
+    """The finite number in a cell or attribute of a name.
+
+    Raises:
+        DataError: it is none, or is not there.
+    """
+    try:
+        value = float(cells.get(name, ""))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where}: {name} '{shown(cells.get(name, ''))}' is no number")
+    return value
 
 
 def refuse(where: str, value: Any, wanted: str) -> NoReturn:

@@ -13,8 +13,12 @@ from ...errors import DataError
 from ..views import BALANCE, ORDER, rng
 from . import shared_memory
 from .datasets import ClipDataset, EvalDataset
+from .keyframes import KeyframeDataset
 from .quarantine import Quarantine, ReadGuard
 from .workers import BatchPlan, RowDataset, Workers
+
+TrainingClips = ClipDataset | KeyframeDataset
+"""Clips that are trained on: of whole videos, or around key frames with boxes."""
 
 
 class Loader:
@@ -78,7 +82,7 @@ class Loader:
 
 
 def train_loader(
-    dataset: ClipDataset,
+    dataset: TrainingClips,
     *,
     batch_size: int,
     workers: int,
@@ -97,7 +101,8 @@ def train_loader(
     """Batches of one epoch of one process, from batch ``start`` on.
 
     Batches hold ``clip`` uint8 (B, T, size, size, 3), ``label``, ``index`` and ``skipped`` int64
-    (B,), ``bad`` as one list of paths, and ``picks`` where there is a teacher; see `ClipDataset`.
+    (B,), ``bad`` as one list of paths, and ``picks`` where there is a teacher; see `ClipDataset`
+    and `KeyframeDataset`.
 
     Args:
         dataset: the clips.

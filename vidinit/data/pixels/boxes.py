@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .transforms import Interpolation, resize
+from .transforms import Cut, Interpolation, resize
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ def flipped(width: float) -> Affine:
     return Affine((-1.0, 1.0), (width, 0.0))
 
 
+def cut_map(cut: Cut, size: int) -> Affine:
+    """The map of the part of a picture that `augment_clip` makes a clip of ``size`` pixels of."""
+    crop = cropped(cut.box, (size, size))
+    return crop.then(flipped(size)) if cut.mirrored else crop
+
+
 def fitted(shape: tuple[int, int], size: tuple[int, int]) -> tuple[Affine, tuple[int, int]]:
     """The map of a picture that keeps its aspect and is centered in another.
 
@@ -105,7 +111,7 @@ def letterbox(
 
 
 def visible(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """What of boxes lies in a picture.
+    """The part of boxes that lies in a picture.
 
     A person of whom little is left is no example of what they do; a box moved to the border, as
     PySlowFast keeps it, is none at all.

@@ -39,13 +39,13 @@ from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
 from ...zoo.view_outputs import videos_at_once, views_of
-from ..evaluate.run import held_out
 from ..evaluate.settings import EvaluateConfig
 from ..shared.arguments import Overrides, Places, as_places, as_text
 from ..shared.clips import (
     check_all_rows,
     clip_key,
     data_name,
+    held_out,
     quarantine_of,
     read_options,
     workers_of,

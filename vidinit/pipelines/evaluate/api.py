@@ -39,6 +39,8 @@ def evaluate(
     text_model: str | None = None,
     text: str | Path | None = None,
     ensemble: float | None = None,
+    boxes: str | Path | None = None,
+    protocol: str | None = None,
     out: str | Path | None = None,
     config: str | Path | None = None,
     overrides: Overrides = (),
@@ -93,6 +95,9 @@ def evaluate(
         text_model: text tower (`text.towers.find_tower`); default: the one of the image tower.
         text: file of text embeddings in place of a text tower.
         ensemble: share of DiST's image tower in the logits, 0.5 in the paper's code; default 0.
+        boxes: of a model of ``finetune --task detect``, whose ``data`` is a file of boxes: another
+            file, with the people to score in, as a detector found them; default: the true boxes.
+        protocol: of boxes: ``voc`` (default), or ``act``, JHMDB's and UCF101-24's.
         batch_size: clips of a forward pass and process, about.
         seed: of the random weights of a zoo name, shuffled frames, and the bootstrap.
         precision: ``fp32`` (default, so that scores are the same on all devices), ``bf16`` or
@@ -108,11 +113,16 @@ def evaluate(
         model on a frozen trunk ``time`` (`scoring.time_test.time_test`). Of all
         sources ``{sources: {name: that}, mean_top1, out}``. Of all splits
         ``runs``, too, with the result of each, and ``mean`` and ``deviation`` over them
-        (`pipelines.run_set`).
+        (`pipelines.run_set`). Of boxes ``{protocol, iou, frame_ap, frame_ap_at, video_ap,
+        video_ap_at, by_class, given, key_frames, boxes, unread, missing, out}``
+        (`scoring.detection_scores`).
     """
     from ...config import DEFAULT
     from ...config.build import build
+    from ...scoring.detections import has_detections
+    from ...scoring.detections import load as load_detections
     from ...scoring.predictions import load
+    from ..detect.rescore import rescore_boxes
     from ..expand import expand, of_one_split
     from ..run import run
     from ..run_set import run_set
@@ -126,7 +136,8 @@ def evaluate(
     if predictions is None and config is None and fuse is not None:
         raise alone
     if predictions is not None and model is None:
-        model = load(predictions).model
+        of_boxes = has_detections(predictions)
+        model = load_detections(predictions).model if of_boxes else load(predictions).model
     elif predictions is not None:
         raise UsageError(
             "--predictions are scored without a model, and there is one, too",
@@ -157,6 +168,8 @@ def evaluate(
         "text.model": text_model,
         "text.file": as_text(text),
         "ensemble": ensemble,
+        "detect.boxes": as_text(boxes),
+        "detect.protocol": protocol,
         "seed": seed,
     }
     built = build(EvaluateConfig, file=config, overrides=overrides, flags=flags)
@@ -166,7 +179,8 @@ def evaluate(
 
         if resume:
             raise UsageError("--predictions are scored in one go", "leave out --resume")
-        return rescore(built, keys, processes=processes, overwrite=overwrite)
+        again = rescore_boxes if has_detections(built.predictions) else rescore
+        return again(built, keys, processes=processes, overwrite=overwrite)
     if built.fuse is not None or weight is not None:
         raise alone
     runs = expand(built, figures=figures_of, summary=summary_of_runs)

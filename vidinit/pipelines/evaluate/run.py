@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ...checkpoint import label_kind_of, load_classifier, load_pair, model_folder
+from ...checkpoint import is_detector, label_kind_of, load_classifier, load_pair, model_folder
 from ...console import say, with_messages
 from ...data.rows import Rows, align
 from ...data.sources import labeled_rows
@@ -29,10 +27,12 @@ from ...zoo.base import VideoModel
 from ...zoo.build import create_model
 from ...zoo.spec import ClipSpec
 from ...zoo.view_outputs import NO_NUMBER
+from ..detect.evaluate import execute as detect
 from ..shared.clips import (
     check_all_rows,
     clip_key,
     data_name,
+    held_out,
     quarantine_of,
     read_options,
     scoring_options,
@@ -48,6 +48,8 @@ from .zero_shot import open_zero_shot, relabel
 
 def execute(config: EvaluateConfig, *, resume: bool, overwrite: bool) -> dict[str, Any]:
     """See `vidinit.evaluate`."""
+    if not config.zero_shot and is_detector(config.model):
+        return detect(config, overwrite=overwrite)
     rows = with_messages(lambda: rows_to_score(config))
     if config.zero_shot:
         rows = relabel(rows, config)
@@ -120,24 +122,6 @@ def rows_to_score(config: EvaluateConfig) -> Rows:
     if keys is None:
         return rows
     return rows.of([row for row in rows.rows if clip_key(row) in keys])
-
-
-def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]] | None:
-    """(path, start, end) of the clips that the run behind a model held out of ``data``, or None.
-
-    A run that split its data itself must not be scored on what it was trained on.
-    """
-    places = [data] if isinstance(data, str) else data
-    for folder in (Path(model_ref), Path(model_ref).parent):
-        file = folder / "split.json"
-        if file.is_file():
-            recorded = json.loads(file.read_text(encoding="utf-8"))
-            for split in recorded.get("sources", [recorded]):  # of a co-training there are several
-                if split["data"] == [str(Path(place).resolve()) for place in places]:
-                    count = len(split["val"])
-                    say(f"scoring the {count} clips that the run validated on in {data_name(data)}")
-                    return {(path, start, end) for path, start, end in split["val"]}
-    return None
 
 
 @dataclass(frozen=True)

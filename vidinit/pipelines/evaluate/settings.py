@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...config.base import RunConfig
 from ...config.contradictions import Contradiction
+from ...config.detect import DetectScoring
 from ...config.scoring import FrozenEvalConfig, TextSection
 from ...errors import UsageError, suggest
 
@@ -68,6 +69,7 @@ class EvaluateConfig(RunConfig):
     ensemble: float = Field(0.0, ge=0, le=1)
     """Of zero_shot with DiST: share of the image tower in the logits; the paper's code has 0.5."""
     text: TextSection = Field(default_factory=TextSection)
+    detect: DetectScoring = Field(default_factory=DetectScoring)
     seed: int = Field(0, ge=0)
     """Of the random weights of a zoo name, of shuffled frames, and of the bootstrap."""
 

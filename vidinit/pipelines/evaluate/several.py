@@ -24,8 +24,10 @@ def figures_of(result: Result) -> dict[str, float]:
 def summary_of_runs(results: dict[str, Result]) -> Result:
     """Videos of all evaluations; those that are missing by the path."""
     every = list(results.values())
-    first = {key: every[0][key] for key in ("views", "clips", "crops", "average")}
-    counts = {key: sum(one[key] for one in every) for key in ("expected", "decoded", "videos")}
+    kept = ("views", "clips", "crops", "average", "protocol", "iou", "given")
+    first = {key: every[0][key] for key in kept if key in every[0]}
+    added = ("expected", "decoded", "videos", "key_frames", "boxes", "unread")
+    counts = {key: sum(one[key] for one in every) for key in added if key in every[0]}
     return {**first, **counts, "missing": [path for one in every for path in one["missing"]]}
 
 

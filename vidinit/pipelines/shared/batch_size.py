@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ...config import TrainConfig, TrainRunConfig
 from ...console import say
-from ...data.loading.datasets import ClipDataset
-from ...data.loading.loader import train_loader
+from ...data.loading.loader import TrainingClips, train_loader
 from ...data.loading.quarantine import Quarantine
 from ...engine import sharding
 from ...engine.collectives import from_main, gather_all
@@ -40,7 +39,7 @@ def choose_batch_size(
     config: TrainRunConfig,
     accelerator: Any,
     task: Task,
-    dataset: ClipDataset,
+    dataset: TrainingClips,
     on_device: OnDevice,
     quarantine: Quarantine,
     *,

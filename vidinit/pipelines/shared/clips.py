@@ -197,13 +197,31 @@ def clip_key(row: Row) -> tuple[str, float | None, float | None]:
     return str(Path(row.path).resolve()), row.start, row.end
 
 
-def split_of(data: str | list[str], held_out: Rows) -> dict[str, Any]:
+def split_of(data: str | list[str], val: Rows) -> dict[str, Any]:
     """split.json: which clips of ``data`` were validated on, by absolute path and segment."""
     places = [data] if isinstance(data, str) else data
     return {
         "data": [str(Path(place).resolve()) for place in places],
-        "val": [list(clip_key(row)) for row in held_out.rows],
+        "val": [list(clip_key(row)) for row in val.rows],
     }
+
+
+def held_out(model_ref: str, data: str | list[str]) -> set[tuple[str, Any, Any]] | None:
+    """(path, start, end) of the clips that the run behind a model held out of ``data``, or None.
+
+    A run that split its data itself must not be scored on what it was trained on.
+    """
+    places = [data] if isinstance(data, str) else data
+    for folder in (Path(model_ref), Path(model_ref).parent):
+        file = folder / "split.json"
+        if file.is_file():
+            recorded = json.loads(file.read_text(encoding="utf-8"))
+            for split in recorded.get("sources", [recorded]):  # of a co-training there are several
+                if split["data"] == [str(Path(place).resolve()) for place in places]:
+                    count = len(split["val"])
+                    say(f"scoring the {count} clips that the run validated on in {data_name(data)}")
+                    return {(path, start, end) for path, start, end in split["val"]}
+    return None
 
 
 def flips(wanted: bool | str, rows: Rows, what: str) -> bool | Rows:

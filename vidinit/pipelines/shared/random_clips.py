@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...data.boxes.columns import Boxes
 from ...data.loading.datasets import ClipDataset
+from ...data.loading.keyframes import KeyframeDataset
 from ...data.readers import Reader
 from ...data.rows import Row, Rows
 
@@ -37,8 +39,41 @@ class NoiseClips(ClipDataset):
 
     def open(self, row: Row) -> Reader:
         """A random video somewhat larger than the clips that are cut from it."""
-        side = self.decode_side or self.augment.size * 8 // 7
-        return _Noise(self.sampling.frames * self.sampling.stride, max(side, self.augment.size))
+        return _noise_of(self)
+
+
+@dataclass(frozen=True)
+class NoiseKeyframes(KeyframeDataset):
+    """A `KeyframeDataset` whose videos are random pixels."""
+
+    def open(self, row: Row) -> Reader:
+        """A random video somewhat larger than the clips that are cut from it."""
+        return _noise_of(self)
+
+
+def _noise_of(clips: ClipDataset | KeyframeDataset) -> Reader:
+    side = clips.decode_side or clips.augment.size * 8 // 7
+    return _Noise(clips.sampling.frames * clips.sampling.stride, max(side, clips.augment.size))
+
+
+def random_keyframes(rows: Rows) -> tuple[Rows, Boxes]:
+    """Key frames in rows of `noise_rows`, with a person each that does what the row is of."""
+    count = len(rows)
+    each = np.arange(count + 1, dtype=np.int32)
+    box = np.tile(np.array([0.3, 0.2, 0.7, 0.8], dtype=np.float32), (count, 1))
+    labels = np.array([row.label for row in rows.rows], dtype=np.int32)
+    boxes = Boxes(
+        classes=rows.classes or (),
+        row=each[:-1],
+        frame=np.zeros(count, dtype=np.int32),
+        time=None,
+        starts=each,
+        box=box,
+        fractions=True,
+        label_starts=each,
+        labels=labels,
+    )
+    return rows, boxes
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from ...report.model_parts import model_sections
 from ...report.run_report import write_report
 from ...zoo.base import COMPILED, VideoModel
 from ...zoo.build import create_model, has_frozen_tower, plan_of
+from ...zoo.detector import Detector
 from ...zoo.modify.drop_path import set_drop_path
 from ...zoo.modify.freezing import freeze
 from ...zoo.names import find_entry
@@ -390,7 +391,7 @@ def set_training(model: VideoModel, train: TrainConfig) -> None:
 
 
 def saver(
-    model: VideoModel,
+    model: VideoModel | Detector,
     run: RunFolder,
     step: dict[str, Any],
     save_options: Callable[[], dict[str, Any]] = dict,
