@@ -6,6 +6,7 @@ import errno
 import functools
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -69,12 +70,51 @@ class Group(TyperGroup):
                 raise
             context = getattr(error, "ctx", None)
             where = context.command_path if context is not None else "vidinit"
-            if message():  # of several lines, some of them
-                show_error(f"{' '.join(message().split()).rstrip('.')}; see `{where} --help`")
+            if text := " ".join(message().split()).rstrip("."):  # of several lines, some of them
+                show_error(f"{_better(text, error, where)}; see `{where} --help`")
             elif context is not None:
                 typer.echo(context.get_help())
             sys.exit(getattr(error, "exit_code", 2))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+_OTHER_COMMANDS = {
+    "finetune": "train fine-tune fine_tune tune",
+    "eval": "evaluate test validate val score",
+    "predict": "infer inference classify run",
+    "convert": "inflate init initialize",
+    "distill": "distillation pretrain",
+    "profile": "benchmark flops speed",
+    "data": "dataset check prepare",
+    "doctor": "info env",
+    "list": "models ls",
+}
+"""Commands, and what others call them."""
+
+
+def _better(text: str, error: Exception, where: str) -> str:
+    """A usage error of Click with the command or the setting that was meant, where that is known.
+
+    Args:
+        text: its message in one line.
+        error: itself.
+        where: the command, as ``vidinit finetune``.
+    """
+    option = getattr(error, "option_name", None)
+    command = where.removeprefix("vidinit ")
+    if option is not None and command in COMMANDS and COMMANDS[command].config:
+        from vidinit.config.build import known_keys, meant_keys
+        from vidinit.pipelines.registry import config_class
+
+        meant = meant_keys(option.lstrip("-"), list(known_keys(config_class(command))))
+        if meant:
+            return f"{text.partition(' (Possible')[0]} (a setting: write {meant[0]}=VALUE)"
+    missing = re.match(r"No such command '([^']+)'", text)
+    if missing is not None and where == "vidinit":
+        for name, words in _OTHER_COMMANDS.items():
+            if missing[1].lower() in words.split():
+                return f"{missing[0]}. Did you mean '{name}'?"
+    return text
 
 
 def handled(command: Callable[P, R], *, keeps_memory: bool = False) -> Callable[P, R]:

@@ -26,6 +26,7 @@ from vidinit.config.presets import (
     read_header,
 )
 from vidinit.conversion.plan_options import parse_options
+from vidinit.data.views import Sampling
 from vidinit.engine.optimizer import lr_factor, peak_lr
 from vidinit.errors import UsageError
 from vidinit.pipelines.evaluate.settings import EvaluateConfig
@@ -36,7 +37,7 @@ CONFIGS = config_classes()
 
 ROOT = Path(__file__).parents[1]
 NAMES = list_presets()
-COUNT = 56
+COUNT = 59
 PROGRAM = typer.main.get_command(app)
 
 
@@ -65,7 +66,7 @@ def test_there_are_all_of_them():
     shipped = [p for p in files if p.name != "__init__.py"]
     assert len(NAMES) == len(shipped) == COUNT
     assert preset_folder().samefile(ROOT / "presets")
-    ours = {name for name in NAMES if name.endswith("_demo")}
+    ours = {name for name in NAMES if name.endswith(("_demo", "_small-data"))}
     assert set(PUBLISHED) == set(NAMES) - ours, "every recipe of a paper is in the table"
 
 
@@ -91,6 +92,19 @@ def test_a_preset_sets_each_key_once_and_flat(name):
     assert set(values) <= {"model", "options", "data", "train", "eval", "distill", "text"}
     sections = [section for section in values.values() if isinstance(section, dict)]
     assert not any(isinstance(value, dict) for section in sections for value in section.values())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_small-data")])
+def test_small_data_has_the_settings_that_had_to_be_known(name):
+    config = made_for(name)
+    data, train = config.data, config.train
+    assert (data.sampling, data.min_area, train.optimizer) == ("uniform", 0.5, "adamw")
+    assert train.temporal_lr_scale == 10 and train.head_lr_scale > 1
+    assert data.size <= data.decode_side <= 1.2 * data.size, "no larger frame than is seen"
+    assert (data.frames, data.batch_size, train.epochs) == (8, 8, 20)
+    assert (train.layer_decay == 0.75) == ("vit" in name)
+    # A video of 20 frames is not looped.
+    assert Sampling(data.frames, kind=data.sampling).kind != "dense"
 
 
 def other_values(name: str, table: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +206,7 @@ def test_the_header_says_what_it_is(name):
     assert header.title.endswith(".") and header.needs and header.published
     assert max(map(len, text.splitlines())) <= 100
     assert FIGURES.get(name, "") in header.published
-    assert (name in FIGURES) != (name.endswith("_demo") or name.endswith("_small"))
+    assert (name in FIGURES) != name.endswith(("_demo", "_small", "_small-data"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -45,6 +45,19 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CASES = {
     "unknown command": ("finetun", 2, "finetune"),
     "unknown option": ("finetune r3d50 --epoch 3", 2, "--epoch"),
+    "setting as an option": ("finetune r3d50 --frames 8", 2, "write data.frames=VALUE)"),
+    "other word for a setting": (
+        "finetune r3d50 --data good train.learning_rate=3",
+        2,
+        "(did you mean 'train.lr'?)",
+    ),
+    "setting of no section": ("finetune r3d50 --data good num_frames=3", 2, "mean 'data.frames'"),
+    "other word for a command": ("train r3d50 --data good", 2, "Did you mean 'finetune'?"),
+    "end of a preset's name": (
+        "finetune r3d50 --data good --preset small-data",
+        2,
+        "name finetune/s3d-tf_efficientnet_lite0_small-data or finetune/timesformer",
+    ),
     "unknown model": ("finetune r3d5O --data good", 2, "did you mean 'r3d50'"),
     "unknown timm name": ("finetune s3d-resnet5O --data good", 2, "did you mean 's3d-resnet50'"),
     "unknown source": ("convert resnet5O --to i3d", 2, "did you mean 'resnet50"),

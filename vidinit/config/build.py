@@ -126,12 +126,52 @@ def _misplaced(key: str, value: Any, layer: Layer, fields: Mapping[str, FieldInf
             if value is None or value == {}:  # a section of which all is left out
                 return ""
             return f"'{key}' in {layer.where(key)} is a section and takes no value"
-        return f"unknown key '{key}' in {layer.where(key)}{_tip(suggest(key, fields))}"
+        return f"unknown key '{key}' in {layer.where(key)}{_tip(_nearest_key(key, fields))}"
     # Python takes True for 1, so nothing behind this would object.
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, bool) and bool not in _members(fields[key].annotation):
             return f"{key} in {layer.where(key)}: {item} is no value for it{_yaml_tip(item)}"
     return ""
+
+
+_OTHER_WORDS = {
+    "lr": "learning_rate base_lr rate",
+    "epochs": "num_epochs max_epochs n_epochs",
+    "batch_size": "bs batch batchsize",
+    "frames": "num_frames n_frames clip_len num_segments",
+    "stride": "frame_interval sampling_rate frame_stride",
+    "size": "image_size img_size resolution crop_size input_size",
+    "workers": "num_workers",
+    "weight_decay": "wd",
+    "optimizer": "opt optim",
+    "clip_grad": "grad_clip max_grad_norm clip_norm",
+    "class_names": "classes",
+    "model": "backbone arch",
+}
+"""Settings by the last part of their key, and what others call them."""
+
+
+def meant_keys(key: str, fields: Collection[str]) -> list[str]:
+    """The settings that a key means which is none: in another section, or in others' words.
+
+    Args:
+        key: as it was given, with its section or without.
+        fields: the dotted keys that there are.
+    """
+    section, _, leaf = key.lower().replace("-", "_").rpartition(".")
+    leaf = next((one for one, words in _OTHER_WORDS.items() if leaf in words.split()), leaf)
+    meant = [field for field in fields if field.rpartition(".")[2] == leaf]
+    if section and f"{section}.{leaf}" in meant:
+        return [f"{section}.{leaf}"]
+    return meant if len(meant) <= 3 else []
+
+
+def _nearest_key(key: str, fields: Collection[str]) -> str:
+    """A "did you mean" hint for a key that is unknown, or the empty string."""
+    meant = meant_keys(key, fields)
+    if meant:
+        return "did you mean " + " or ".join(f"'{one}'" for one in meant) + "?"
+    return suggest(key, fields)
 
 
 def _contradictions(
@@ -252,17 +292,20 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def dumped(config: RunConfig, *, origins: bool = False) -> str:
+def dumped(config: RunConfig, *, origins: bool = False, defaults: bool = True) -> str:
     """A configuration as YAML that ``--config`` takes.
 
     Args:
         config: what to write.
         origins: say behind each value where it comes from.
+        defaults: False leaves out what nobody has set.
     """
     lines: list[tuple[str, str]] = [(f"command: {config.command}", "")]
     section = ""
     for key, value in _leaves(config):
         before, _, leaf = key.rpartition(".")
+        if not defaults and config.origins.get(key, DEFAULT) == DEFAULT:
+            continue
         if before and before != section:
             lines.append((f"{before}:", ""))
         section = before

@@ -101,6 +101,8 @@ def find_preset(name: str, command: str | None = None) -> str:
     own = [full for full in known if command in (None, full.partition("/")[0])]
     full = name if command is None or name.startswith(f"{command}/") else f"{command}/{name}"
     hint = suggest(full, own) or suggest(name, own) or "`vidinit preset list` shows all"
+    if ends := [one for one in own if one.endswith(f"_{name}")]:
+        hint = f"name {' or '.join(ends[:4])}"
     raise UsageError(f"unknown preset '{name}'", hint)
 
 

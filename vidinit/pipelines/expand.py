@@ -74,7 +74,7 @@ def _repeated(
         return None
     if folds is not None:
         numbers = list(range(1, folds + 1))
-        each = [{"folds": None, "fold": f"{number}/{folds}"} for number in numbers]
+        each: list[dict[str, Any]] = [{"folds": None, "fold": f"{number}/{folds}"} for number in numbers]
         name = "fold"
     else:
         first = config.train.seed  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import model_folder
-from ..config import RunConfig
+from ..config import DEFAULT, RunConfig
 from ..config.build import dumped
 from ..console import say
 from ..engine.run_folder import default_out
@@ -101,8 +101,11 @@ def run_training(
 ) -> dict[str, Any]:
     """`run` of a training; a dry run first says what the configuration is, and from where."""
     if dry_run:
-        for line in dumped(built, origins=True).splitlines():  # a message is a line of its own
+        lines = dumped(built, origins=True, defaults=False).splitlines()
+        for line in lines:  # a message is a line of its own
             say(line)
+        unset = sum(origin == DEFAULT for origin in built.origins.values())
+        say(f"# {unset} more settings have their defaults, see docs/settings.md")
     return run(
         command,
         built,

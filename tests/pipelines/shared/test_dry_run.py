@@ -44,7 +44,9 @@ def test_the_first_step_is_that_of_the_run(motion_set, tmp_path, capsys):
     told = capsys.readouterr().err
     for line in ("accumulate: 2", "epochs: 2"):
         assert f"  {line} " in told and "# the arguments" in told.partition(line)[2][:80]
-    assert f"model: {MODEL}" in told and "lr: 0.01 " in told
+    assert f"model: {MODEL}" in told
+    assert "weight_decay" not in told, "what nobody has set is not listed"
+    assert "more settings have their defaults, see docs/settings.md" in told
 
     model = vidinit.create_model(MODEL, num_classes=2)
     assert dry["model"] == MODEL
@@ -148,11 +150,13 @@ def test_distillation_runs_dry(motion_set, capsys):
         found = vidinit.distill(
             MODEL, videos=videos, teacher=teacher, overrides=SMALL, dry_run=True
         )
-        assert "random weights" in capsys.readouterr().err
+        assert "random weights" in (said := capsys.readouterr().err)
+        left = "the 12 clips of its training part are taken, 6 of its val part are left out"
+        assert (left in said) == (videos is not None)
         assert list(found["losses"]) == [teacher]
         assert found["shapes"]["logits"] == [4, 1000]
         assert found["memory_mb"]["weights"] > 4 * found["params"] / MB + 5, "the teacher's, too"
-        assert found["clips"] == (None if videos is None else 18)
+        assert found["clips"] == (None if videos is None else 12)
     assert files() == []
 
 

@@ -9,6 +9,7 @@ from pipelines.distill.distill_support import tiny_teacher
 from support import MODEL, SMALL, logged
 
 import vidinit
+from vidinit.checkpoint import model_folder
 from vidinit.errors import UsageError
 
 
@@ -37,6 +38,12 @@ def test_a_run_records_training_and_validation_of_each_epoch(motion_set, tmp_pat
     for finding in done["health"]:
         assert f"health: {finding['text']}; {finding['advice']}\n" in said
     assert "train_loss" in said and "val_loss" in said
+
+
+def test_a_checkpoint_is_no_model_and_says_whose_it_is(trained):
+    with pytest.raises(UsageError, match="is a checkpoint, the state of a training") as error:
+        model_folder(trained / "checkpoints" / "last")
+    assert f"name its run, {trained};" in error.value.hint
 
 
 @pytest.mark.slow

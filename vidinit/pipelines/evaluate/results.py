@@ -173,12 +173,15 @@ def summary(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
         "average": predictions.average,
         "expected": expected,
         "decoded": expected - predictions.undecoded,
+        "classes": len(predictions.classes),
         "videos": counted,
         "missing": [path for path, _ in scores.missing],
         "empty_classes": classes_without_videos(scores, predictions.classes, nouns),
     }
     spread = intervals(scores, resamples=config.eval.resamples, seed=config.seed)
     out["intervals"] = {name: [round(end, 6) for end in ends] for name, ends in spread.items()}
+    if "top1" in spread:
+        out["intervals"]["top1"] = out["top1_interval"]  # one interval of one figure
     if "map" in spread:
         out["map_interval"] = out["intervals"]["map"]
     if (calibration := calibration_of(scores, config.eval.bins)) is not None:

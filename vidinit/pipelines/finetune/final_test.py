@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...checkpoint import label_kind_of, load, load_pair
+from torch import nn
+
+from ...checkpoint import label_kind_of, load_classifier, load_pair
 from ...console import with_messages
 from ...data.rows import Rows, align
 from ...data.sources import labeled_rows
@@ -83,12 +85,13 @@ def score_test(
         ``{data, videos, missing, overlap, <metric>: value, interval}``; ``interval`` is the 95 %
         one of top-1 (Wilson's), left out for several labels a clip.
     """
+    classifier: nn.Module
     if label_kind_of(run.model) == "pair":
         pair = load_pair(run.model)
         classifier, spec = pair, pair.model.spec
     else:
-        classifier = load(run.model)
-        spec = classifier.spec
+        model = load_classifier(run.model)
+        classifier, spec = model, model.spec
     rows = test.checked.rows
     quarantine = quarantine_of(rows, test.checked.known)
     found = score(

