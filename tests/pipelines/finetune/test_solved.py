@@ -22,6 +22,13 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(model, tmp_path_factory.mktemp("models") / "m")
 
 
+@pytest.fixture
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of the page that are tested elsewhere and take longer than these runs."""
+    monkeypatch.setattr("vidinit.pipelines.finetune.solved.model_sections", lambda *_: [])
+    monkeypatch.setattr("vidinit.pipelines.evaluate.results.write_report", lambda *_, **__: None)
+
+
 def test_segments_pooler() -> None:
     tokens = torch.randn(2, 6, 3, 5)
     pooled = SegmentsPooler(5, segments=3)(tokens)
@@ -44,6 +51,7 @@ def test_segments_pooler() -> None:
         SegmentsPooler(5, parts=["mean", "mean"])
 
 
+@pytest.mark.usefixtures("short_pages")
 def test_a_run(trunk: Path, motion_set: Path, tmp_path: Path) -> None:
     """Ridge and logistic: the model folder scores what the run says, and says if time matters."""
     out = tmp_path / "run"

@@ -43,7 +43,6 @@ def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     for module in ("shared.training", "finetune.solved"):
         monkeypatch.setattr(f"vidinit.pipelines.{module}.model_sections", lambda *_: [])
-    monkeypatch.setattr("vidinit.pipelines.convert._write_report", lambda *_: None, raising=False)
 
 
 @pytest.mark.usefixtures("no_pages")
@@ -84,6 +83,7 @@ def test_a_fit(motion_set: Path, source: str, tmp_path: Path) -> None:
     assert vidinit.fit(motion_set, out=out, resume=True) == {**result, "out": str(out)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_a_budget_without_room(motion_set: Path, source: str, tmp_path: Path) -> None:
     """The baseline alone, and the budget that would do."""

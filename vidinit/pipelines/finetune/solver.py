@@ -25,7 +25,7 @@ PENALTIES = tuple(10.0**power for power in range(-6, 2))
 SCALES = tuple(2.0 ** (power / 2) for power in range(-4, 15))
 """Factors of which one makes scores logits."""
 FOLDS = 5
-_STEPS = 60  # of L-BFGS, at most
+_STEPS = 40  # of L-BFGS, at most
 _STREAM = 77  # of `data.views.rng`, for folds
 
 
