@@ -104,11 +104,10 @@ def difference(ours: Detector, theirs: nn.Module, clip: Tensor, boxes: Tensor = 
 def test_a_file_of_pytorchvideo(tmp_path):
     """The small case of the next test."""
     made, clip = peer("slow", 2), clips(2, 48, 64)
-    report = converted(made, "pytorchvideo", "slowonly-r50", tmp_path, out=tmp_path / "model")
+    report = converted(made, "pytorchvideo", "slowonly-r50", tmp_path)
     assert report.layout == "pytorchvideo" and isinstance(report.model, Detector)
-    again = vidinit.load(tmp_path / "model")
-    assert again.settings == DetectSettings(stride=16, aligned=False, fit="whole")
-    assert difference(again, made, clip) < BOUND
+    assert report.model.settings == DetectSettings(stride=16, aligned=False, fit="whole")
+    assert difference(report.model, made, clip) < BOUND
 
 
 @pytest.mark.slow

@@ -297,9 +297,16 @@ def test_folders_that_are_no_detectors(tmp_path):
     assert isinstance(vidinit.load(tmp_path / "boxes"), Detector)
     with pytest.raises(UsageError, match="is a detector"):
         load_classifier(tmp_path / "boxes")
-    (row,) = vidinit.profile([str(tmp_path / "boxes")])  # of its trunk
-    assert row["params"] == sum(p.numel() for p in model.trunk.parameters())
     assert load_trunk(tmp_path / "boxes").num_classes == 0
+
+
+@pytest.mark.slow
+def test_the_trunk_is_profiled(tmp_path):
+    model = small(stride=16)
+    (row,) = vidinit.profile([str(save_model(model, tmp_path / "model"))])
+    (plain,) = vidinit.profile(["c2d-test_resnet"], frames=[4], size=64)
+    assert row["params"] == sum(p.numel() for p in model.trunk.parameters())
+    assert row["gmacs"] > plain["gmacs"]  # its last maps are four times as many
 
 
 @pytest.mark.parametrize(
