@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import sys
@@ -22,7 +23,9 @@ from typer.models import ArgumentInfo
 from vidinit.commands import app
 
 from vidinit import config
-from vidinit.pipelines.registry import config_classes
+from vidinit.config.layers import flat
+from vidinit.pipelines.registry import COMMANDS, config_class, config_classes
+from vidinit.pipelines.shared import arguments
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARKED = re.compile(r"(<!-- (options: [a-z ]+|settings) -->\n).*?(<!-- end -->)", flags=re.S)
@@ -47,22 +50,32 @@ def escaped(text: str) -> str:
     return "`".join(parts).replace("|", "\\|")
 
 
-def option_table(command: Callable[..., None]) -> str:
-    """Arguments, then options by the groups of the help."""
+def option_table(name: str) -> str:
+    """Arguments, then options by the groups of the help, of a command by its full name."""
+    command, settings = commands()[name], effective_defaults(name)
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, list[str]] = {"Arguments": [], "Options": []}
-    for name, parameter in inspect.signature(command).parameters.items():
-        kind, info = get_args(hints[name])
+    for key, parameter in inspect.signature(command).parameters.items():
+        kind, info = get_args(hints[key])
         is_argument = isinstance(info, ArgumentInfo)
         group = "Arguments" if is_argument else info.rich_help_panel or "Options"
-        shown = argument_name(name, info) if is_argument else option_name(name, kind, info)
-        row = f"| `{shown}` | {default_of(parameter.default)} | {escaped(info.help)} |"
+        shown = argument_name(key, info) if is_argument else option_name(key, kind, info)
+        default = default_of(parameter.default, settings.get(key), info.help, is_argument)
+        row = f"| `{shown}` | {default} | {escaped(info.help)} |"
         groups.setdefault(group, []).append(row)
     lines = ["| | default | |", "|---|---|---|"]
     for group, rows in groups.items():
         if rows:
             lines += [f"| **{group}** | | |", *rows]
     return "\n".join(lines) + "\n"
+
+
+def the_name(value: ast.expr) -> str | None:
+    """The one name in an expression, beside those of functions; None where there are more."""
+    nodes = list(ast.walk(value))
+    called = {one.func.id for one in nodes if isinstance(one, ast.Call) and hasattr(one.func, "id")}
+    names = {one.id for one in nodes if isinstance(one, ast.Name)} - called
+    return names.pop() if len(names) == 1 else None
 
 
 def argument_name(name: str, info: Any) -> str:
@@ -80,10 +93,48 @@ def option_name(name: str, kind: Any, info: Any) -> str:
     return f"{shown} {info.metavar or WORDS[inner[0]]}".replace("|", "\\|")
 
 
-def default_of(value: Any) -> str:
+def default_of(value: Any, setting: Any, text: str, is_argument: bool) -> str:
+    """An option's own default, that of the setting it stands for, or what its text says.
+
+    Args:
+        value: its own; None and False say nothing.
+        setting: the default of the setting; None for none.
+        text: the help.
+        is_argument: whether it is a word of the line, which has no default.
+    """
     if value is inspect.Parameter.empty:
         return "required"
-    return "" if value is None or value is False else f"`{plain(value)}`"
+    if value is not None and value is not False:
+        return f"`{plain(value)}`"
+    if setting not in (None, "", [], False):
+        return f"`{plain(setting)}`"
+    told = re.search(r"\bdefault:? ([^:;,.]*[^:;,. ])", text) or re.search(r"(\S+) \(default", text)
+    if told is not None:
+        return escaped(told[1])
+    return "off" if value is False else "" if is_argument else "none"
+
+
+def effective_defaults(command: str) -> dict[str, Any]:
+    """Keyword of a command's function to the default of the setting that it stands for.
+
+    Which setting that is stands in the function's module and in `pipelines.shared.arguments`, as
+    entries ``"section.key": keyword`` of dicts.
+    """
+    known = COMMANDS.get(command)
+    if known is None or not known.config:
+        return {}
+    usual = dict(flat(config_class(command).defaults()))
+    found: dict[str, Any] = {}
+    for module in (known.function.partition(":")[0], arguments.__name__):
+        source = Path(importlib.import_module(module).__file__).read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Dict):
+                continue
+            for key, value in zip(node.keys, node.values, strict=True):
+                keyword = the_name(value)
+                if isinstance(key, ast.Constant) and key.value in usual and keyword is not None:
+                    found.setdefault(keyword, usual[key.value])
+    return found
 
 
 def plain(value: Any) -> str:
@@ -208,9 +259,7 @@ def rewritten(text: str) -> str:
     def table(match: re.Match[str]) -> str:
         what = match[2].removeprefix("options: ")
         return (
-            match[1]
-            + (settings_tables() if what == "settings" else option_table(commands()[what]))
-            + match[3]
+            match[1] + (settings_tables() if what == "settings" else option_table(what)) + match[3]
         )
 
     return MARKED.sub(table, text)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from docs_support import GUIDES, ROOT, Shelf, blocks, blocks_of, first_example, lines_of, words_of
-from option_tables import MARKED, commands, pages, rewritten
+from option_tables import MARKED, commands, default_of, effective_defaults, pages, rewritten
 
 import vidinit
+from vidinit.pipelines.finetune.settings import FinetuneConfig
 
 # Minutes, the machine's state, or tested elsewhere.
 SLOW = {"fit", "demo", "doctor", "export", "cotrain", "distill", "eval", "data", "profile"}
@@ -117,6 +118,31 @@ def test_the_python_page_has_every_public_name():
 def test_tables_are_what_the_program_has(page):
     text = page.read_text()
     assert rewritten(text) == text, "run `python -m tests.option_tables`"
+
+
+def test_options_have_the_defaults_of_the_settings_they_stand_for():
+    usual, found = FinetuneConfig.defaults(), effective_defaults("finetune")
+    assert found["epochs"] == usual["train"]["epochs"] and found["lr"] == usual["train"]["lr"]
+    assert found["batch_size"] == usual["data"]["batch_size"] and found["device"] == "auto"
+    assert effective_defaults("predict") == {}
+    text = (GUIDES / "finetune.md").read_text()
+    assert f"| `--epochs N` | `{usual['train']['epochs']}` | Passes over the training clips" in text
+    table = text[text.index("<!-- options: finetune -->") :]
+    empty = re.findall(r"^\| `(--[^`]*)` \| *\|", table, flags=re.M)
+    assert empty == [], "every option says what holds without it"
+
+
+def test_a_default_is_an_options_own_or_its_settings_or_what_its_text_says():
+    for given, expected in (
+        ((3, 5, "text; default 7.", False), "`3`"),
+        ((None, 5, "text; default 7.", False), "`5`"),
+        ((None, None, "text; default: a <part> of it, mostly.", False), r"a \<part> of it"),
+        ((None, None, "classify (default), or detect.", False), "classify"),
+        ((None, None, "text.", False), "none"),
+        ((False, None, "text.", False), "off"),
+        ((None, None, "text.", True), ""),
+    ):
+        assert default_of(*given) == expected
 
 
 def test_a_changed_option_would_be_seen(tmp_path):

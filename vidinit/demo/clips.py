@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,8 @@ from ..console import say, with_messages
 from ..data.sources import unlabeled_rows
 from ..errors import DataError, UsageError
 from ..extras import install_extra
-from .footage import (
-    CLASSES,
-    Footage,
-    clip_rng,
-    load_footage,
-    packaged_videos,
-    render_clip,
-    write_clip,
-)
+from .footage import CLASSES, packaged_videos
+from .rendering import render_all
 
 TEST_VIDEO = "carphone_pristine"
 PLAIN = CLASSES.index("time forward")  # footage as it is, under a camera that stands still
@@ -89,6 +81,8 @@ def make_clips(
 ) -> ClipSet:
     """Render and write all clips below ``root``; the same files for the same seed and footage.
 
+    Files that are there are kept: they appear whole, so an interrupted rendering goes on.
+
     Args:
         root: folder to write ``clips/`` and ``unlabelled/`` into.
         footage: training and test files, as `choose_footage` gives them.
@@ -96,30 +90,43 @@ def make_clips(
         seed: of everything random.
     """
     train_videos, test_videos = footage
-    say(f"rendering {train + test + unlabelled} clips")
-    train_footage, test_footage = (
-        [load_footage(path) for path in part] for part in (train_videos, test_videos)
-    )
-    labelled = root / "clips"
-    _write_labelled(labelled / "train", train_footage, train, seed)
-    _write_labelled(labelled / "val", test_footage, test, seed)
-    plain = root / "unlabelled"
-    plain.mkdir(parents=True, exist_ok=True)
-    for i in range(unlabelled):
-        rng = clip_rng(_stream(seed, "unlabelled"), i)
-        write_clip(plain / f"{i:05d}.mp4", render_clip(train_footage, PLAIN, rng))
+    labelled, plain = root / "clips", root / "unlabelled"
+    parts = [
+        (_labelled(labelled / "train", train, seed), train_videos),
+        (_labelled(labelled / "val", test, seed), test_videos),
+        (_plain(plain, unlabelled, seed), train_videos),
+    ]
+    total = train + test + unlabelled
+    say(f"rendering {total} clips")
+    made = sum(render_all(items, videos) for items, videos in parts)
+    if made < total:
+        say(f"{total - made} clips were there already and are kept")
     names = [", ".join(path.name for path in part) for part in (train_videos, test_videos)]
     say(f"{train} training clips of {names[0]}; {test} test clips of {names[1]}")
     return ClipSet(labelled, plain, tuple(train_videos), tuple(test_videos))
 
 
-def _write_labelled(folder: Path, footage: Sequence[Footage], count: int, seed: int) -> None:
-    for name in CLASSES:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        label = i % len(CLASSES)  # exactly balanced
-        rng = clip_rng(_stream(seed, folder.name), i)
-        write_clip(folder / CLASSES[label] / f"{i:05d}.mp4", render_clip(footage, label, rng))
+def _labelled(folder: Path, count: int, seed: int) -> list[dict[str, Any]]:
+    """The clips of a part, as `rendering.render_all` takes them; exactly balanced."""
+    stream, classes = _stream(seed, folder.name), len(CLASSES)
+    return [
+        {
+            "path": str(folder / CLASSES[i % classes] / f"{i:05d}.mp4"),
+            "label": i % classes,
+            "seed": stream,
+            "index": i,
+        }
+        for i in range(count)
+    ]
+
+
+def _plain(folder: Path, count: int, seed: int) -> list[dict[str, Any]]:
+    """Clips without labels, of footage as it is."""
+    stream = _stream(seed, "unlabelled")
+    return [
+        {"path": str(folder / f"{i:05d}.mp4"), "label": PLAIN, "seed": stream, "index": i}
+        for i in range(count)
+    ]
 
 
 def _stream(seed: int, part: str) -> int:

@@ -33,6 +33,7 @@ class DemoResult:
         seconds: the whole demo.
         clips: the clips it made.
         conversion: what `convert` printed with ``--json``.
+        quick: on few clips, without the model from scratch and without distillation.
     """
 
     rows: list[Row]
@@ -42,12 +43,49 @@ class DemoResult:
     seconds: float
     clips: ClipSet
     conversion: dict[str, Any] = field(repr=False)
+    quick: bool = False
+
+    @property
+    def best(self) -> Row:
+        """The row of the highest score, the first of equals."""
+        return max(self.rows, key=lambda row: row.top1)
+
+    @property
+    def winner(self) -> int | None:
+        """The row that stands out: its interval lies above those of all others; None for none."""
+        best = self.best
+        others = [row for row in self.rows if row is not best]
+        clear = all(row.interval[1] < best.interval[0] for row in others)
+        return self.rows.index(best) if clear else None
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in a sentence or two."""
+        image, *videos = self.rows
+        best = max(videos, key=lambda row: row.top1)
+        low, times = best.interval[0], best.top1 / self.chance
+        if low <= self.chance:
+            more = " `vidinit demo` without --quick trains on more." if self.quick else ""
+            return (
+                f"No video model is told apart from chance ({self.chance:.2f}): so few clips show "
+                f"the steps and cannot show more.{more}"
+            )
+        side = "and so" if image.interval[0] <= self.chance else "while even"
+        words = f"The {best.model} is right {times:.1f} times as often as chance, {side} one frame"
+        words += " tells nothing: it sees motion." if side == "and so" else " tells something."
+        if low <= 2 * self.chance:
+            words += " More clips would make it clearer."
+        equals = [row.model for row in videos if row is not best and row.interval[1] >= low]
+        if equals:
+            words += f" It is not told apart from the {' and the '.join(equals)}."
+        return words
 
     def as_dict(self) -> dict[str, Any]:
         """The result for ``--json``."""
         return {
             "chance": self.chance,
             "videos": self.videos,
+            "verdict": self.verdict,
             "rows": [
                 {
                     "model": row.model,
@@ -86,15 +124,16 @@ class DemoResult:
 
         parts = ", ".join(path.name for path in self.clips.test_videos)
         table = Table(title=f"{self.videos} test clips of footage never trained on ({parts})")
-        table.add_column("model")
+        table.add_column("model", overflow="ellipsis", no_wrap=True, max_width=30)
         for column in HEADERS[1:]:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for line in self.cells():
             table.add_row(*line)
         text = io.StringIO()
-        PlainConsole(text, width=100).print(table)
+        PlainConsole(text, width=80).print(table)
         minutes, seconds = divmod(int(self.seconds), 60)
-        return f"{text.getvalue()}\n{minutes} min {seconds} s   report: {self.out}/report.html"
+        told = f"{self.verdict}\n{minutes} min {seconds} s   report: {self.out}/report.html"
+        return f"{text.getvalue()}\n{told}"
 
 
 HEADERS = ["model", "top-1", "95 % interval", "x chance", "seconds"]

@@ -92,9 +92,10 @@ def finetune(
         preset: a shipped recipe, ``<target>_<data>``, as `vidinit preset list` shows them.
         config: YAML in the form of a run's config.yaml.
         overrides: ``section.key=value`` texts, or a mapping from keys to values.
-        epochs: ``train.epochs``, passes over the data.
-        lr: ``train.lr``, the peak learning rate.
-        batch_size: ``data.batch_size``, clips per process: a number, or in training ``auto``.
+        epochs: passes over the training clips; sets train.epochs.
+        lr: the peak learning rate, before it falls to 0; sets train.lr.
+        batch_size: clips of a batch in each process, or ``auto``: as many as fit into memory; sets
+            data.batch_size.
         seed: of everything random; default 0.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``fp32``, ``bf16``, ``fp16``; default ``auto``: bf16 on GPUs that are fast at it,
@@ -137,10 +138,11 @@ def finetune(
             },
             {
                 **{"task": task, "shots": shots, "modality": modality, "option": option},
-                **{"freeze": freeze, "probe": probe, "test": test, "folds": folds, "seeds": seeds},
+                **{"freeze": freeze, "probe": probe, "folds": folds, "seeds": seeds},
                 "processes": None if processes == 1 else processes,
             },
-            **{"val": val, "root": root, "out": out, "seed": seed or 0, "device": device},
+            **{"val": val, "test": test, "root": root, "out": out, "device": device},
+            **{"seed": seed or 0},
             **{"precision": precision, "resume": resume, "overwrite": overwrite},
             dry_run=dry_run,
         )
