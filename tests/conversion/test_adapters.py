@@ -146,6 +146,23 @@ def test_conversions_of_every_plan(plan: str, weights: Path) -> None:
         converted(plan, weights, in_channels=2)
 
 
+@pytest.mark.parametrize(
+    "plan", [k if k == "st-adapter" else pytest.param(k, marks=pytest.mark.slow) for k in PLANS]
+)
+def test_a_converted_model_learns_with_all_that_is_trained(plan: str, weights: Path) -> None:
+    """Of two layers in a row one starts at zero, not both: else neither would ever move."""
+    model = converted(plan, weights)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
+    reached: set[str] = set()
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(clips(2, 4, 32)), torch.tensor([0, 1])).backward()
+        optimizer.step()
+        reached |= {name for name, p in trained.items() if p.grad is not None and p.grad.any()}
+    assert reached == set(trained)
+
+
 @pytest.mark.slow
 def test_rotary_positions_are_resized_with_the_frames(tmp_path: Path) -> None:
     name = "vit_small_patch16_dinov3"

@@ -19,9 +19,6 @@ from .tower_model import TowerModel, check_rgb, tower_layer_ids
 
 Averaged = Literal["tokens", "descriptors"]
 
-ZEROS = r"^time_embed$|\.(up|conv)\."
-"""New tensors that start at zero."""
-
 
 class AdapterModel(TowerModel):
     """A frozen vision transformer, what is trained inside it, and a head; any number of frames.
@@ -226,6 +223,7 @@ def adapt(
     averaged: Averaged,
     time_embed: bool,
     in_time: tuple[str, ...],
+    zeros: str,
     trained: Sequence[str] = (),
 ) -> AdapterModel:
     """Make a model of a network, some of whose blocks are exchanged for adapted ones.
@@ -237,6 +235,8 @@ def adapt(
         num_classes: size of the new head.
         adapted: a block with its adapters, from its number, the block, and the frame count.
         averaged, time_embed, in_time: see `AdapterModel`.
+        zeros: pattern for the names of new tensors that start at zero, see `note_origins`: one of
+            two layers in a row, as where both do neither learns.
         trained: names of the network's tensors that are trained, too.
 
     Returns:
@@ -263,7 +263,7 @@ def adapt(
         time_embed=time_embed,
         in_time=in_time,
     )
-    model.note_origins(sources, ZEROS)
+    model.note_origins(sources, zeros)
     return model
 
 

@@ -62,6 +62,7 @@ def aim(
         averaged="descriptors",
         time_embed=True,
         in_time=("time", "time_in"),
+        zeros=r"^time_embed$|\.up\.",
         trained=trained_norm(image_model),
     )
 

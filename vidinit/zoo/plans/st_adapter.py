@@ -78,6 +78,7 @@ def st_adapter(
         averaged="tokens",
         time_embed=False,
         in_time=("before_attention", "before_mlp"),
+        zeros=r"\.conv\.",
     )
     if not any(p.requires_grad for p in model.adapters.parameters()):
         raise UsageError(

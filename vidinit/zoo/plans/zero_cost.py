@@ -78,6 +78,7 @@ def zero_cost(
         averaged="descriptors",
         time_embed=True,
         in_time=("attention_in",),
+        zeros=r"^time_embed$|\.up\.",
         trained=trained_norm(image_model),
     )
 
