@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import published_adapters as adapters
+import published_detection as detection
 import published_transformers as transformers
 
 STS_K400 = {
@@ -152,6 +153,7 @@ IMAGE_PRETRAINING = {  # the arguments of all six scripts, and A2's batch
 PUBLISHED: dict[str, dict[str, Any]] = {
     **transformers.PUBLISHED,
     **adapters.PUBLISHED,
+    **detection.PUBLISHED,
     **{
         f"finetune/{model}_k400": {
             **STS,
@@ -331,6 +333,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 FIGURES = {  # top-1 that the header has to name
     **transformers.FIGURES,
     **adapters.FIGURES,
+    **detection.FIGURES,
     "cotrain/r3d50_videos-images": "77.3",
     "distill/r2plus1d-18_kinetics": "43.2",
     "distill/r2plus1d-18_kinetics-32f": "54.9",
@@ -359,6 +362,7 @@ FIGURES = {  # top-1 that the header has to name
 VIEWS = {  # clips, crops, data.size and data.crop_pct of the command that scores
     **transformers.VIEWS,
     **adapters.VIEWS,
+    **detection.VIEWS,
     **{f"finetune/{m}_k400": (10, 3, 192 if m == "sts-x3d-s" else 256, 1.0) for m in STS_K400},
     **{f"finetune/{m}_ssv2": (1, 3, 256, 1.0) for m in STS_SSV2},
     "finetune/s3d_k400": (1, 1, None, None),
@@ -375,6 +379,7 @@ VMZ_HMDB = "facebookresearch/VMZ, scripts/finetune_hmdb51.sh"
 SOURCES = {  # what the header has to name
     **transformers.SOURCES,
     **adapters.SOURCES,
+    **detection.SOURCES,
     **{
         f"finetune/{name}": f"UCSC-VLAA/Image-Pretraining-for-Video, {file}"
         for name, file in STS_FILES.items()
@@ -395,6 +400,7 @@ SOURCES = {  # what the header has to name
 GUESSED: dict[str, dict[str, Any]] = {  # no source gives these
     **transformers.GUESSED,
     **adapters.GUESSED,
+    **detection.GUESSED,
     **{
         f"finetune/{model}_in1k": {
             "train.lr_batch": 2048,

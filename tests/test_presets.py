@@ -37,7 +37,7 @@ CONFIGS = config_classes()
 
 ROOT = Path(__file__).parents[1]
 NAMES = list_presets()
-COUNT = 59
+COUNT = 63
 PROGRAM = typer.main.get_command(app)
 
 
@@ -89,7 +89,8 @@ def test_a_preset_resolves_and_round_trips(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_sets_each_key_once_and_flat(name):
     values = yaml.safe_load(preset_path(name).read_text())
-    assert set(values) <= {"model", "options", "data", "train", "eval", "distill", "text"}
+    known = {"model", "task", "options", "data", "train", "eval", "distill", "text", "detect"}
+    assert set(values) <= known
     sections = [section for section in values.values() if isinstance(section, dict)]
     assert not any(isinstance(value, dict) for section in sections for value in section.values())
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ..checkpoint import model_folder, read_card
 from ..config import RunConfig
 from ..console import say
+from ..data.boxes.tube_files import split_numbers as box_splits
 from ..data.sources import split_numbers
 from ..data.sources.splits import NUMBER
 from ..errors import UsageError
@@ -139,7 +140,7 @@ def _numbers(config: RunConfig) -> list[int]:
     places = [*as_list(config.data.train), *as_list(config.data.val)]
     if not places:
         raise UsageError("data.split=all needs the data", "pass --data")
-    found = {place: split_numbers(place) for place in places}
+    found = {place: box_splits(place) or split_numbers(place) for place in places}
     first = found[places[0]]
     for place, numbers in found.items():
         if numbers != first:

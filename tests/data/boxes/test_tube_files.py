@@ -9,7 +9,7 @@ import pytest
 from data.boxes.conftest import plain
 
 from vidinit.data.boxes import read_boxes
-from vidinit.data.boxes.tube_files import UCF24
+from vidinit.data.boxes.tube_files import UCF24, split_numbers
 from vidinit.errors import DataError, UsageError
 
 # Three frames of the same tube in all forms: frames 4, 5 and 6 from 0, 200 + 100 > 255.
@@ -194,3 +194,9 @@ def test_what_is_wrong_in_a_mat_file(tmp_path):
     pytest.importorskip("scipy.io").savemat(file, {"other": np.zeros(3)})
     with pytest.raises(DataError, match="no struct 'annot'"):
         read_boxes(file, find=False)
+
+
+def test_how_many_splits_a_file_has(tmp_path):
+    assert split_numbers(str(save(tmp_path, act()))) == [1, 2]
+    assert split_numbers(str(save(tmp_path, {"other": 1}))) == []
+    assert split_numbers(str(tmp_path / "none.pkl")) == split_numbers(str(tmp_path)) == []

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,6 +105,19 @@ def _act(file: str, value: Mapping[Any, Any], options: BoxOptions) -> Collected:
     if left_out:
         found.notes.append(f"{left_out:,} tubes of videos in no part of split {options.split}")
     return found
+
+
+def split_numbers(file: str) -> list[int]:
+    """The official splits that a file of ACT's form has, from 1 on; none of another file.
+
+    Raises:
+        DataError: it is no whole pickle, or asks for anything but plain data.
+    """
+    if suffix_of(file) != ".pkl" or not os.path.isfile(file):
+        return []
+    value = read_plain_pickle(file)
+    parts = value.get("train_videos") if isinstance(value, Mapping) else None
+    return list(range(1, len(parts) + 1)) if isinstance(parts, (list, tuple)) else []
 
 
 def _split_of(file: str, value: Mapping[Any, Any], split: int) -> dict[str, PartName]:
