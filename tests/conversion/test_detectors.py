@@ -107,6 +107,8 @@ def test_a_file_of_pytorchvideo(tmp_path):
     report = converted(made, "pytorchvideo", "slowonly-r50", tmp_path)
     assert report.layout == "pytorchvideo" and isinstance(report.model, Detector)
     assert report.model.settings == DetectSettings(stride=16, aligned=False, fit="whole")
+    assert report.missing == [] and report.read["new"] == [] and report.leftovers == []
+    assert report.params == sum(p.numel() for p in made.parameters())
     assert difference(report.model, made, clip) < BOUND
 
 

@@ -351,7 +351,10 @@ def _make_detector(
         set_output_stride(trunk)
         report.model, told_aligned = read_head(trunk, head, aligned=aligned)
         report.notes += [*head.notes, told_aligned]
+        report.rows = [row for row in report.rows if row.stage != "head"]  # it has no classifier
         report.rows.append(Row("detect", f"read from {head.layout}", "copied", 2))
+        for names in (report.missing, report.read.get("new", [])):
+            names[:] = [name for name in names if not name.startswith("head.")]
         return
     if num_classes is None:
         raise _no_classes(report.source)
@@ -452,7 +455,7 @@ def _count(report: ConversionReport) -> None:
     """Count the parameters and multiply-adds of the video model, at its clip."""
     model, spec = report.trunk, report.trunk.spec
     clip = (1, model.in_channels, spec.frames, spec.size, spec.size)
-    report.params, report.gmacs = count_parameters(model), count_macs(model, clip) / 1e9
+    report.params, report.gmacs = count_parameters(report.model), count_macs(model, clip) / 1e9
 
 
 def _write(report: ConversionReport, folder: Path, **more: Any) -> None:
