@@ -54,7 +54,8 @@ CASES: dict[str, tuple[Facts, dict[str, Any], dict[str, Any], str]] = {
         BASE, {},
         {"source": "tf_efficientnet_lite0", "plan": "s3d", "data.frames": 8,
          "data.sampling": "uniform", "data.size": 112, "data.decode_side": 128,
-         "data.min_area": 0.5, "train.optimizer": "adamw", "train.temporal_lr_scale": 20.0,
+         "data.min_area": 0.5, "train.optimizer": "adamw", "train.temporal_lr_scale": 10.0,
+         "train.lr": 0.0003,
          "train.label_smoothing": 0.1, "train.select": "last", "data.batch_size": 8},
         "videos are 1.5 to 3.6 s: a clip spans all of one",
     ),
@@ -85,6 +86,9 @@ CASES: dict[str, tuple[Facts, dict[str, Any], dict[str, Any], str]] = {
     ),
     "a GPU without a network": (
         facts(gpu="H200"), {}, {"source": "tf_efficientnet_lite0"}, "from the package",
+    ),
+    "thousands": (
+        facts(clips=2400, counts=(1200, 1200)), {}, {"train.lr": 0.001}, "2400 clips, of which few",
     ),
     "turning": (
         facts(classes=("turn clockwise", "turn counter-clockwise")), {}, {"data.flip": False},
@@ -194,7 +198,7 @@ def test_five_lines() -> None:
         "start", "clips", "pictures", "training", "time"
     ]  # fmt: skip
     assert "tf_efficientnet_lite0 as s3d (2 cores and no GPU" in lines[0]
-    assert lines[3].startswith("training: adamw 0.0005, 23 epochs of 27 steps")
+    assert lines[3].startswith("training: adamw 0.0003, 23 epochs of 27 steps")
 
 
 def test_slow_decoding_is_said() -> None:

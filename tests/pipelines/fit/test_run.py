@@ -50,7 +50,12 @@ def test_a_fit(motion_set: Path, source: str, tmp_path: Path) -> None:
     """Baseline, fine-tuning, the better one of the two, and every choice as a setting."""
     out = tmp_path / "fit"
     result = vidinit.fit(
-        motion_set, source=source, out=out, overrides=[*TINY, "train.epochs=2"], budget="1h"
+        motion_set,
+        source=source,
+        out=out,
+        overrides=[*TINY, "train.epochs=2"],
+        budget="1h",
+        test=motion_set / "train",
     )
     assert set(result["models"]) == {"baseline", "tuned"}
     best = result["best"]
@@ -59,6 +64,8 @@ def test_a_fit(motion_set: Path, source: str, tmp_path: Path) -> None:
     assert f"{100 * result['score']:.1f} % of 6 validation clips right" in result["answer"]
     assert "always the most frequent class 50.0 %" in result["answer"]
     assert result["time"]["text"] in result["answer"]
+    assert result["test"]["videos"] == 12
+    assert f"{100 * result['test']['top1']:.1f} % on 12 test clips" in result["answer"]
     assert set(result["models"]["tuned"]["temporal"]) == {"shuffle", "freeze"}
     assert result["next"].startswith("vidinit ")
     # The best model is whole, and scores what is said.

@@ -15,6 +15,7 @@ def fit(
     videos: Places,
     *,
     val: Places | None = None,
+    test: Places | None = None,
     root: str | Path | None = None,
     unlabelled: Places | None = None,
     source: str | None = None,
@@ -38,6 +39,7 @@ def fit(
     Args:
         videos: as ``data`` of `finetune`: folder per class, folder with train/ and val/, list, ...
         val: validation data in the same forms; default: a split of ``videos``.
+        test: data in the same forms that the model that is kept is scored on, once, at the end.
         root: folder that the paths of lists are relative to; default: the list's own.
         unlabelled: videos without labels, to distill on.
         source: what `convert` makes the start of: a timm name, ``NAME=FILE`` with its weights, a
@@ -54,9 +56,9 @@ def fit(
 
     Returns:
         ``{out, best, watch, score, interval, videos, chance, models, baseline, time, next, answer,
-        seconds}``: ``best`` is the folder of the best run, ``models`` has each with its scores,
-        ``time`` is ``{needed, text}``, ``next`` a command, ``answer`` a sentence. Of a dry run
-        ``{facts, choices}``.
+        seconds}``, with ``test`` that too: ``best`` is the folder of the best run, ``models`` has
+        each with its scores, ``time`` is ``{needed, text}``, ``next`` a command, ``answer`` a
+        sentence. Of a dry run ``{facts, choices}``.
 
     Raises:
         DataError: no videos, one class, or no class with two clips.
@@ -84,6 +86,7 @@ def fit(
     request = Request(
         videos=as_places(videos) or [],
         val=as_places(val),
+        test=as_places(test),
         root=as_text(root),
         unlabelled=as_places(unlabelled),
         given=given,

@@ -28,6 +28,8 @@ FEWEST = 60
 """Steps below which a fine-tuning is not worth its time."""
 PASSES = (8, 30)
 """Epochs: the fewest and the most of a fine-tuning that nothing cuts short."""
+MANY = 1000
+"""Clips from which on copied weights may move more."""
 BOUND = 0.5
 """Share of the machine's time that goes to decoding from which on copies are worth making."""
 _TURNS = re.compile(r"clock-?\s?_?wise", re.IGNORECASE)
@@ -177,8 +179,11 @@ def _classes(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
 def _training(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
     yield Choice("data.batch_size", 8, "many small steps, for few clips")
     yield Choice("train.optimizer", "adamw", "small data, few steps")
-    yield Choice("train.lr", 0.0005, "copied weights move little")
-    yield Choice("train.temporal_lr_scale", 20.0, "new temporal kernels start as identities")
+    if facts.clips >= MANY:
+        yield Choice("train.lr", 0.001, f"{facts.clips} clips, of which few passes are made")
+    else:
+        yield Choice("train.lr", 0.0003, f"{facts.clips} clips: copied weights move little")
+    yield Choice("train.temporal_lr_scale", 10.0, "new temporal kernels start as identities")
     yield Choice("train.head_lr_scale", 2.0, "the head is new")
     yield Choice("train.weight_decay", 0.05, "AdamW's usual")
     yield Choice("train.label_smoothing", 0.1, "few clips, some of them labeled wrongly")
@@ -326,7 +331,7 @@ def lines_of(facts: Facts, choices: Choices, plan: Schedule, times: Times) -> li
         f"clips: {of('data.frames')} frames, {sampling}{stride} ({why('data.sampling')})",
         f"pictures: {of('data.size')} pixels ({why('data.size')})",
         f"training: {rate}, {plan.epochs} epochs of {steps}"
-        f"{_cut(plan)} ({why('train.temporal_lr_scale', 'data.balance', 'data.flip')})",
+        f"{_cut(plan)} ({why('train.lr', 'train.temporal_lr_scale', 'data.balance', 'data.flip')})",
         f"time: baseline {minutes(plan.baseline)}, training {minutes(plan.training)}"
         + (f", distillation {minutes(plan.distilling)}" if plan.distill else "")
         + f", scoring {minutes(plan.scoring)}: {minutes(plan.seconds)} of {minutes(plan.budget)}",

@@ -34,11 +34,10 @@ def write_fit_report(run: RunFolder, told: Mapping[str, Any], plan: Mapping[str,
         )
         for name in order
     ]
-    said = told["answer"].partition("; ")
-    text = told["time"]["text"]
+    name, said = told["models"][best]["name"], told["answer"]
     head = answer(
-        said[0][0].upper() + said[0][1:],
-        f"{text[0].upper()}{text[1:]}.",
+        f"{name[0].upper()}{name[1:]}: {100 * told['score']:.1f} %",
+        f"{said[0].upper()}{said[1:]}.",
         figures,
         chance=told["chance"],
         advice=[f"Next: {told['next']}"],
@@ -51,10 +50,7 @@ def _models(told: Mapping[str, Any]) -> Section:
     watch = told["watch"]
     rows = []
     for one in told["models"].values():
-        gain = one.get("against") or {}
-        change = (
-            (gain.get("change") or {}).get(watch) if isinstance(gain.get("change"), dict) else None
-        )
+        gain = one.get("against", {}).get("metrics", {}).get(watch, {})
         tests = one.get("temporal") or {}
         rows.append(
             [
@@ -62,12 +58,13 @@ def _models(told: Mapping[str, Any]) -> Section:
                 one[watch],
                 interval_words(one.get(f"{watch}_interval")),
                 one.get("mean_class_accuracy"),
-                change,
+                gain.get("gain"),
+                interval_words(gain.get("interval")),
                 *(tests[name]["top1"] if name in tests else None for name in ("shuffle", "freeze")),
             ]
         )
     headers = ["model", watch, "95 % interval", "mean class", "over the baseline"]
-    headers += ["frames shuffled", "one frame"]
+    headers += ["95 % interval", "frames shuffled", "one frame"]
     body = table(headers, rows, highlight=list(told["models"]).index(told["best"]))
     links = "".join(
         f'<li><a href="{quote(name)}/report.html">{escape(one["name"])}</a>: its training; '

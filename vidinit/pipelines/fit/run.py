@@ -65,7 +65,7 @@ class Request:
     """What was asked for.
 
     Attributes:
-        videos, val, root, unlabelled: the data, as texts.
+        videos, val, test, root, unlabelled: the data, as texts.
         given: settings that are not up for choice, with `SOURCE`.
         budget: seconds.
         seed: of everything random.
@@ -74,6 +74,7 @@ class Request:
 
     videos: str | list[str]
     val: str | list[str] | None
+    test: str | list[str] | None
     root: str | None
     unlabelled: str | list[str] | None
     given: dict[str, Any]
@@ -304,7 +305,7 @@ class Fit:
         flags = {
             "model": str(self.folder.root / "start"),
             "data.train": self.request.unlabelled,
-            "teachers": ["imagenet-lite" if lite else str(plan.choices[SOURCE].value)],
+            "distill.teachers": ["imagenet-lite" if lite else str(plan.choices[SOURCE].value)],
             "distill.size": "crop",
             "train.epochs": plan.schedule.distill,
             "train.optimizer": "adamw",
@@ -359,6 +360,25 @@ class Fit:
             **request.how,
         )
 
+    def _tested(self, plan: Plan) -> dict[str, Any]:
+        """The scores of the best model on the test clips, in ``test`` of the folder."""
+        out = self.folder.claim("test")
+        if (done := finished(out)) is not None:
+            return done
+        request, settings = self.request, settings_of(plan.choices)
+        given = {key: request.given[key] for key in _READING if key in request.given}
+        return evaluate(
+            self.folder.root,
+            val=request.test,
+            root=request.root,
+            clips=settings.get("eval.clips"),
+            out=out,
+            overrides={**given, "eval.time_test": False},
+            seed=request.seed,
+            overwrite=out.is_dir(),
+            **request.how,
+        )
+
     # ------------------------------------------------------------------------------------ the end
 
     def conclude(self, plan: Plan, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -390,6 +410,8 @@ class Fit:
             },
             "baseline": {"probe": baseline["probe"], "time": baseline.get("time")},
         }
+        if self.request.test is not None:
+            told["test"] = self._tested(plan)
         told["time"] = time_verdict(told, results)
         told["next"] = self._next(plan, told)
         told["answer"] = sentences(told)
@@ -407,6 +429,8 @@ class Fit:
         return shlex.join(["vidinit", "predict", out]) + " NEW.mp4"
 
 
+UNSURE = 0.05
+"""Accuracy that other frames may cost before it is worth a word that this may be no chance."""
 _KEPT = (
     *("top1", "map", "mean_class_accuracy", "top1_interval", "map_interval", "videos"),
     *("temporal", "against", "out"),
@@ -443,13 +467,15 @@ def time_verdict(told: Mapping[str, Any], results: Mapping[str, dict[str, Any]])
     if sure["freeze"]:
         text = f"it needs motion, but not the order of the frames: {cost}, {still}"
         return {"needed": True, "text": text}
+    if min(changes.values()) < -UNSURE:
+        text = f"it may need time, too few clips to be sure: {cost}, {still}"
+        return {"needed": None, "text": text}
     return {"needed": False, "text": f"it can be told from single frames: {cost}, {still}"}
 
 
 def sentences(told: Mapping[str, Any]) -> str:
     """The answer in one sentence: what accuracy, against what, does it need time."""
     best, watch = told["models"][told["best"]], told["watch"]
-    what = "right" if watch == "top1" else "mean average precision"
     between = ""
     if told["interval"]:
         low, high = told["interval"]
@@ -464,7 +490,16 @@ def sentences(told: Mapping[str, Any]) -> str:
     if told["chance"] is not None:
         against.append(f"always the most frequent class {100 * told['chance']:.1f} %")
     beside = f", {' and '.join(against)}" if against else ""
-    return (
-        f"{best['name']}: {100 * told['score']:.1f} % of {told['videos']} validation clips "
-        f"{what}{between}{beside}; {told['time']['text']}"
-    )
+    score = f"{100 * told['score']:.1f} %"
+    if watch == "top1":
+        found = f"{score} of {told['videos']} validation clips right"
+    else:
+        found = f"mean average precision {score} on {told['videos']} validation clips"
+    tested = ""
+    if (test := told.get("test")) is not None:
+        low, high = test["top1_interval"]
+        tested = (
+            f", {100 * test[watch]:.1f} % on {test['videos']} test clips that had no part in it "
+            f"(top-1, 95 %: {100 * low:.1f} to {100 * high:.1f})"
+        )
+    return f"{best['name']}: {found}{between}{tested}{beside}; {told['time']['text']}"
