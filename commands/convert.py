@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         "Options": "to task",
         INPUT: "weights_key ema layout tower pretrained allow_partial frames size seed",
         RULES: "inflate stem time_padding attention resizing num_classes in_channels whole merge "
-        "aligned",
+        "aligned class_names",
     },
     arguments={"source": "SOURCE"},
     texts={"out": "Model folder to write; default runs/convert-<to>-<n>."},

@@ -15,6 +15,7 @@ from zoo_support import feed_pathways
 
 import vidinit
 from vidinit.checkpoint import save_model
+from vidinit.conversion.output_names import name_outputs, read_output_names
 from vidinit.errors import UsageError
 from vidinit.zoo.detector import Detector, DetectSettings, as_detector
 
@@ -197,13 +198,37 @@ def test_what_no_layout_holds(tmp_path):
 # ------------------------------------------------------------------ new heads
 
 
+def label_map(file: Path, names: Mapping[int, str]) -> Path:
+    items = (f'item {{\n  name: "{name}"\n  id: {number}\n}}\n' for number, name in names.items())
+    file.write_text("".join(items))
+    return file
+
+
+def test_names_of_outputs(tmp_path):
+    with torch.device("meta"):
+        trunk = vidinit.create_model("c2d-test_resnet", num_classes=4)
+        model = as_detector(trunk, 4, DetectSettings())
+    ava = read_output_names(label_map(tmp_path / "ava.pbtxt", {1: "bend", 3: "crouch"}))
+    assert "2 of the 4" in name_outputs(model, ava)[0]
+    assert model.classes == ["bend", "2", "crouch", "4"]
+    (tmp_path / "names.txt").write_text("run\njump\nsit\nstand\n")
+    names = read_output_names(tmp_path / "names.txt")
+    assert name_outputs(trunk, names) == [] and trunk.classes == ["run", "jump", "sit", "stand"]
+    (tmp_path / "few.txt").write_text("run\njump\n")
+    few, many = read_output_names(tmp_path / "few.txt"), label_map(tmp_path / "b.pbtxt", {5: "a"})
+    for other in (few, read_output_names(many)):
+        with pytest.raises(UsageError, match="the head has 4 outputs"):
+            name_outputs(model, other)
+
+
 def test_an_image_network_becomes_a_detector(tmp_path):
     out = tmp_path / "model"
+    (tmp_path / "names.txt").write_text("run\njump\nsit\n")
     report = vidinit.convert(
         *("test_resnet", "s3d"),
         pretrained=False,
         task="detect",
-        num_classes=3,
+        class_names=tmp_path / "names.txt",
         aligned=False,
         size=64,
         frames=4,
@@ -213,7 +238,7 @@ def test_an_image_network_becomes_a_detector(tmp_path):
     assert told["exact"] is True  # of the trunk, before its last stage was dilated
     assert {"stage": "detect", "rule": "new, for 3 classes"}.items() <= told["rows"][-1].items()
     model = vidinit.load(out)
-    assert isinstance(model, Detector) and model.num_classes == 3
+    assert isinstance(model, Detector) and model.classes == ["run", "jump", "sit"]
     assert model.settings == DetectSettings(stride=16, aligned=False)
     assert model.lineage[-1]["task"] == "detect" and model.trunk.num_classes == 1000
     clip = torch.randn(1, 3, 4, 64, 96)
@@ -227,6 +252,7 @@ def test_an_image_network_becomes_a_detector(tmp_path):
         ({"task": "detect"}, "--num-classes N"),
         ({"task": "track"}, "unknown task 'track'"),
         ({"aligned": False}, "--no-aligned"),
+        ({"class_names": "nowhere.txt"}, "no such file: nowhere.txt"),
     ],
 )
 def test_wrong_options(arguments, why):

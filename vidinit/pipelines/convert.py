@@ -32,6 +32,7 @@ from ..conversion.layouts import vjepa2_probe
 from ..conversion.layouts.read_write import fits, implied, read_layout, said_of_reading
 from ..conversion.merge import COMPARED, check_alone, other_heads
 from ..conversion.merge import merge as merge_adapters
+from ..conversion.output_names import name_outputs, read_output_names
 from ..conversion.plan_options import checked_options
 from ..conversion.proof import (
     CarryOver,
@@ -110,6 +111,7 @@ def convert(
     whole: bool | None = None,
     tower: str | Path | None = None,
     aligned: bool | None = None,
+    class_names: str | Path | None = None,
     **options: Any,
 ) -> ConversionReport:
     """Turn a checkpoint into a video model and prove what carried over.
@@ -157,6 +159,8 @@ def convert(
             (ST-Adapter's): CLIP's image tower; default: timm's, from the hub.
         aligned: a detector's RoIAlign counts from the centers of pixels; default: as the published
             weights of the file's code base want it (not in pytorchvideo's), else it does.
+        class_names: file with the names of the head's classes in order, which files of weights
+            do not tell; or AVA's label map (``.pbtxt``). A detector's new head is for these.
         options: of the plan or family, ``sts=False`` for example.
 
     Raises:
@@ -168,6 +172,7 @@ def convert(
         "num_classes": num_classes, "in_channels": in_channels, "frames": frames, "size": size,
         "allow_partial": allow_partial or None, "tower": tower, "no_whole": whole is False or None,
         "no_pretrained": not pretrained or None, "task": task, "aligned": aligned,
+        "class_names": class_names,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
     of_file = {"weights_key": weights_key, "layout": layout, "option": options or None}
@@ -192,6 +197,10 @@ def convert(
     if task is None and aligned is not None:
         option = "--aligned" if aligned else "--no-aligned"
         raise UsageError(f"{option} says how boxes are read", "add --task detect, or leave it out")
+    names = None if class_names is None else read_output_names(class_names)
+    new_head = num_classes is not None
+    if task == DETECT and names is not None:
+        num_classes = num_classes or names.count
     if task == DETECT and num_classes is None and weights is None and not may_be_file:
         raise _no_classes(source)
     for name, value in (("frames", frames), ("num-classes", num_classes), ("size", size)):
@@ -242,7 +251,6 @@ def convert(
             "it is for video files, whose keys do not tell them",
         )
     if isinstance(opened, VideoSource):
-        new_head = num_classes is not None
         head = _take_head(opened, new=new_head) if task == DETECT else None
         report = _from_video(opened, to, allow_partial, options, tower, whole)
     else:
@@ -287,6 +295,8 @@ def convert(
     report.notes.extend(_fit_channels(model, in_channels))
     if task == DETECT:
         _make_detector(report, head, num_classes, aligned)
+    if names is not None:
+        report.notes += name_outputs(report.model, names)
     to_channels_last(model).eval()
     report.model.eval()
     _count(report)
@@ -374,7 +384,7 @@ def _make_detector(
 def _no_classes(source: str) -> UsageError:
     return UsageError(
         f"{source} has nothing that reads boxes, so that is new",
-        "say for how many classes: --num-classes N",
+        "say for how many classes: --num-classes N, or --class-names FILE",
     )
 
 
