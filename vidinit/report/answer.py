@@ -84,5 +84,5 @@ def _legend(figures: Sequence[Figure], chance: float | None) -> str:
     if chance is not None:
         words.append(f'<span class="key">dashed</span>: chance, {chance:.3g}')
     if any(one.interval is not None for one in figures):
-        words.append("in brackets and dark: 95 % interval")
+        words.append("in brackets and as a thin line: 95 % interval")
     return f"\n<p>{'; '.join(words)}</p>" if words else ""
