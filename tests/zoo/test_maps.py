@@ -14,7 +14,7 @@ import video_encoders
 import vit_support
 from support import shake_norms
 from torch import Tensor
-from zoo_support import on_meta
+from zoo_support import on_meta, take_weights
 
 import vidinit
 from vidinit.errors import UsageError
@@ -155,18 +155,25 @@ def test_a_layer_is_what_its_layers_give():
 # ------------------------------------------------------------------ output_stride
 
 
-ALLOWED = ("r3d-18", "slowonly-r50", "slowfast-r50-8x8", "ir-csn-50", "x3d-s", "sts-slowonly-r50")
+ALLOWED = (
+    "i3d-resnet10t",
+    "slowonly-r50",
+    "slowfast-r50-8x8",
+    "ir-csn-50",
+    "x3d-s",
+    "sts-slowonly-r50",
+)
 
 
 @pytest.mark.parametrize(
-    "name", slow_but(("r3d-18",), [*ALLOWED, "i3d-tf_efficientnet_lite0", "tsm-resnet26d"])
+    "name", slow_but(("i3d-resnet10t",), [*ALLOWED, "i3d-tf_efficientnet_lite0", "tsm-resnet26d"])
 )
 def test_maps_of_a_dilated_stage_are_twice_as_fine(name):
     clip = torch.empty(1, 3, 8, 96, 64, device="meta")
     before, model = on_meta(name), on_meta(name, output_stride=16)
     assert model.options == {"output_stride": 16}
     old, new = before.maps(clip).shape, model.maps(clip).shape
-    assert (new[2], new[3]) == (6, 4) and old[2] in (3, 6)
+    assert (new[2], new[3]) == (6, 4) and (old[2], old[3]) == (3, 2)
     assert (new[0], new[1], new[4]) == (old[0], old[1], old[4])
     assert {k: v.shape for k, v in model.state_dict().items()} == {
         k: v.shape for k, v in before.state_dict().items()
@@ -217,3 +224,37 @@ def test_dilated_depthwise_kernels_train_as_they_infer():
     )
     want = want.transpose(1, 2).flatten(0, 1)
     assert (trained - want).abs().max() < 1e-4 and (inferred - want).abs().max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["r3d-18", "x3d-s"])
+def test_dilated_stages_are_those_of_plain_convolutions(name):
+    """A peer's last stage changed by hand: 3-D kernels that torch itself dilates."""
+    torch.manual_seed(0)
+    if name == "r3d-18":
+        peer: Any = pytest.importorskip("torchvision.models.video").r3d_18(num_classes=3)
+        stage, pool = peer.layer4, torch.nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        peer.layer1.register_forward_pre_hook(lambda _, args: (pool(args[0]),))
+    else:
+        peer = pytest.importorskip("pytorchvideo.models.hub").x3d_s(model_num_class=3)
+        stage = peer.blocks[4]
+    # With the pool of image networks R3D's maps have 32 pixels a position.
+    options = {"stem": "wide"} if name == "r3d-18" else {}
+    ours = vidinit.create_model(name, num_classes=3, **options)
+    take_weights(ours, peer)
+    set_output_stride(ours)
+    for module in stage.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.stride = (module.stride[0], 1, 1)
+            if module.kernel_size[1] > 1:
+                module.dilation, module.padding = (1, 2, 2), (module.padding[0], 2, 2)
+    found: list[Tensor] = []
+    stage.register_forward_hook(lambda _, __, out: found.append(out))
+    ours.layer4.register_forward_hook(lambda _, __, out: found.append(out))
+    clip = clips(13, 160, 192)  # the head of pytorchvideo's X3D pools 13 frames
+    with torch.no_grad():
+        ours.eval()(clip), peer.eval()(clip)
+    mine, theirs = found
+    assert mine.shape[2:] == (10, 12) and theirs.shape[3:] == (10, 12)
+    mine = mine.unflatten(0, (2, -1)).transpose(1, 2)
+    assert (mine - theirs).abs().max() < 1e-4 * theirs.abs().max()
