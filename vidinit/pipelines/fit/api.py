@@ -8,6 +8,7 @@ from typing import Any
 
 from ...config import RunConfig
 from ...config.layers import flat, override_layer
+from ...errors import UsageError
 from ..shared.arguments import Overrides, Places, as_places, as_text
 
 
@@ -68,7 +69,6 @@ def fit(
     from ...config.build import build
     from ...console import say
     from ...engine.run_folder import RunFolder, default_out
-    from ...errors import UsageError
     from ...files import check_out, folder_locks
     from ..finetune.settings import FinetuneConfig
     from ..run_set import finished
@@ -123,9 +123,21 @@ def fit(
 
 
 def _given(checked: RunConfig, overrides: Overrides) -> dict[str, Any]:
-    """The values of overrides by key, as they were understood."""
+    """The values of overrides by key, as they were understood.
+
+    Raises:
+        UsageError: a setting that is not one of clips, training or scoring.
+    """
     values = dict(flat(checked.model_dump(mode="json")))
-    return {key: values[key] for key in override_layer(overrides).values}
+    given = {key: values[key] for key in override_layer(overrides).values}
+    for key in given:
+        if not key.startswith(("data.", "train.", "eval.")):
+            raise UsageError(
+                f"{key} cannot be given to a fit",
+                "it takes data.*, train.* and eval.*, and --source for the start; "
+                "vidinit finetune MODEL takes all settings",
+            )
+    return given
 
 
 def _name(videos: str | list[str]) -> str:

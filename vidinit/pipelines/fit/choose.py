@@ -323,15 +323,18 @@ def lines_of(facts: Facts, choices: Choices, plan: Schedule, times: Times) -> li
         return _value(choices, key, default)
 
     sampling = of("data.sampling")
-    stride = f" every {of('data.stride')}" if sampling == "dense" and of("data.stride") else ""
+    stride = f", stride {of('data.stride')}" if sampling == "dense" and of("data.stride") else ""
     rate = f"{of('train.optimizer')} {of('train.lr'):g}"
     steps = _counted(_steps(facts, choices, plan), "step")
+    epochs = _counted(plan.epochs, "epoch")
+    if plan.epochs < plan.wanted:
+        epochs = f"{plan.epochs} of {_counted(plan.wanted, 'epoch')} that are wanted,"
+    learned = why("train.lr", "train.temporal_lr_scale", "data.balance", "data.flip")
     lines = [
         f"start: {of(SOURCE)} as {of(PLAN)} ({why(SOURCE)})",
         f"clips: {of('data.frames')} frames, {sampling}{stride} ({why('data.sampling')})",
         f"pictures: {of('data.size')} pixels ({why('data.size')})",
-        f"training: {rate}, {plan.epochs} epochs of {steps}"
-        f"{_cut(plan)} ({why('train.lr', 'train.temporal_lr_scale', 'data.balance', 'data.flip')})",
+        f"training: {rate}, {epochs} of {steps} ({learned})",
         f"time: baseline {minutes(plan.baseline)}, training {minutes(plan.training)}"
         + (f", distillation {minutes(plan.distilling)}" if plan.distill else "")
         + f", scoring {minutes(plan.scoring)}: {minutes(plan.seconds)} of {minutes(plan.budget)}",
@@ -355,10 +358,6 @@ def lines_of(facts: Facts, choices: Choices, plan: Schedule, times: Times) -> li
     if facts.unlabelled and plan.epochs and not plan.distill:
         lines.append("no distillation: there is no room for it and a second fine-tuning")
     return lines
-
-
-def _cut(plan: Schedule) -> str:
-    return "" if plan.epochs >= plan.wanted else f" of {plan.wanted} wanted"
 
 
 def _steps(facts: Facts, choices: Choices, plan: Schedule) -> int:
