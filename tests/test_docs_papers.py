@@ -240,7 +240,7 @@ def test_every_recipe_of_a_paper_is_there_with_its_figure():
     named = {
         recipe(word)
         for word in re.findall(
-            r"`([\w-]+_(?:k400|ssv2|hmdb51|ucf101|kinetics|in1k|videos)[\w-]*)`", TEXT
+            r"`([\w-]+_(?:k400|ssv2|hmdb51|ucf101|kinetics|in1k|videos|ava|jhmdb)[\w-]*)`", TEXT
         )
     }
     assert named == {name for name in list_presets() if not re.fullmatch(OTHERS, name)}
