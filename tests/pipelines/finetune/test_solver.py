@@ -48,6 +48,21 @@ def test_the_gradient_of_the_objective_is_zero(kind: str, clips: int, width: int
     assert torch.allclose(matrix.detach(), closed * factor, rtol=1e-6, atol=1e-9)
 
 
+def test_many_clips_are_solved_in_their_leading_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random directions that are left out of low-rank features hold nothing."""
+    draw = torch.Generator().manual_seed(2)
+    few, y = blobs(90, 6)
+    x = few @ torch.randn(6, 80, generator=draw, dtype=torch.float64)
+    folds, ones = torch.arange(90) // 3 % 5, torch.ones(90)
+    whole = solve("ridge", x, y, folds, ones)
+    monkeypatch.setattr("vidinit.pipelines.finetune.solver.EXACT", 50)
+    monkeypatch.setattr("vidinit.pipelines.finetune.solver.RANK", 12)
+    part = solve("ridge", x, y, folds, ones)
+    assert part.loss == pytest.approx(whole.loss, rel=1e-4)
+    scores = [x @ one.weight.T + one.bias for one in (whole, part)]
+    assert torch.allclose(*scores, atol=1e-3)
+
+
 def test_noise_is_regularized_and_signal_is_not() -> None:
     x, y = blobs(60, 8)
     folds, ones = torch.arange(60) // 3 % 5, torch.ones(60)
