@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -77,7 +77,9 @@ def show(report: ConversionReport) -> None:
     console = result_console()
     table = Table(title=f"{report.source} to {report.target} (weights: {report.weights})")
     for column in ("stage", "tensors", "rule", "kind"):
-        table.add_column(column, justify="right" if column == "tensors" else "left")
+        # A narrow terminal breaks sentences between words, and no names and numbers.
+        justify: Literal["right", "left"] = "right" if column == "tensors" else "left"
+        table.add_column(column, justify=justify, no_wrap=column != "rule")
     for row in report.rows:
         rule = f"{row.rule}; {row.note}" if row.note else row.rule
         table.add_row(row.stage, str(row.tensors), rule, row.kind)
