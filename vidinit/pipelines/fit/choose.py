@@ -183,8 +183,9 @@ def _training(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
         yield Choice("train.lr", 0.001, f"{facts.clips} clips, of which few passes are made")
     else:
         yield Choice("train.lr", 0.0003, f"{facts.clips} clips: copied weights move little")
+        yield Choice("train.dropout", 0.2, "few clips are soon known by heart")
     yield Choice("train.temporal_lr_scale", 10.0, "new temporal kernels start as identities")
-    yield Choice("train.head_lr_scale", 2.0, "the head is new")
+    yield Choice("train.head_lr_scale", 3.0, "the head is new")
     yield Choice("train.weight_decay", 0.05, "AdamW's usual")
     yield Choice("train.label_smoothing", 0.1, "few clips, some of them labeled wrongly")
     yield Choice("train.select", "last", "no epoch is chosen on the clips it is scored on")
