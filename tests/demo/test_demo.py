@@ -197,9 +197,12 @@ def test_the_verdict_is_that_of_the_intervals(tmp_path):
         tmp_path, IMAGE, ("converted", 0.5, (0.4, 0.6)), ("distilled", 0.1, (0.05, 0.17))
     )
     assert seen.verdict == (
-        "The converted is right 5.0 times as often as chance, and so one frame tells nothing: it "
-        "sees motion."
+        "The converted is right 5.0 times as often as chance, and a model of one frame no more "
+        "often than that: it sees motion."
     )
+    frame = ("image model", 0.3, (0.2, 0.4))
+    told = result_of(tmp_path, frame, ("converted", 0.5, (0.4, 0.6))).verdict
+    assert told.endswith("above chance, too, so not all of it is motion.")
     both = result_of(
         tmp_path, IMAGE, ("converted", 0.5, (0.4, 0.6)), ("distilled", 0.55, (0.45, 0.65))
     )

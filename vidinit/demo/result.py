@@ -70,9 +70,11 @@ class DemoResult:
                 f"No video model is told apart from chance ({self.chance:.2f}): so few clips show "
                 f"the steps and cannot show more.{more}"
             )
-        side = "and so" if image.interval[0] <= self.chance else "while even"
-        words = f"The {best.model} is right {times:.1f} times as often as chance, {side} one frame"
-        words += " tells nothing: it sees motion." if side == "and so" else " tells something."
+        words = f"The {best.model} is right {times:.1f} times as often as chance"
+        if image.interval[0] <= self.chance:
+            words += ", and a model of one frame no more often than that: it sees motion."
+        else:
+            words += "; a model of one frame is above chance, too, so not all of it is motion."
         if low <= 2 * self.chance:
             words += " More clips would make it clearer."
         equals = [row.model for row in videos if row is not best and row.interval[1] >= low]
