@@ -5,11 +5,11 @@
 
 Rendered sets need `pip install pybullet` (`rendered`). The student is EfficientNet-Lite0 with
 temporal kernels (`s3d`) on clips of 8 frames, the teachers are the image models of the test extra's
-packages. Three sets: *motion* and *appearance* are rendered, *footage* is the demo's ten motions of
-a camera over real footage, tested on a video of which no training clip was cut. Each seed has clips
-of its own. An arm has one student per set, size and seed, which unlabelled clips may have taught;
-it is fine-tuned (the demo's recipe, last weights) on so many labelled clips a class, for about the
-same number of steps whatever that number is.
+packages. Four sets: *motion* and *appearance* are rendered; *footage* is the demo's ten motions of
+a camera, and of time, over real footage, tested on a video of which no training clip was cut, and
+*pans* the first four of them. Each seed has clips of its own. An arm has one student per set, size
+and seed, which unlabelled clips may have taught; it is fine-tuned (the demo's recipe, last weights)
+on so many labelled clips a class, for about the same number of steps whatever that number is.
 
 "All steps with labels" adds the steps of the distillation to the fine-tuning. Three arms ask what a
 distillation does beside teaching: *shuffled targets* (each clip gets another one's), *norms
@@ -57,7 +57,13 @@ from .repeated import (
     say_plan,
 )
 
-SETS = {"motion": rendered.MOTIONS, "appearance": tuple(rendered.THINGS), "footage": CLASSES}
+SETS = {
+    "motion": rendered.MOTIONS,
+    "appearance": tuple(rendered.THINGS),
+    "footage": CLASSES,
+    "pans": CLASSES[:4],
+}
+REAL = ("footage", "pans")
 LITE0, LITE2 = "tf_efficientnet_lite0", "tf_efficientnet_lite2"
 PLAIN = CLASSES.index("time forward")  # footage under a camera that stands still
 
@@ -161,8 +167,8 @@ class Size:
 
 
 FULL = Size(labels=(5, 10, 20, 80), test=30, unlabelled=640, passes=2, steps=60)
-TRIAL = Size(labels=(10,), test=12, unlabelled=192, passes=1, steps=40)
-QUICK = Size(labels=(2,), test=1, unlabelled=16, passes=1, steps=2)
+TRIAL = Size(labels=(10,), test=30, unlabelled=192, passes=1, steps=60)
+QUICK = Size(labels=(2,), test=2, unlabelled=16, passes=1, steps=2)
 
 
 @dataclass(frozen=True, order=True)
@@ -218,7 +224,7 @@ def make_set(root: Path, place: Place, size: Size) -> None:
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     train, test = (count * len(SETS[place.kind]) for count in (max(size.labels), size.test))
-    if place.kind == "footage":
+    if place.kind in REAL:
         _footage(part, place, train, test, size.unlabelled)
     else:
         of = rendered.motion_set if place.kind == "motion" else rendered.appearance_set
@@ -238,7 +244,7 @@ def _footage(root: Path, place: Place, train: int, test: int, unlabelled: int) -
     for number, (part, videos, count) in enumerate(parts):
         for i in range(count):
             plain = part == "unlabelled"
-            label = PLAIN if plain else i % len(CLASSES)
+            label = PLAIN if plain else i % len(SETS[place.kind])
             rng = clip_rng(1000 * place.seed + number, i)
             clip = render_clip(videos, label, rng, size=place.side)
             folder = root / part if plain else root / part / CLASSES[label]
@@ -483,8 +489,8 @@ def main() -> None:
     name, size = ("full", FULL)
     if options.quick or options.pilot:
         name, size = ("quick", QUICK) if options.quick else ("pilot", TRIAL)
-    kinds = options.set or (list(SETS) if name == "full" else ["footage"])
-    sides = options.side or [32 if name == "quick" else 96]
+    kinds = options.set or (list(SETS) if name == "full" else ["pans"])
+    sides = options.side or [{"full": 96, "pilot": 64, "quick": 32}[name]]
     seeds = range(options.seeds if name == "full" else 1)
     names = [arm for arm in (ARMS if name == "full" else PILOT) if options.arms in arm]
     if options.labels:

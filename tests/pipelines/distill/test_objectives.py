@@ -52,7 +52,7 @@ def clips(count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, FRAMES, SIDE, SIDE, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("loss", ["smooth-l1", "cosine"])
+@pytest.mark.parametrize("loss", ["smooth-l1", pytest.param("cosine", marks=pytest.mark.slow)])
 def test_losses_of_maps_equal_their_equations(loss):
     student = small_student().double()
     each = of_student(student)
@@ -90,6 +90,7 @@ def test_losses_of_maps_equal_their_equations(loss):
     assert float(found.detach()) == pytest.approx(0.5 * np.mean(want), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_inflated_student_says_of_a_still_clip_what_its_teacher_says():
     student = vidinit.convert("tf_efficientnet_lite0", "s3d", size=64, frames=4).model.eval()
     model = timm.create_model("tf_efficientnet_lite0")
@@ -143,6 +144,7 @@ def test_a_crop_is_cut_from_maps_of_the_whole_frame():
     assert torch.allclose(found[1], found[0].flip(2))
 
 
+@pytest.mark.slow
 def test_maps_of_whole_frames_stand_for_those_of_crops():
     student = small_student().double()
     each = of_student(student)

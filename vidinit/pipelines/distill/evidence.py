@@ -33,6 +33,7 @@ from ...report.html import Section, figure, table
 from ...report.pictures import animation
 from ..shared.clips import workers_of
 from ..shared.training import Training
+from .objectives.base import HIDDEN
 from .settings import DistillConfig
 from .task import DistillTask
 from .teacher_cache import Caches
@@ -180,9 +181,9 @@ def _of_batch(task: DistillTask, batch: dict[str, Any], ready: dict[str, Any]) -
         agreement |= one.agreement(seen, one.ask(ready))
     clip = ready["clip"]
     order = torch.from_numpy(_shuffle(clip.shape[2])).to(clip.device)
-    forward, backward, mixed = (
-        task.model.embed(each).float().cpu() for each in (clip, clip.flip(2), clip[:, :, order])
-    )
+    backward, mixed = (task.model.embed(each) for each in (clip.flip(2), clip[:, :, order]))
+    forward = task.model.embed(clip) if HIDDEN in ready else seen.embedding
+    forward, backward, mixed = (each.float().cpu() for each in (forward, backward, mixed))
     frames = batch["clip"].cpu().numpy()
     skipped = int(batch["skipped"].sum())
     agreement = {name: value.float().cpu() for name, value in agreement.items()}
