@@ -38,7 +38,7 @@ class DetectConfig(DetectScoring):
     time: Literal["mean", "max"] = "mean"
     """How the features of a clip's times become one, before boxes are cut out."""
     context: bool = False
-    """Give the head the mean over the whole frame, too."""
+    """Give the head the features of the whole frame, too."""
     hidden: int | None = Field(None, ge=1)
     """Width of a layer between features and classes; default: none."""
     kind: Literal["auto", "multi", "single"] = "auto"

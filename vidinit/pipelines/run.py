@@ -86,6 +86,8 @@ def _paths(config: RunConfig) -> list[str]:
     places.append(getattr(config, "test", None))
     for source in getattr(config, "sources", []):
         places += [source.data, source.val, source.root]
+    detect = getattr(config, "detect", None)
+    places.append(None if detect is None else detect.boxes)
     lists = [[one] if isinstance(one, str) else one or [] for one in places]
     return [path for paths in lists for path in paths]
 

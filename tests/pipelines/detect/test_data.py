@@ -62,6 +62,9 @@ def test_the_parts_of_a_file_and_a_share_of_the_videos_without(tmp_path: Path) -
     assert len({frozenset(videos(val)) for _, val in found}) > 1
     again = training_parts(DataConfig(train=whole, val_fraction=0.34), 2)
     assert videos(again[1]) == videos(found[2][1])
+    folds = [training_parts(DataConfig(train=whole), 0, (k, 3))[1] for k in (1, 2, 3)]
+    assert set.union(*map(videos, folds)) == {f"{i}.mp4" for i in range(6)}
+    assert [len(videos(one)) for one in folds] == [2, 2, 2]
     named, own = training_parts(DataConfig(train=whole, val=str(file)), 0)
     assert len(videos(named)) == 6 and videos(own) == {"4.mp4", "5.mp4"}
 

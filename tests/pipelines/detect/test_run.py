@@ -134,6 +134,10 @@ def test_errors_name_what_to_do(
     with pytest.raises(UsageError, match=r"detect\.regress learns nothing from boxes"):
         settings = ["detect.regress=true", "detect.shake=0"]
         vidinit.finetune(MODEL, task="detect", data=box_set, overrides=settings)
+    with pytest.raises(UsageError, match=r"detect\.proposals=rpn is not there yet"):
+        vidinit.finetune(MODEL, task="detect", data=box_set, overrides=["detect.proposals=rpn"])
+    with pytest.raises(UsageError, match=r"none\.csv does not exist"):
+        vidinit.evaluate(detector_run, data=box_set, boxes=tmp_path / "none.csv")
     with pytest.raises(UsageError, match=r"eval\.clips is for whole clips, and .* boxes"):
         vidinit.evaluate(detector_run, data=box_set, clips=3, out=tmp_path / "b")
     with pytest.raises(UsageError, match=r"data\.size is not for saved detections"):
@@ -146,7 +150,9 @@ def test_errors_name_what_to_do(
 
 @pytest.mark.slow
 def test_a_dry_run_with_and_without_data(box_set: Path) -> None:
-    result = vidinit.finetune(MODEL, task="detect", data=box_set, overrides=SMALL, dry_run=True)
+    auto = [*SMALL, "data.batch_size=auto"]
+    result = vidinit.finetune(MODEL, task="detect", data=box_set, overrides=auto, dry_run=True)
+    assert 1 <= result["batch"] <= 8
     assert result["clips"] == 8 and result["shapes"]["logits"][1] == 3
     assert result["losses"]["loss"] > 0
     overrides = [*SMALL, "detect.regress=true", "detect.kind=multi", "detect.hidden=8"]
@@ -157,7 +163,7 @@ def test_a_dry_run_with_and_without_data(box_set: Path) -> None:
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same_to_the_bit(
-    box_set: Path, detector_run: Path, tmp_path: Path
+    box_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run whose last checkpoints are gone goes on from the one in the middle of an epoch."""
     settings = [*SMALL, "train.save_steps=1", "train.keep=9", "data.color_jitter=0.2"]
@@ -171,6 +177,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(
             place.unlink() if place.is_symlink() or place.is_file() else shutil.rmtree(place)
     shutil.rmtree(cut / "model")
     vidinit.finetune(MODEL, out=cut, resume=True, **options)
+    assert "resuming from epoch 0, step 1" in capsys.readouterr().err
     one, other = (load_file(run / "model" / "model.safetensors") for run in (whole, cut))
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
     assert result_of(whole)["by_class"] == result_of(cut)["by_class"]

@@ -16,6 +16,7 @@ from ...data.boxes.joining import joined, of_boxes, of_rows, with_classes
 from ...data.boxes.located import Located, locate
 from ...data.rows import Probe, Row, Rows
 from ...data.sources import hold_out
+from ...data.sources.parts import fold_of
 from ...errors import DataError, UsageError
 from ..shared.arguments import as_list
 
@@ -53,11 +54,14 @@ class Keyframes:
         return f"{len(boxes):,} key frames in {videos:,} videos, {several}"
 
 
-def training_parts(data: DataConfig, seed: int) -> tuple[list[BoxPart], list[BoxPart]]:
+def training_parts(
+    data: DataConfig, seed: int, fold: tuple[int, int] | None = None
+) -> tuple[list[BoxPart], list[BoxPart]]:
     """The files of training and validation boxes, as they stand there.
 
-    Validation is an explicit ``data.val``; the validation or test part of data that has parts; else
-    a share of the videos of each class, by seed.
+    Validation is an explicit ``data.val``; with ``fold`` that fold of the training videos; the
+    validation or test part of data that has parts; else a share of the videos of each class, by
+    seed.
 
     Raises:
         UsageError, DataError: as `read_boxes`, or a file has not the part that is wanted.
@@ -69,10 +73,10 @@ def training_parts(data: DataConfig, seed: int) -> tuple[list[BoxPart], list[Box
     for place in as_list(data.train):
         parts = _read(place, data)
         own = _picked(parts, ("train",))
-        if data.val is None and len(parts) > 1:
+        if data.val is None and len(parts) > 1 and fold is None:
             val.append(_picked(parts, ("val", "test")))
         elif data.val is None:
-            own, held = _held_out(own, data.val_fraction, seed)
+            own, held = _held_out(own, data.val_fraction, seed, fold)
             val += held
         train.append(own)
     return train, val
@@ -108,8 +112,10 @@ def _picked(parts: Sequence[BoxPart], wanted: Iterable[str]) -> BoxPart:
     )
 
 
-def _held_out(part: BoxPart, fraction: float, seed: int) -> tuple[BoxPart, list[BoxPart]]:
-    """A share of the videos of each class held out; nothing where there is a single video."""
+def _held_out(
+    part: BoxPart, fraction: float, seed: int, fold: tuple[int, int] | None
+) -> tuple[BoxPart, list[BoxPart]]:
+    """A share of the videos of each class held out, or a fold; nothing of a single video."""
     boxes = part.boxes
     row_of_label = np.repeat(boxes.row[boxes.key_of_box()], np.diff(boxes.label_starts))
     pairs = np.unique(np.stack([row_of_label, boxes.labels.astype(np.int64)], axis=1), axis=0)
@@ -117,7 +123,10 @@ def _held_out(part: BoxPart, fraction: float, seed: int) -> tuple[BoxPart, list[
     for row, label in pairs.tolist():
         found.setdefault(row, []).append(label)
     rows = [replace(row, label=tuple(found.get(i, ()))) for i, row in enumerate(part.rows.rows)]
-    kept, held = hold_out(Rows(tuple(rows), boxes.classes, "multi"), fraction, seed)
+    labeled = Rows(tuple(rows), boxes.classes, "multi")
+    kept, held = (
+        hold_out(labeled, fraction, seed) if fold is None else fold_of(labeled, *fold, seed)
+    )
     if not len(held):
         return part, []
     places = {row.path: i for i, row in enumerate(part.rows.rows)}
@@ -128,10 +137,9 @@ def _held_out(part: BoxPart, fraction: float, seed: int) -> tuple[BoxPart, list[
         return replace(part, rows=own, boxes=of_rows(boxes, numbers))
 
     train, val = only(kept), only(held)
-    say(
-        f"{part.where}: {len(val.rows)} of {len(part.rows)} videos are held out for validation, by "
-        "data.val_fraction and train.seed"
-    )
+    why = "data.val_fraction and train.seed" if fold is None else f"fold {fold[0]} of {fold[1]}"
+    counts = f"{len(val.rows)} of {len(part.rows)} videos"
+    say(f"{part.where}: {counts} are held out for validation, by {why}")
     return train, [val]
 
 

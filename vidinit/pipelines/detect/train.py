@@ -21,8 +21,15 @@ from ...engine.collectives import from_main
 from ...engine.job import Batch, Job
 from ...errors import UsageError
 from ...scoring.detection_scores import WATCH
+from ...zoo.adapters.tower_model import hold_tower
 from ...zoo.base import VideoModel
-from ...zoo.detector import Detector, DetectSettings, as_detector, default_stride
+from ...zoo.detector import (
+    FINE_LAYER,
+    Detector,
+    DetectSettings,
+    as_detector,
+    default_stride,
+)
 from ...zoo.spec import ClipSpec
 from ..finetune.settings import FinetuneConfig
 from ..shared.clips import (
@@ -30,6 +37,7 @@ from ..shared.clips import (
     clip_batches,
     data_name,
     flips,
+    fold_numbers,
     quarantine_of,
     scoring_options,
     split_of,
@@ -56,7 +64,6 @@ from .tables import class_section
 from .task import DetectTask, set_divisors
 
 _SCORES = "frame_ap.json"
-_LAYER = "mixed4f"  # of the Inception family: its last maps of 16 pixels a place
 
 
 def execute(
@@ -70,7 +77,8 @@ def execute(
         return done
     parts = None
     if data.train is not None:
-        parts = with_messages(lambda: training_parts(data, train.seed))
+        fold = None if config.fold is None else fold_numbers(config.fold)
+        parts = with_messages(lambda: training_parts(data, train.seed, fold))
     training = Training(config, resume=resume, overwrite=overwrite, dry_run=dry_run)
     accelerator = training.accelerator
     rows = None if parts is None else (rows_of(parts[0]), rows_of(parts[1]))
@@ -152,6 +160,8 @@ def open_detector(config: FinetuneConfig, classes: list[str], kind: Kind) -> Det
         trunk = detector.trunk
     else:
         trunk = open_model(config.model, options=config.options, init_from=config.init_from)
+    if config.whole:
+        hold_tower(trunk)
     set_training(trunk, config.train)
     spec = set_spec(trunk, config.data)
     if spec.sampling != "dense":
@@ -176,7 +186,8 @@ def settings_of(config: FinetuneConfig, trunk: VideoModel, kind: Kind) -> Detect
     stride: Literal[16] | None = 16 if detect.stride == 16 else None
     if detect.stride == "auto" and layer is None:
         stride = None if default_stride(trunk) is None else 16
-        layer = _LAYER if stride is None and _LAYER in trunk.map_layers() else None
+        fine = stride is None and FINE_LAYER in trunk.map_layers()
+        layer = FINE_LAYER if fine else None
     return DetectSettings(
         resolution=detect.resolution,
         aligned=detect.aligned,

@@ -29,6 +29,7 @@ from ..shared.clips import (
     clip_batches,
     data_name,
     flips,
+    fold_numbers,
     quarantine_of,
     read_options,
     scoring_options,
@@ -198,12 +199,6 @@ def _labeled_rows(config: FinetuneConfig) -> tuple[Rows, Rows]:
         fold=None if config.fold is None else fold_numbers(config.fold),
         **read_options(data),
     )
-
-
-def fold_numbers(fold: str) -> tuple[int, int]:
-    """``2/5`` as numbers."""
-    number, _, count = fold.partition("/")
-    return int(number), int(count)
 
 
 def _task(

@@ -87,6 +87,12 @@ def read_options(data: DataConfig) -> dict[str, Any]:
     return {"root": data.root, "class_names": data.class_names, "split": data.one_split}
 
 
+def fold_numbers(fold: str) -> tuple[int, int]:
+    """``2/5`` as numbers."""
+    number, _, count = fold.partition("/")
+    return int(number), int(count)
+
+
 @dataclass(frozen=True)
 class Checked:
     """Rows of a data set after its check.
