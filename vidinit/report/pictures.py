@@ -91,6 +91,25 @@ def animation(frames: np.ndarray, *, label: str, fps: float = 8.0, limit: int = 
     )
 
 
+def still(frame: np.ndarray, *, label: str) -> str:
+    """One frame in its own size, as an <img> that carries its JPEG with it.
+
+    Args:
+        frame: uint8 RGB (H, W, 3).
+        label: describes the picture to a screen reader.
+
+    Raises:
+        ValueError: for other shapes or types.
+    """
+    _check_frames(frame[None])
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(frame)).save(buffer, format="JPEG", quality=85)
+    return (
+        f'<img class="film" width="{frame.shape[1]}" height="{frame.shape[0]}"'
+        f' alt="{escape(label)}" src="{_uri("jpeg", buffer.getvalue())}">'
+    )
+
+
 def _uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 

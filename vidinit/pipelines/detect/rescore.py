@@ -9,11 +9,11 @@ from ...console import say
 from ...engine.run_folder import RunFolder, default_out
 from ...errors import UsageError
 from ...files import check_out, folder_locks
-from ...report.html import Section
 from ...report.run_report import write_report
 from ...scoring.detections import FILE, Detections, load
 from ..evaluate.settings import EvaluateConfig
 from ..shared.run_records import open_recorded, replaced_folder
+from .report import key_frame_sections
 from .results import scores_of
 from .tables import class_section
 
@@ -74,10 +74,11 @@ def write_detections(
     config: EvaluateConfig,
     found: Detections,
     out: dict[str, Any],
-    sections: tuple[Section, ...] = (),
 ) -> None:
     """detections.npz, result.json and report.html of an evaluation of boxes."""
     found.save(run.claim(FILE))
     run.write_json("result.json", out)
     title = f"eval {found.model}"
-    write_report(run, title=title, config=config, extra=[class_section(out), *sections])
+    write_report(
+        run, title=title, config=config, extra=[class_section(out), *key_frame_sections(found)]
+    )

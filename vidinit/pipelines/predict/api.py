@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ...checkpoint import is_detector, model_folder
 from ...config import DEFAULT
@@ -25,6 +25,7 @@ from .events import Finding, check_events_file, threshold_of
 
 if TYPE_CHECKING:
     from ...zoo.base import VideoModel
+    from ...zoo.detector import Detector
     from ...zoo.pair import PairModel
     from ..shared.arguments import Overrides
     from .lines import Prediction
@@ -49,7 +50,7 @@ _FLAGS = ("model", "head", "seed", "device", "precision")
 
 
 def predict(
-    model: VideoModel | PairModel | str | Path,
+    model: VideoModel | PairModel | Detector | str | Path,
     paths: str | Path | Sequence[str | Path],
     *,
     topk: int = 5,
@@ -204,11 +205,13 @@ def predict(
     if events is not None:
         check_events_file(Path(events), videos=len(files), overwrite=overwrite)
     if detects:
-        return predict_boxes(model, config, files, wanted, overwrite=overwrite, tell=tell)
+        detector = cast("Detector | str | Path", model)
+        return predict_boxes(detector, config, files, wanted, overwrite=overwrite, tell=tell)
 
     from .files import Predictor, open_predictor
 
-    predictor: Predictor = open_predictor(model, config, files, topk, tell)
+    classifier = cast("VideoModel | PairModel | str | Path", model)
+    predictor: Predictor = open_predictor(classifier, config, files, topk, tell)
     by_itself = timeline is None and features is None and clips is None and len(files) == 1
     if timeline or (by_itself and config.eval.clips == 1):
         from .timelines import long_video, timelines
@@ -220,7 +223,7 @@ def predict(
     return predictor.predict_files(features)
 
 
-def _name(model: VideoModel | PairModel | str | Path) -> str:
+def _name(model: VideoModel | PairModel | Detector | str | Path) -> str:
     """The model, for messages and records."""
     if isinstance(model, (str, Path)):
         return str(model)
