@@ -90,6 +90,9 @@ CASES: dict[str, tuple[Facts, dict[str, Any], dict[str, Any], str]] = {
     "thousands": (
         facts(clips=2400, counts=(1200, 1200)), {}, {"train.lr": 0.001}, "2400 clips, of which few",
     ),
+    "little memory": (
+        facts(memory_gb=2.0), {}, {"data.batch_size": 4}, "2 GB of memory are free",
+    ),
     "turning": (
         facts(classes=("turn clockwise", "turn counter-clockwise")), {}, {"data.flip": False},
         "a class is a direction of turning",

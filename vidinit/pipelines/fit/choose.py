@@ -28,6 +28,8 @@ FEWEST = 60
 """Steps below which a fine-tuning is not worth its time."""
 PASSES = (8, 30)
 """Epochs: the fewest and the most of a fine-tuning that nothing cuts short."""
+FRAME_GB = 0.04
+"""Memory that training takes for a frame of 112 pixels, about, of the larger of the networks."""
 MANY = 1000
 """Clips from which on copied weights may move more."""
 BOUND = 0.5
@@ -176,8 +178,16 @@ def _classes(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
         yield Choice("data.balance", "classes", why)
 
 
-def _training(facts: Facts, _: Mapping[str, Any]) -> Iterator[Choice]:
-    yield Choice("data.batch_size", 8, "many small steps, for few clips")
+def _training(facts: Facts, given: Mapping[str, Any]) -> Iterator[Choice]:
+    pixels = int(given["data.frames"]) * (int(given["data.size"]) / 112) ** 2
+    room = 0.7 * facts.memory_gb / (pixels * FRAME_GB)
+    batch = next((count for count in (8, 4, 2) if count <= room), 1)
+    why = "many small steps, for few clips"
+    yield Choice(
+        "data.batch_size",
+        batch,
+        why if batch == 8 else f"{facts.memory_gb:g} GB of memory are free",
+    )
     yield Choice("train.optimizer", "adamw", "small data, few steps")
     if facts.clips >= MANY:
         yield Choice("train.lr", 0.001, f"{facts.clips} clips, of which few passes are made")
