@@ -13,11 +13,13 @@ def test_single_figures_are_one_table() -> None:
 
 def test_counters_are_folded_and_told_in_words() -> None:
     told = {"steps": 300, "skipped": 0, "seconds": 4000.4, "data_wait": 0.0031, "missing": []}
-    first, work = result_sections({**told, "best": 0.5, "clips_per_second": 74.81})
-    assert not first.folded and Reader(first.body).texts["td"] == ["Best validation score", "0.5"]
+    more = {"top1": 0.5, "best": 0.5, "clips_per_second": 74.81}
+    first, work = result_sections({**told, **more})
+    assert not first.folded and Reader(first.body).texts["td"] == ["Top-1 accuracy", "0.5"]
     assert work.folded
     cells = Reader(work.body).texts["td"]
     assert dict(zip(cells[::2], cells[1::2], strict=True)) == {
+        "Best validation score": "0.5",
         "Training steps": "300",
         "Clips skipped while training": "none",
         "Time in all": "1:06:40 (h:min:s)",
@@ -37,7 +39,7 @@ def test_what_has_parts_has_a_part_of_the_report() -> None:
     assert Reader(second.body).texts["th"] == ["", "Top-1 accuracy", "drop"]
     assert Reader(second.body).texts["td"] == ["plain", "0.5", "–", "reverse", "0.25", "0.25"]  # noqa: RUF001
     read = Reader(third.body)
-    assert third.title == "Compared" and read.texts["h3"] == ["mcnemar", "classes"]
+    assert third.title == "Compared" and read.texts["h3"] == ["mcnemar", "Classes"]
     assert read.texts["td"][:4] == ["model", "m", "p_value", "0.5"]
     assert "<29>" in read.texts["td"] and read.texts["summary"] == ["10 more"]
 

@@ -50,7 +50,7 @@ def test_a_full_run(tmp_path: Path) -> None:
         extra=[Section("Clips", "<em>here</em>")],
     )
     text, titles = read(run)
-    shown = ["Result", "Training", "Evaluation", "Confusion matrix", "Accuracy per class", "Clips"]
+    shown = ["Training", "Evaluation", "Confusion matrix", "Accuracy per class", "Clips"]
     assert titles == [*shown, "Data health"]
     folded = re.findall(r'<details id="[^"]*"><summary>(.*?)</summary>', text)
     assert folded == ["The run in numbers", "Configuration"]
@@ -128,7 +128,7 @@ def test_training_and_validation_are_drawn_together(tmp_path: Path) -> None:
     assert pictures(read(run)[0])[:3] == [
         "loss over step: training, validation",
         "learning rate over step: lr",
-        "fraction of the videos over epoch: Top-1 accuracy, Top-1 accuracy, training clips",
+        "fraction of the videos over epoch: Top-1 accuracy, Top-1 accuracy, training",
     ]
 
 

@@ -71,7 +71,8 @@ LABELS = {
 }
 """By key of result.json and metrics.jsonl."""
 _OF_THE_RUN = (
-    *("out", "steps", "epochs", "videos", "skipped", "seconds", "clips_per_second", "data_wait"),
+    *("out", "best", "steps", "epochs", "videos", "skipped"),
+    *("seconds", "clips_per_second", "data_wait"),
     *("views", "clips", "crops", "average", "expected", "decoded", "missing", "empty_classes"),
     "classes",
     *("overlap", "class_clips", "left_out"),
@@ -83,7 +84,7 @@ METRICS = (
 )
 """Those that are fractions of the videos and share a picture."""
 _ELSEWHERE = {
-    *("curve", "temporal", "against", "doctor", "two_class", "by_class"),
+    *("curve", "temporal", "against", "two_class", "by_class"),
     *("health", "scores"),  # in the answer
 }
 """What is shown as it deserves."""
@@ -96,7 +97,8 @@ def result_sections(result: Mapping[str, Any]) -> list[Section]:
     """The figures of a run: how good it is, folded what it took, and a part for what has parts."""
     notes = result.get(_NOTES)
     shown = {k: v for k, v in result.items() if k != _NOTES and k not in _ELSEWHERE}
-    if result.get("classes", 6) <= 5 and "top1_verb" not in result:
+    count = result.get("classes")
+    if isinstance(count, int) and count <= 5 and "top1_verb" not in result:
         shown.pop("top5", None)  # all of them are among the first five
     single = {key: value for key, value in shown.items() if not _has_parts(value)}
     figures = {key: value for key, value in single.items() if key not in _OF_THE_RUN}

@@ -38,7 +38,7 @@ def run_answer(result: Row, rows: Sequence[Row], *, classes: int = 0) -> str:
         figures.append(Figure("on the training clips, at the end", training["train_top1"]))
     clips = f" on {best['clips']} validation clips" if best.get("clips") else ""
     headline = f"{LABELS[metric]} {best['value']:.3f}{clips}"
-    verdict = " ".join(_verdict(metric, best, chance, selected=len(figures) > 1))
+    verdict = " ".join(_verdict(metric, best, chance))
     return answer(headline, verdict, figures, chance=chance, advice=advice)
 
 
@@ -73,7 +73,7 @@ def _best(result: Row, rows: Sequence[Row]) -> tuple[str, dict[str, Any]] | None
     return metric, {**one, "last": last}
 
 
-def _verdict(metric: str, best: Row, chance: float | None, *, selected: bool) -> Iterator[str]:
+def _verdict(metric: str, best: Row, chance: float | None) -> Iterator[str]:
     """Sentences: against chance, and how the epoch was chosen."""
     interval = best.get("interval")
     if chance is not None and metric == "top1":
@@ -89,7 +89,7 @@ def _verdict(metric: str, best: Row, chance: float | None, *, selected: bool) ->
                 "holds: more clips, more epochs or another start are needed."
             )
     last = best["last"]
-    if last["epoch"] != best["epoch"]:
+    if last["epoch"] != best["epoch"] and last["value"] != best["value"]:
         yield (
             f"It is epoch {best['epoch']}, the best by these clips, which flatters it; "
             f"the last one has {last['value']:.3f}."
@@ -108,8 +108,9 @@ def _course(result: Row, rows: Sequence[Row]) -> tuple[str, str] | None:
     first, last = (sum(own) / len(own) for own in (losses[:part], losses[-part:]))
     way = "fell" if last < first else "did not fall"
     return headline, (
-        f"The loss {way}, from {first:.3g} to {last:.3g} (means of the first and last "
-        f"{'tenth' if part > 1 else 'value'}). How good the model is at a task is not scored here."
+        f"The loss {way}, from {first:.3g} to {last:.3g}"
+        f"{' (means of the first and the last tenth)' if part > 1 else ''}. How good the model is "
+        "at a task is not scored here."
     )
 
 

@@ -152,7 +152,7 @@ def _evaluation(rows: Sequence[Row]) -> Section | None:
             chart = source if metric in METRICS else key
             name = LABELS.get(metric, metric)
             if key.startswith(TRAINING):
-                name = f"{name}, training clips"
+                name = f"{name}, training"
             charts.setdefault(chart, {})[name] = points
     if not charts:
         return None
@@ -161,7 +161,7 @@ def _evaluation(rows: Sequence[Row]) -> Section | None:
     for chart, series in charts.items():
         if chart and len(charts) > 1:
             body.append(f"<h3>{escape(chart)}</h3>")
-        is_score = all(name.removesuffix(", training clips") in scores for name in series)
+        is_score = all(name.removesuffix(", training") in scores for name in series)
         label = "fraction of the videos" if is_score else chart
         if any(len(points) > 1 for points in series.values()):  # one epoch is no curve
             drawn = plots.curves(_thin(series), xlabel="epoch", ylabel=label, fractions=is_score)
