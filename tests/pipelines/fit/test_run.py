@@ -130,6 +130,8 @@ def test_refusals(motion_set: Path, tmp_path: Path) -> None:
         vidinit.fit(motion_set, out=out, overrides=["train.epocs=3"])
     with pytest.raises(UsageError, match="model cannot be given to a fit"):
         vidinit.fit(motion_set, out=out, overrides=["model=s3d-resnet18"])
+    with pytest.raises(UsageError, match=r"data\.split=all makes several runs"):
+        vidinit.fit(motion_set, out=out, overrides=["data.split=all"])
     with pytest.raises(UsageError, match="--resume needs the folder"):
         vidinit.fit(motion_set, resume=True)
     assert not out.exists()

@@ -137,6 +137,11 @@ def _given(checked: RunConfig, overrides: Overrides) -> dict[str, Any]:
                 "it takes data.*, train.* and eval.*, and --source for the start; "
                 "vidinit finetune MODEL takes all settings",
             )
+    if given.get("data.split") == "all":
+        raise UsageError(
+            "data.split=all makes several runs, and a fit has one split",
+            "name a split by its number",
+        )
     return given
 
 
