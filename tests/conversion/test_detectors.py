@@ -136,6 +136,11 @@ def test_logits_are_those_of_pytorchvideo(layout, kind, to, frames, tmp_path):
     if layout == "pytorchvideo" and kind == "slow":
         other = converted(made, layout, to, tmp_path, aligned=True).model
         assert difference(other, made, clips(frames)) > 1  # it is not the same
+        file = str(tmp_path / "file.pyth")
+        fresh = vidinit.convert(file, to, task="detect", num_classes=3)
+        assert fresh.model.num_classes == 3 and fresh.model.trunk.num_classes == 0
+        assert any("for 80 classes of boxes is left behind" in note for note in fresh.notes)
+        assert any("--task detect" in note for note in vidinit.convert(file, to).notes)
 
 
 @pytest.mark.slow

@@ -114,6 +114,12 @@ def find_head(
     return FoundHead(found.layout, weight, bias, tuple(notes))
 
 
+def reads_boxes(found: Found, outside: Mapping[str, Tensor]) -> bool:
+    """True for a trunk beside which the file has a head that is told by its name."""
+    layout = BOX_LAYOUTS.get(found.layout)
+    return layout is not None and layout.own and find_head(found, {}, outside) is not None
+
+
 def _ending(name: str, state: Mapping[str, Tensor]) -> Tensor | None:
     """The tensor of this name, behind whatever prefix."""
     return next((v for k, v in state.items() if k == name or k.endswith(f".{name}")), None)

@@ -18,6 +18,7 @@ from ..conversion.detectors import (
     FoundHead,
     find_head,
     read_head,
+    reads_boxes,
     without_head,
 )
 from ..conversion.factor import factor
@@ -252,6 +253,8 @@ def convert(
         )
     if isinstance(opened, VideoSource):
         head = _take_head(opened, new=new_head) if task == DETECT else None
+        if task is None and reads_boxes(opened.found, opened.outside):
+            opened.notes.append("it is a detector's: --task detect takes what reads boxes, too")
         report = _from_video(opened, to, allow_partial, options, tower, whole)
     else:
         head = None
@@ -339,6 +342,8 @@ def _take_head(video: VideoSource, *, new: bool) -> FoundHead | None:
         video.read["left_out"] = kept
         if kept:
             video.notes.append(f"left out: {told(kept)}")
+    if new:
+        video.notes.append(f"its head for {len(head.weight)} classes of boxes is left behind")
     return None if new else head
 
 
