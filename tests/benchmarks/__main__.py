@@ -61,6 +61,9 @@ BENCHMARKS = {
     "demo": Benchmark(
         "vidinit demo --out OUT --overwrite", 6, "demo --quick --out OUT --overwrite"
     ),
+    "detect-demo": Benchmark(
+        "tests.benchmarks.detect_demo --seeds 3 --out OUT", 12, "--quick --seeds 1 --out OUT"
+    ),
     "profile": Benchmark(
         f"vidinit profile {_PROFILED}", 1, "profile r3d50 --size 64 --seconds 0.1"
     ),
