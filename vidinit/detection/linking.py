@@ -68,16 +68,18 @@ def link(
     """
     boxes = read_boxes(listed(found, "found"), "found")
     how = Linking(iou, gap, keep, nms, min_frames, min_score, trim, smooth)
-    return [
-        {
-            "video": tube.video,
-            "label": tube.label,
-            "score": tube.score,
-            "frames": tube.frames.tolist(),
-            "boxes": tube.boxes.tolist(),
-        }
-        for tube in link_boxes(boxes, how)
-    ]
+    return [tube_record(tube) for tube in link_boxes(boxes, how)]
+
+
+def tube_record(tube: Tube) -> dict[str, Any]:
+    """A tube as `link` gives it."""
+    return {
+        "video": tube.video,
+        "label": tube.label,
+        "score": tube.score,
+        "frames": tube.frames.tolist(),
+        "boxes": tube.boxes.tolist(),
+    }
 
 
 def link_boxes(boxes: FrameBoxes, how: Linking) -> list[Tube]:

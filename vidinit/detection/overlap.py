@@ -39,6 +39,8 @@ def best_boxes(boxes: np.ndarray, scores: np.ndarray, most: float, keep: int) ->
     Returns:
         Positions of those that are kept, the best first.
     """
+    if len(boxes) == 1:  # most frames of most videos
+        return np.zeros(1, dtype=np.int64)
     order = np.argsort(-scores, kind="stable")
     ordered = boxes[order]
     hides = box_iou(ordered[:, None], ordered[None]) > most

@@ -5,6 +5,7 @@ The definitions are those of `vidinit.detection`. No torch is imported here.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 from ..config import DetectScoring
 from ..data.boxes.columns import Boxes
 from ..data.rows import Row
-from ..detection import link, video_ap
+from ..detection import video_ap
 from ..detection.frames import frame_precisions
+from ..detection.linking import Linking, link_boxes, tube_record
 from ..detection.protocols import protocol_of, thresholds_of
+from ..detection.records import FrameBoxes
 from ..errors import DataError, suggest
 from .detections import Detections
 
@@ -112,9 +115,18 @@ def video_scores(found: Detections, how: DetectScoring) -> dict[str, Any]:
         which = np.repeat(np.arange(len(truth.box)), np.diff(truth.label_starts))
         pixels = found.in_pixels(truth.row[truth.key_of_box()[which]], truth.box[which])
         true = [{**one, "box": box} for one, box in zip(true, pixels.tolist(), strict=True)]
-    wanted = {truth.classes[i] for i in np.unique(truth.labels).tolist()}
-    boxes = [one for one in found.records(pixels=known) if one["label"] in wanted]
-    tubes = link(boxes, iou=how.link_iou, gap=how.gap, trim=how.trim)
+    present = np.unique(truth.labels).tolist()
+    places = class_places(found.classes, truth.classes, present, found.data)
+    # Class by class and in columns: as records, all scores of a data set would take gigabytes.
+    videos: list[Hashable] = [found.paths[i] for i in found.row.tolist()]
+    box = found.in_pixels(found.row, found.box) if known else found.box.astype(np.float64)
+    how_linked = Linking(iou=how.link_iou, gap=how.gap, trim=how.trim)
+    tubes = []
+    for place in places:
+        labels: list[Hashable] = [found.classes[place]] * len(found)
+        scores = found.scores[:, place].astype(np.float64)
+        own = link_boxes(FrameBoxes(videos, found.frame, labels, box, scores), how_linked)
+        tubes += [tube_record(tube) for tube in own]
     if step > 1:
         tubes = _in_key_frames(tubes, found)
     names = list(dict.fromkeys([*USUAL, f"{how.iou:g}"]))
