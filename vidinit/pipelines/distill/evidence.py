@@ -34,13 +34,12 @@ from ...report.pictures import animation
 from ..shared.clips import workers_of
 from ..shared.training import Training
 from .objectives.base import HIDDEN
-from .settings import DistillConfig
+from .settings import LOOKED_AT, DistillConfig
 from .task import DistillTask
 from .teacher_cache import Caches
 
 START = "learned_start.json"
 """In the run folder: what was measured before the first step."""
-_CLIPS = 64  # that are looked at
 _FEWEST = 3  # clips of which neighbors and distances can be told
 _SHOWN, _NEIGHBORS = 6, 3
 
@@ -118,11 +117,11 @@ class Evidence:
             teachers=teachers,
         )  # fmt: skip
         data = self.training.config.data
-        places = np.linspace(0, len(rows.rows) - 1, min(_CLIPS, len(rows.rows))).astype(int)
+        places = np.linspace(0, len(rows.rows) - 1, min(LOOKED_AT, len(rows.rows))).astype(int)
         loader = Loader(
             dataset,
             [(0, place) for place in places.tolist()],
-            min(data.clips, _CLIPS),
+            min(data.clips, LOOKED_AT),
             workers=workers_of(data, 1),
             deadline=data.deadline,
         )

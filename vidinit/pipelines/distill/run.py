@@ -83,7 +83,9 @@ def execute(
     on_device = _counted(config, spec, task)
     training.choose_batch_size(task, clips, on_device, quarantine)
     run = training.open_run([videos.health], [quarantine])
-    step = {"step": "distill", "videos": data.train, "teachers": config.distill.teachers}
+    step = {"step": "distill", "videos": data.train, "teachers": section.teachers}
+    if section.targets.keys() != {"logits"}:
+        step["target"] = ",".join(f"{name}:{weight:g}" for name, weight in section.targets.items())
     settings: dict[str, Any] = {
         "title": "distill",
         "task": task,

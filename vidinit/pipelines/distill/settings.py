@@ -30,6 +30,9 @@ LOSSES: dict[str, tuple[LossName, ...]] = {
 """Losses by what the teacher gives; the first is the usual one."""
 
 
+LOOKED_AT = 64
+"""Clips that the report of a distillation looks at, at most."""
+
 Share = Annotated[float, Field(gt=0, le=1)]
 
 

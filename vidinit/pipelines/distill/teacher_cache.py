@@ -28,7 +28,7 @@ from ..shared.array_store import ArrayStore, predicted_bytes, size_text
 from ..shared.clips import digest_of_videos
 from ..shared.names import distinct
 from .objectives.grids import frames_seen
-from .settings import DistillConfig
+from .settings import LOOKED_AT, DistillConfig
 from .task import DistillTask
 from .teachers import Teacher
 
@@ -185,7 +185,8 @@ class Caches:
         picks = Picks.parse(section.picks).number(frames)
         if "tokens" in section.targets:
             picks = len(frames_seen(frames, section.teacher_every))
-        shown = config.train.epochs * len(rows) * config.data.repeats * picks
+        clips = config.train.epochs * len(rows) * config.data.repeats
+        shown = (clips + LOOKED_AT) * picks
         expected = min(int(starts[-1]), shown)
         names = distinct([teacher.name for teacher in teachers], _folder_name, "_")
         for teacher in teachers:
@@ -193,8 +194,7 @@ class Caches:
             if task.heads is not None:
                 kept.append(("", "", teacher.view, (teacher.width,)))
             if teacher.whole is not None:
-                grid = (*teacher.maps_grid(), teacher.maps_width)
-                kept.append(("/maps", "-maps", teacher.whole, grid))
+                kept.append(("/maps", "-maps", teacher.whole, teacher.maps_shape))
             for suffix, ending, view, shape in kept:
                 assert view is not None
                 folder = Path(section.cache) / f"{names[teacher.name]}{ending}"

@@ -133,7 +133,7 @@ def begin(task: DistillTask, teachers: list[Teacher]) -> None:
     """
     if (tokens := whitened(task)) is not None:
         for teacher in teachers:
-            width = teacher.maps_width
+            width = teacher.maps_shape[-1]
             tokens.whitening[teacher.name] = Whitening(torch.zeros(width), torch.eye(width))
     for teacher in teachers:
         objective = teacher.objective

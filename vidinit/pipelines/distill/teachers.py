@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -81,18 +82,24 @@ class Teacher:
         """Last maps (N, h, w, C), float32, of such images; of transformers the patch tokens."""
         return self._computed(self._last_maps, images)
 
-    @property
-    def maps_width(self) -> int:
-        """C of its maps."""
-        return int(self.model.num_features)  # type: ignore[arg-type]
+    @cached_property
+    def maps_shape(self) -> tuple[int, int, int]:
+        """(h, w, C) of the maps of images of `size`, asked of the network itself.
 
-    def maps_grid(self) -> tuple[int, int]:
-        """(h, w) of the maps of images of `size`, asked of the network itself."""
+        Raises:
+            UsageError: what it has before its head are no maps.
+        """
         parameter = next(self.model.parameters())
         side = self.size or self.student.size
-        with torch.no_grad():
-            found = self._last_maps(torch.zeros(1, 3, side, side).to(parameter))
-        return int(found.shape[1]), int(found.shape[2])
+        try:
+            with torch.no_grad():
+                found = self._last_maps(torch.zeros(1, 3, side, side).to(parameter))
+        except (AttributeError, RuntimeError) as error:
+            raise UsageError(
+                f"teacher '{self.name}' has no maps of its images", "use distill.target=logits"
+            ) from error
+        h, w, c = found.shape[1:]
+        return h, w, c
 
     def _last_maps(self, images: Tensor) -> Tensor:
         model: Any = self.model
@@ -101,9 +108,9 @@ class Teacher:
             found = found[:, getattr(model, "num_prefix_tokens", 0) :]
             side = round(found.shape[1] ** 0.5)
             return found.unflatten(1, (side, -1))
-        if found.shape[1] == self.maps_width:  # (N, C, h, w)
-            return found.permute(0, 2, 3, 1)
-        return found  # channels last, as Swin and its kin have it
+        last = found.shape[-1] == model.num_features != found.shape[1]
+        # Channels last, as Swin and its kin have it, or (N, C, h, w).
+        return found if last else found.permute(0, 2, 3, 1)
 
     def _computed(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         images = images.to(self.dtype, memory_format=torch.channels_last)

@@ -69,7 +69,7 @@ class TokensObjective(DistillObjective):
         self.every, self.hidden_weight = every, hidden_weight
         self.whitening: dict[str, Whitening] = {}
         self._keys = module_keys(teacher.name for teacher in teachers)
-        widths = {teacher.name: teacher.maps_width for teacher in teachers}
+        widths = {teacher.name: teacher.maps_shape[-1] for teacher in teachers}
         self.projections = nn.ModuleDict(
             {self._keys[name]: projection(student.num_features, widths[name]) for name in widths}
         )
