@@ -157,7 +157,7 @@ FAULTS = [
     ("lineage", [{"of": "x"}], "lineage.0.step: should be text, not null"),
     ("lineage.0.max_difference", "x", "lineage.0.max_difference: should be a number, not 'x'"),
     ("pooler", {"blocks": 0, "heads": 1}, "pooler.blocks: should be greater than or equal to 1"),
-    ("pooler", {"blocks": 1}, "no pooler.heads is given"),
+    ("pooler", {"blocks": 1}, "pooler.heads: is not given, which form coca has"),
     ("pooler", {"heads": 1}, "pooler.blocks: is not given, which form coca has"),
     ("pooler", {"form": "readout", "heads": 1, "blocks": 2}, "is nothing that form readout has"),
     ("pooler", {"form": "x", "heads": 1}, "pooler.form: should be 'coca', 'vjepa2', 'readout'"),

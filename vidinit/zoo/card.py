@@ -51,12 +51,12 @@ class Merged(Section):
 class Pooler(Section):
     """The form of a pooler, beside the width of its tokens; see `poolers`."""
 
-    form: Literal["coca", "vjepa2", "readout", "gru"] = "coca"  # older folders have no other
+    form: Literal["coca", "vjepa2", "readout", "gru", "segments"] = "coca"  # of older folders
     """Which pooler it is."""
     blocks: int | None = Field(None, ge=1)
     """Blocks of attention; a readout has none."""
-    heads: int = Field(ge=1)
-    """Heads of the attention."""
+    heads: int | None = Field(None, ge=1)
+    """Heads of the attention, where there is one."""
     time: Literal["none", "sincos", "learned"] | None = None
     """The time code, of forms that have one."""
     frames: int | None = Field(None, ge=1, le=100_000)
@@ -67,6 +67,10 @@ class Pooler(Section):
     """Of the norms, where it is not that of V-JEPA 2's code."""
     readout_heads: int | None = Field(None, ge=1)
     """Heads of the readout behind a recurrent network."""
+    parts: list[Literal["mean", "change", "segments"]] | None = None
+    """What segments are made of, see `poolers.SegmentsPooler`."""
+    segments: int | None = Field(None, ge=1, le=100_000)
+    """How many of them a clip has."""
 
     def as_settings(self) -> dict[str, Any]:
         """Keywords of `poolers.make_pooler`."""
@@ -74,12 +78,13 @@ class Pooler(Section):
 
 
 _POOLERS: dict[str, tuple[set[str], set[str]]] = {
-    "coca": ({"blocks"}, set()),
-    "vjepa2": ({"blocks"}, {"time", "frames", "eps"}),
-    "readout": (set(), {"readout", "time", "frames"}),
-    "gru": ({"blocks"}, {"readout", "readout_heads"}),
+    "coca": ({"heads", "blocks"}, set()),
+    "vjepa2": ({"heads", "blocks"}, {"time", "frames", "eps"}),
+    "readout": ({"heads"}, {"readout", "time", "frames"}),
+    "gru": ({"heads", "blocks"}, {"readout", "readout_heads"}),
+    "segments": ({"parts", "segments"}, set()),
 }
-"""What a pooler of each form has to say beside its heads, and what it may say."""
+"""Keys that a pooler of each form has to give, and keys that it may give."""
 
 
 class Tower(Section):
@@ -101,7 +106,7 @@ class Converted(Section):
     rule: str
     """How its tensors were made."""
     kind: str
-    """What that is in a word: copied, inflated or initialized."""
+    """The same in a word: copied, inflated or initialized."""
     tensors: int = Field(ge=0)
     """Number of tensors."""
     note: str = ""
@@ -132,7 +137,7 @@ class Card(Section):
     pooler: Pooler | None = None
     """An attentive pooler in place of the model's own pooling."""
     lineage: list[Step]
-    """What made the weights what they are, oldest first."""
+    """The steps that made the weights what they are, oldest first."""
     tower: Tower | None = None
     """The frozen tower, where the folder does not hold it."""
     head_classes: dict[str, list[str]] | None = None
@@ -141,13 +146,13 @@ class Card(Section):
     """Sources that share a head."""
     source_clips: dict[str, ClipSpec] | None = None
     """Clips of the sources, where they are not the model's."""
+    detect: Detect | None = None
+    """Of a detector: what it says of boxes, and how; all else is of its trunk."""
     conversion: list[Converted] | None = None
-    """What was done in the conversion."""
+    """The rules of the conversion, a stage each."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Card:
-    detect: Detect | None = None
-    """Of a detector: what it says of boxes, and how; all else is of its trunk."""
         """Refuse values that contradict one another."""
         found = [f"{key}: {why}" for key, why in self._contradictions()]
         if found:
@@ -180,11 +185,6 @@ class Card(Section):
         yield from self._wrong_pooler()
         yield from self._wrong_channels()
         yield from self._wrong_heads()
-
-    def _wrong_pooler(self) -> Iterator[tuple[str, str]]:
-        if self.pooler is None:
-            return
-        given = set(self.pooler.as_settings()) - {"form", "heads"}
         yield from self._wrong_detector()
 
     def _wrong_detector(self) -> Iterator[tuple[str, str]]:
@@ -199,6 +199,11 @@ class Card(Section):
         if detect.stride != stride:
             shown = _shown(stride)
             yield "detect.stride", f"is {_shown(detect.stride)}, options.output_stride {shown}"
+
+    def _wrong_pooler(self) -> Iterator[tuple[str, str]]:
+        if self.pooler is None:
+            return
+        given = set(self.pooler.as_settings()) - {"form"}
         needed, allowed = _POOLERS[self.pooler.form]
         for key in sorted(needed - given):
             yield f"pooler.{key}", f"is not given, which form {self.pooler.form} has"
@@ -240,13 +245,13 @@ class Card(Section):
         """The values as YAML has them, without what the file left out."""
         values = self.model_dump(exclude_unset=True)
         values["clip"] = self.clip.as_dict()
+        if self.detect is not None:
+            values["detect"] = self.detect.as_dict()
         if self.source_clips is not None:
             values["source_clips"] = {k: v.as_dict() for k, v in self.source_clips.items()}
         return values
 
 
-        if self.detect is not None:
-            values["detect"] = self.detect.as_dict()
 def read(file: Path) -> Card:
     """The content of a model.yaml.
 
@@ -358,13 +363,13 @@ def _known(loc: tuple[str | int, ...]) -> list[str]:
         return list(Card.model_fields)
     if loc[0] in parts:
         return list(parts[str(loc[0])].model_fields)
+    if loc[0] == "detect":
+        return list(Detect.__dataclass_fields__)
     return list(ClipSpec.__dataclass_fields__) if "clip" in str(loc[0]) else []
 
 
 def _shown(value: Any) -> str:
     """A wrong value in a message, cut short."""
-    if loc[0] == "detect":
-        return list(Detect.__dataclass_fields__)
     if value is None:
         return "null"
     if isinstance(value, (list, tuple)):
