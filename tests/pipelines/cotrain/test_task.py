@@ -65,6 +65,19 @@ def test_only_the_sources_own_head_learns(task):
     assert not torch.equal(task.model.head.weight, own)
 
 
+def test_right_clips_are_counted_by_source(task):
+    task.eval()
+    videos, photos = batch(*VIDEOS), batch(*PHOTOS)
+    with torch.no_grad():
+        task({PARTS: {"videos": videos, "photos": photos}})
+        both = dict(task.right)
+        for name, given in (("videos", videos), ("photos", photos)):
+            task(given)
+            best = task.classifier(name)(given["clip"]).argmax(1)
+            share = (best == given["label"]).float().mean()
+            assert task.right == {f"top1_{name}": share} and both[f"top1_{name}"] == share
+
+
 def test_gradients_of_nothing_would_make_an_idle_head_drift(task):
     """Why idle heads have no gradients rather than zeros."""
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.1, weight_decay=0.1)

@@ -283,6 +283,7 @@ def test_losses_are_those_of_a_model_with_the_probe(kind):
     for name, loss in task(given).items():
         whole = ClassifyTask(task.model_with(name), kind=kind, label_smoothing=0.1).eval()
         assert loss.item() == pytest.approx(whole(given)["loss"].item(), rel=1e-6)
+        assert torch.equal(task.right[f"top1_{name}"], whole.right["top1"])
         assert logits_of(task, given["clip"])[name].shape == (4, 3)
     with pytest.raises(UsageError, match="not for two labels a clip"):
         task_of("linear", kind="pair")

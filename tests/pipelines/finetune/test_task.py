@@ -7,8 +7,9 @@ from support import MODEL
 from torch.nn import BCEWithLogitsLoss, CrossEntropyLoss
 
 import vidinit
-from vidinit.pipelines.finetune.task import ClassifyTask, share_right
+from vidinit.pipelines.finetune.task import ClassifyTask
 from vidinit.pipelines.shared.on_device import soft_targets
+from vidinit.pipelines.shared.weighted_loss import share_right
 from vidinit.zoo.pair import PairModel
 
 

@@ -93,6 +93,9 @@ def test_a_rate_that_is_too_high_ends_above_chance_or_makes_the_loss_rise():
         "the training loss rose from 0.4 to 0.6: the learning rate is too high; lower train.lr, "
         "now 0.01, by 3 to 10 times, or set train.clip_grad=1"
     ]
+    blown = course([2.10, 0.60, 0.50])
+    assert "was 2.1 in epoch 1, far above the 0.693 of guessing" in lines(blown)[0]
+    assert checks(course([2.00, 0.60, 0.50])) == [] and checks(course([2.10])) == ["rate"]
     clipped = course([0.40, 0.45, 0.60], train=TrainConfig(clip_grad=1.0))
     assert lines(clipped)[0].endswith("by 3 to 10 times")
     assert checks(course([0.40, 0.60, 0.30])) == [], "it came back"

@@ -23,7 +23,7 @@ from ...engine.task import Task
 from ...zoo.base import VideoModel
 from ...zoo.modify.freezing import batch_norms, hold_norms
 from ..shared.heads import Heads
-from ..shared.weighted_loss import DIVISOR, cross_entropy
+from ..shared.weighted_loss import DIVISOR, cross_entropy, share_right
 
 PARTS = "parts"
 """The key of a batch that has a batch of every source in it, by source."""
@@ -94,6 +94,7 @@ class CotrainTask(Task):
                 ``source``; or with a batch of every source under `PARTS`, whose losses are
                 weighted. That is one call: data-parallel training sees all of a step at once.
         """
+        self.right = {}
         if PARTS in batch:
             return {
                 source: self._loss(part) * self.weights.get(source, 1.0)
@@ -122,6 +123,8 @@ class CotrainTask(Task):
             label = outputs[label]
             if target is not None:
                 target = target.new_zeros(logits.shape).index_add_(1, outputs, target)
+        if target is None:
+            self.right[f"top1_{source}"] = share_right(logits, label)
         return cross_entropy(
             logits,
             label,

@@ -40,7 +40,7 @@ from ...zoo.names import find_entry
 from ...zoo.poolers import make_pooler
 from ..shared.heads import module_keys, new_head, new_linear
 from ..shared.training import saver
-from ..shared.weighted_loss import classification_loss
+from ..shared.weighted_loss import classification_loss, share_right
 
 
 @dataclass(frozen=True)
@@ -419,6 +419,11 @@ class ProbeTask(Task, NamesFrozen):
             batch: may have ``features`` (`TrunkOutputs`) in place of its clips.
         """
         outputs = batch["features"] if "features" in batch else self.trunk_outputs(batch["clip"])
+        found = self.logits(outputs)
+        self.right = {}
+        if "target" not in batch:
+            shares = {name: share_right(one, batch["label"]) for name, one in found.items()}
+            self.right = {f"top1_{name}": share for name, share in shares.items()}
         return {
             name: classification_loss(
                 logits,
@@ -427,7 +432,7 @@ class ProbeTask(Task, NamesFrozen):
                 label_smoothing=self.label_smoothing,
                 weight=self.weights,
             )
-            for name, logits in self.logits(outputs).items()
+            for name, logits in found.items()
         }
 
     def classifier(self) -> nn.Module:

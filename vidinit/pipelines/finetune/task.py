@@ -14,7 +14,7 @@ from ...errors import UsageError
 from ...zoo.base import VideoModel
 from ...zoo.pair import NOUN, VERB, PairModel
 from ..shared.heads import new_head
-from ..shared.weighted_loss import DIVISOR, classification_loss, cross_entropy
+from ..shared.weighted_loss import DIVISOR, classification_loss, cross_entropy, share_right
 
 
 class ClassifyTask(Task):
@@ -123,26 +123,6 @@ class ClassifyTask(Task):
         """Arguments of `checkpoint.save_model` beside the model and the folder."""
         classifier = self.classifier()
         return classifier.save_options() if isinstance(classifier, PairModel) else {}
-
-
-@torch.no_grad()
-def share_right(logits: Tensor | dict[str, Tensor], label: Tensor) -> Tensor:
-    """The share of clips whose most likely class is right: their action, or one of their classes.
-
-    Args:
-        logits: (B, C), or of a pair those of its ``verb`` and ``noun``.
-        label: int64 (B,), float (B, C) multi-hot, or int64 (B, 2) of a pair.
-
-    Returns:
-        A scalar, float32.
-    """
-    if isinstance(logits, dict):
-        heads = torch.stack([logits[head].argmax(1) for head in (VERB, NOUN)], dim=1)
-        return (heads == label).all(dim=1).float().mean()
-    best = logits.argmax(1)
-    if label.dim() == 2:
-        return label.gather(1, best[:, None]).float().mean()
-    return (best == label).float().mean()
 
 
 def freeze_trunk(model: VideoModel) -> None:

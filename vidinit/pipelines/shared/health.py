@@ -32,6 +32,8 @@ ENOUGH_STEPS = 20
 """Steps before a flat loss means something."""
 DIVERGED = 1.25
 """How many times chance, or the first epoch's loss, the loss is where the rate is too high."""
+BLOWN_UP = 3.0
+"""How many times chance the mean loss of any one epoch is where the rate is too high."""
 ONE_CLASS = 0.95
 """Share of the videos with one and the same answer that makes a one-class model."""
 RARE = 0.2
@@ -173,13 +175,19 @@ def _epochs(rows: Sequence[Row]) -> list[Row]:
 
 def _rate_too_high(course: Course) -> Iterator[Finding]:
     losses = [row["train_loss"] for row in _epochs(course.rows)]
-    if len(losses) < 2:
+    if not losses:
         return
-    first, last, worst = losses[0], losses[-1], max(losses[1:])
+    first, last, worst = losses[0], losses[-1], max(losses[1:], default=losses[0])
     advice = f"lower train.lr, now {course.train.lr:g}, by 3 to 10 times"
     if course.train.clip_grad is None:
         advice += ", or set train.clip_grad=1"
-    if course.chance is not None and last > DIVERGED * course.chance:
+    if course.chance is not None and max(losses) > BLOWN_UP * course.chance:
+        epoch = _epochs(course.rows)[losses.index(max(losses))]["epoch"]
+        text = (
+            f"the training loss was {max(losses):.3g} in epoch {epoch}, far above the "
+            f"{course.chance:.3g} of guessing: the learning rate is too high"
+        )
+    elif len(losses) > 1 and course.chance is not None and last > DIVERGED * course.chance:
         text = (
             f"the training loss ends at {last:.3g}, above the {course.chance:.3g} of guessing: "
             "the learning rate is too high"

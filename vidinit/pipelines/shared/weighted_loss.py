@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...zoo.pair import NOUN, VERB
 from .on_device import soft_targets
 
 DIVISOR = "divisor"
@@ -99,6 +100,26 @@ def classification_loss(
         weight=weight,
         divisor=divisor,
     )
+
+
+@torch.no_grad()
+def share_right(logits: Tensor | dict[str, Tensor], label: Tensor) -> Tensor:
+    """The share of clips whose most likely class is right: their action, or one of their classes.
+
+    Args:
+        logits: (B, C), or of a pair those of its ``verb`` and ``noun``.
+        label: int64 (B,), float (B, C) multi-hot, or int64 (B, 2) of a pair.
+
+    Returns:
+        A scalar, float32.
+    """
+    if isinstance(logits, dict):
+        heads = torch.stack([logits[head].argmax(1) for head in (VERB, NOUN)], dim=1)
+        return (heads == label).all(dim=1).float().mean()
+    best = logits.argmax(1)
+    if label.dim() == 2:
+        return label.gather(1, best[:, None]).float().mean()
+    return (best == label).float().mean()
 
 
 def set_divisors(
