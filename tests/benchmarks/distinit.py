@@ -18,7 +18,8 @@ Every training says what processor time it took, reading the clips included.
 
 What was found is a line of `results.jsonl` in `--out`, a student a folder beside it: a run that was
 stopped goes on there. Printed are means over seeds with 95 % intervals of Student's t, each seed's
-value in brackets, and differences on the same clips.
+value in brackets, and differences on the same clips; `curves.html` in `--out` has accuracy over
+labels as pictures.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ import vidinit
 from vidinit.demo.clips import choose_footage
 from vidinit.demo.footage import CLASSES, clip_rng, load_footage, render_clip, write_clip
 from vidinit.pipelines.distill.objectives.logits import LogitsObjective
+from vidinit.report import plots
+from vidinit.report.html import Section, page
 
 from . import rendered
 from .repeated import (
@@ -452,6 +455,22 @@ def print_tables(found: Sequence[Found], names: Sequence[str]) -> None:
             print(f"| {name} | {' | '.join(texts)} |")
 
 
+def write_curves(file: Path, found: Sequence[Found], names: Sequence[str]) -> None:
+    """Accuracy over labels, means over seeds: a page with a picture for each set and size."""
+    parts = []
+    for kind, side in dict.fromkeys((one.kind, one.side) for one in found):
+        own = [one for one in found if (one.kind, one.side) == (kind, side)]
+        counts = sorted({one.labels for one in own})
+        series = {}
+        for name in names:
+            means = [(n, _of([one for one in own if one.arm == name], n)) for n in counts]
+            if points := [(float(n), mean.mean) for n, mean in means if mean.values]:
+                series[name] = points
+        picture = plots.curves(series, xlabel="labelled clips a class", ylabel="top-1")
+        parts.append(Section(f"{kind}, {side} pixels", picture))
+    file.write_text(page("Accuracy over labels", parts), encoding="utf-8")
+
+
 def _of(found: Sequence[Found], labels: int) -> Mean:
     """Top-1 by seed, in their order."""
     own = sorted((one.seed, one.top1) for one in found if one.labels == labels)
@@ -499,7 +518,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = (Path(folder) if options.out is None else options.out.absolute()) / name
         with own_cache(root):
-            print_tables(measure(root, places, options.processes, size, names), names)
+            found = measure(root, places, options.processes, size, names)
+            print_tables(found, names)
+            write_curves(root / "curves.html", found, names)
 
 
 if __name__ == "__main__":
