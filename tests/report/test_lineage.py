@@ -55,8 +55,10 @@ def test_a_video_checkpoint_is_no_proof_and_leftovers_are_named(
     report.proof, report.layout, report.leftovers = None, "timm", ["a.<b>"]
     text = conversion_page(report)
     assert "Read from the layout timm" in text and "a.&lt;b&gt;" in text
+    assert "Read: " in text[: text.index("<h2>")]
     report = vidinit.convert("mobilenetv2_050", "tsm", pretrained=False, frames=4, size=32)
     read = Reader(conversion_page(report))
+    assert read.texts["p"][1] == "Not exact on a still clip"
     assert "not exact" in read.texts["td"] and "Temporal kernels" not in read.texts["h2"]
 
 

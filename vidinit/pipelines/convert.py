@@ -52,6 +52,7 @@ from ..errors import UsageError
 from ..files import check_out, mark, written
 from ..measure.flops import count_macs
 from ..measure.speed import pick_device
+from ..report.answer import answer
 from ..report.html import Section, details, page, table
 from ..report.model_parts import conversion_section, kernel_sections
 from ..text.towers import activation_note
@@ -798,7 +799,26 @@ def conversion_page(report: ConversionReport) -> str:
         *kernel_sections({"as converted": report.trunk}),
     ]
     subtitle = f"weights: {report.weights}"
-    return page(f"{report.source} to {report.target}", sections, subtitle=subtitle)
+    title = f"{report.source} to {report.target}"
+    return page(title, sections, subtitle=subtitle, answer=_answer(report))
+
+
+def _answer(report: ConversionReport) -> str:
+    """What carried over, and what the proof says of it."""
+    counts = {kind: report.total(kind) for kind in ("copied", "inflated", "initialized")}
+    carried = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    proof = report.proof
+    if proof is None:
+        headline = f"Read: {sum(counts.values())} tensors"
+        return answer(headline, f"{carried}. A video model has no image to be compared with.")
+    told = {True: "Exact on a still clip", False: "Not exact on a still clip", None: "Not told"}
+    verdict = (
+        f"Logits differ by {proof.max_difference:.1e} at most, the largest is {proof.scale:.3g}"
+    )
+    if proof.isolated is not None:
+        verdict = f"Outputs of the frozen blocks differ by {proof.max_difference:.1e} at most"
+    reason = f" ({proof.reason})" if proof.reason else ""
+    return answer(told[report.exact], f"{verdict}{reason}. {carried}.")
 
 
 def _verdict(report: ConversionReport) -> Section:
