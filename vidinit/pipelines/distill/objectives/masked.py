@@ -257,7 +257,7 @@ def patches_of(student: VideoModel) -> int:
         raise UsageError(
             f"{student.name or 'the student'} cannot leave patches out: that takes attention over "
             "the tokens of all frames at once",
-            "convert a ViT --to timesformer with attention=joint, or take distill.target=tokens",
+            "convert a ViT --to timesformer --attention joint, or take distill.target=tokens",
         )
     trunk: Any = student.trunk
     return int(trunk.patch_embed.grid_size[0])
