@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vidinit.data.rows import Probe, Row, Rows, clip_keys
-from vidinit.pipelines.shared.overlap import say_overlap, say_overlaps
+from vidinit.pipelines.shared.overlap import say_distilled, say_overlap, say_overlaps
 
 
 def of(*rows: Row) -> Rows:
@@ -77,6 +77,22 @@ def test_sources_that_train_on_what_others_validate_on(videos: Path):
         "a: 1 of 2 validation clips are trained on, too, as clips of b",
     ]
     assert "give it others as val=" in notes[0] and "leave them out of one of the two" in notes[1]
+
+
+def test_clips_that_were_distilled_on_are_said(tmp_path, capsys):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    val = of(Row(str(tmp_path / "a.mp4"), 0), Row(str(tmp_path / "c.mp4"), 0))
+    lineage = [{"step": "convert"}, {"step": "distill", "videos": str(tmp_path)}]
+    (note,) = say_distilled(lineage, val)
+    assert note.startswith("2 of 2 validation videos were distilled on, without their labels")
+    assert f"note: {note}" in capsys.readouterr().err
+    listed = tmp_path / "l.csv"
+    listed.write_text("path,label,split\na.mp4,x,train\nb.mp4,x,train\nc.mp4,x,val\n")
+    lineage[1]["videos"] = [str(listed)]
+    assert say_distilled(lineage, val)[0].startswith("1 of 2"), "its training part alone"
+    assert say_distilled([{"step": "distill", "videos": str(tmp_path / "gone")}], val) == []
+    assert say_distilled(lineage, None) == []
 
 
 def test_copies_and_groups_in_both_parts_are_said(tmp_path, capsys):

@@ -38,7 +38,7 @@ from ..shared.clips import (
 )
 from ..shared.modality import set_spec
 from ..shared.on_device import OnDevice
-from ..shared.overlap import say_overlap
+from ..shared.overlap import say_distilled, say_overlap
 from ..shared.skewed_classes import class_lists, class_weights, keep_class_weights, say_skew
 from ..shared.text_head import set_text_head
 from ..shared.training import Training, finished_result, open_model, saver, set_training
@@ -88,6 +88,7 @@ def execute(
             "data.mixup and data.cutmix do not mix two labels a clip", "leave them at 0"
         )
     task = _task(config, rows, accelerator, weights, real=found is not None)
+    of_overlap += from_main(accelerator, lambda: say_distilled(task.model.lineage, split.val))
     spec, flip = task.model.spec, flips(data.flip, rows, name)
     clips = training_clips(rows, spec, data, seed=train.seed, flip=flip)
     on_device = OnDevice(

@@ -7,11 +7,17 @@ what the two have in common is learned, too: that is said as well.
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from ...console import say
 from ...data.index.duplicates import identical_files
 from ...data.rows import Row, Rows, clip_keys
+from ...data.sources import unlabeled_rows
+from ...errors import VidinitError
 
 _COMPARED = 20_000
 """Files up to which their contents are compared before a run; `data check` does it for more."""
@@ -45,6 +51,34 @@ def say_overlap(train: Rows, val: Rows | None, what: str, *, named: bool) -> tup
         )
         say(f"note: {notes[-1]}")
     return count + len(copies), notes
+
+
+def say_distilled(lineage: Sequence[Mapping[str, Any]], val: Rows | None) -> list[str]:
+    """What is said where a model was distilled on files that it is validated on, without labels.
+
+    Args:
+        lineage: of the model.
+        val: the validation clips.
+    """
+    places = [step["videos"] for step in lineage if step.get("step") == "distill"]
+    files = {os.path.realpath(row.path) for row in (val.rows if val is not None else ())}
+    learned: set[str] = set()
+    for place in filter(None, places):
+        # Of a folder that has moved since nothing is known.
+        with suppress(VidinitError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            learned |= {
+                os.path.realpath(row.path) for row in unlabeled_rows(place, part="train").rows
+            }
+    count = len(files & learned)
+    if not count:
+        return []
+    note = (
+        f"{count} of {len(files)} validation videos were distilled on, without their labels; of "
+        "data with a split column or val/, distill takes the training part alone"
+    )
+    say(f"note: {note}")
+    return [note]
 
 
 def _shared_groups(train: Rows, val: Rows | None) -> set[str]:
