@@ -51,8 +51,6 @@ class DetectConfig(DetectScoring):
     """Learn to move boxes, too, by one rule for all classes."""
     shake: float | None = Field(None, ge=0, le=0.5)
     """Move sides of training boxes by up to this share of a box; default: 0, with regress 0.15."""
-    proposals: Literal["given", "rpn"] = "given"
-    """Boxes come from the data, or from a network that proposes them, trained along."""
     negatives: bool = True
     """Train on boxes without an action, as people who do none."""
 
@@ -61,7 +59,7 @@ class DetectConfig(DetectScoring):
         """`shake`, or its default."""
         if self.shake is not None:
             return self.shake
-        return 0.15 if self.regress and self.proposals == "given" else 0.0
+        return 0.15 if self.regress else 0.0
 
     @field_validator("layer")
     @classmethod

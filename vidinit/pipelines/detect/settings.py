@@ -43,10 +43,7 @@ def contradictions(
     if data.sampling not in (None, "dense"):
         text = f"data.sampling={data.sampling} is for whole videos: a clip lies around a key frame"
         yield ("task", "data.sampling"), text
-    if detect.proposals == "rpn":
-        text = "detect.proposals=rpn is not there yet: boxes come from the data"
-        yield ("detect.proposals",), f"{text}, or at the test from --boxes"
-    if detect.regress and detect.proposals == "given" and detect.shaken == 0:
+    if detect.regress and detect.shaken == 0:
         text = "detect.regress learns nothing from boxes that are where they should be"
         yield ("detect.regress", "detect.shake"), f"{text}: set detect.shake=0.15"
 
