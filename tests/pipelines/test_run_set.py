@@ -177,7 +177,9 @@ def test_a_page_draws_what_varies_by_a_number() -> None:
     page = set_page("t", told, folders)
     assert "Top-1 accuracy over share" in page and page.count("<svg") == 1
     repeated = {**told, "mean": {"top1": 0.3}, "deviation": {"top1": 0.1}}
-    assert "<svg" not in set_page("t", repeated, folders)
+    page = set_page("t", repeated, folders)
+    assert "<svg" not in page and "0.300 on the mean of" in page[: page.index("<h2>")]
+    assert "standard deviation is 0.100" in page
     names = [{**one, "value": [one["run"]]} for one in runs]
     spaced = {name: name.replace("-", " ") for name in folders}
     page = set_page("t", {"varies": "sources", "runs": names}, spaced)

@@ -25,13 +25,15 @@ from ..errors import UsageError
 from ..files import MARK, check_out, folder_locks
 from ..processes import in_group
 from ..report import plots
+from ..report.answer import Figure, answer
 from ..report.html import Section, page, table
-from ..report.result_parts import LABELS
+from ..report.result_parts import LABELS, METRICS
 from .registry import COMMANDS
 from .run import run, run_training
 from .shared.names import folder_names
 from .shared.run_records import check_same, open_recorded, recorded_config, replaced_folder
 
+_BARS = 12  # runs that the answer shows
 RESULT, REPORT = "result.json", "report.html"
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -285,6 +287,35 @@ def set_page(title: str, told: Mapping[str, Any], folders: Mapping[str, str]) ->
         title,
         [Section("Runs", body, note), Section("Reports", f"<ul>{links}</ul>")],
         subtitle=f"{len(runs)} runs by {told['varies']}",
+        answer=_answer(told, keys),
+    )
+
+
+def _answer(told: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """The mean over the runs, or the best of them."""
+    metric = next((name for name in METRICS if name in keys), None)
+    if metric is None:
+        return ""
+    scored = [one for one in told["runs"] if one["figures"].get(metric) is not None]
+    values = [one["figures"][metric] for one in scored]
+    if not values:
+        return ""
+    ends = f"from {min(values):.3f} to {max(values):.3f}"
+    figures = [Figure(one["run"], one["figures"][metric]) for one in scored[:_BARS]]
+    mean = told.get("mean", {}).get(metric)
+    if mean is not None:
+        deviation = told["deviation"].get(metric)
+        spread = "" if deviation is None else f"; the standard deviation is {deviation:.3f}"
+        return answer(
+            f"{LABELS[metric]} {mean:.3f} on the mean of {len(values)} runs",
+            f"The runs have {ends}{spread}.",
+            figures,
+        )
+    best = max(scored, key=lambda one: one["figures"][metric])
+    return answer(
+        f"{LABELS[metric]} {max(values):.3f} at best, by {best['run']}",
+        f"The runs have {ends}.",
+        figures,
     )
 
 
