@@ -170,6 +170,21 @@ def test_motion_finds_boxes_in_key_frames_at_a_distance(detector, tmp_path):
     assert "Average precision" not in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_where_nothing_moves_there_is_no_box(detector, tmp_path):
+    clip = np.full((6, 48, 64, 3), 80, np.uint8)
+    write_video(tmp_path / "0.mp4", clip)
+    (one,) = vidinit.predict(
+        detector,
+        tmp_path / "0.mp4",
+        people="motion",
+        out=tmp_path / "out",
+        overrides=["data.workers=0"],
+    )
+    assert one.boxes == [] and one.classes == [] and one.error is None
+    assert (tmp_path / "out" / "boxes.csv").read_text().count("\n") == 1
+    assert open_video(tmp_path / "out" / "videos" / "0.mp4").num_frames == 6
+
+
 def test_predictions_go_back_in_as_boxes_each_once(given, detector, videos, tmp_path):
     _, out = given
     again = vidinit.predict(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...checkpoint import load_detector
-from ...config import DetectScoring
+from ...config import DEFAULT, DetectScoring
 from ...console import ProgressBar, say, with_messages
 from ...data.boxes import read_boxes
 from ...data.boxes.columns import Boxes
@@ -137,19 +137,19 @@ def predict_boxes(
     else:
         people, errors = _found_people(rows, config, wanted, accelerator.device, quarantine)
         origin = None
-    with ProgressBar("detecting", "key frames"):
-        found = detect_key_frames(
-            detector,
-            people,
-            accelerator,
-            batch_size=data.clips,
-            workers=workers_of(data, 1),
-            deadline=data.deadline,
-            reader=data.reader,
-            decode_side=data.decode_side,
-            partial=data.partial,
-            quarantine=quarantine,
-        )
+    found = detect_key_frames(
+        detector,
+        people,
+        accelerator,
+        fit=data.fit,
+        batch_size=data.clips,
+        workers=workers_of(data, 1),
+        deadline=data.deadline,
+        reader=data.reader,
+        decode_side=data.decode_side,
+        partial=data.partial,
+        quarantine=quarantine,
+    )
     detections = detections_of(
         found,
         people,
@@ -274,7 +274,7 @@ def _found_people(
     finder: Finder = Moving()
     where = "boxes of what moves"
     if wanted.people != MOTION:
-        if "detect.min_score" not in config.origins or not least:
+        if config.origins.get("detect.min_score", DEFAULT) == DEFAULT:
             least = SURE
         network = open_detector(wanted.people, wanted.people_weights, device)
         finder = PersonDetector(network, least)
