@@ -75,7 +75,8 @@ def _repeated(
         return None
     if folds is not None:
         numbers = list(range(1, folds + 1))
-        each: list[dict[str, Any]] = [{"folds": None, "fold": f"{number}/{folds}"} for number in numbers]
+        each: list[dict[str, Any]]
+        each = [{"folds": None, "fold": f"{number}/{folds}"} for number in numbers]
         name = "fold"
     else:
         first = config.train.seed  # type: ignore[attr-defined]
@@ -83,9 +84,7 @@ def _repeated(
         each = [{"seeds": None, "train.seed": number} for number in numbers]
         name = "seed"
         if config.data.val is None:
-            say(
-                "note: clips that are held out by the seed are others in each run; --val names them"
-            )
+            say("note: clips are held out by the seed, others in each run; --val names the same")
     configs = {
         f"{name}-{number}": changed(config, settings)
         for number, settings in zip(numbers, each, strict=True)
