@@ -365,7 +365,7 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     (
         "ava_train_v2.2.csv",
         "-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1\n",
-        r":1: a list of AVA, one box and action of a person a line; no command trains on boxes yet",
+        r":1: a list of AVA, one box and action of a person a line; pass --task detect to train on boxes",
     ),
     (
         "ava_predicted_boxes.csv",
@@ -375,12 +375,12 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     (
         "boxes.csv",
         "path,frame,x1,y1,x2,y2,label\na.mp4,1,10,10,50,50,run\n",
-        r":1: column 'x1' says that these are boxes; no command trains on boxes yet",
+        r":1: column 'x1' says that these are boxes; pass --task detect to train on boxes",
     ),
     (
         "coco.json",
         '{"images": [], "annotations": [], "categories": []}',
-        r"boxes in COCO's form \(images, annotations, categories\); no command trains on boxes yet",
+        r"boxes in COCO's form \(images, annotations, categories\); pass --task detect to train on boxes",
     ),
     (
         "video_datainfo.json",
