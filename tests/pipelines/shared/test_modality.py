@@ -184,7 +184,7 @@ def test_teachers_say_of_a_flow_student_what_they_say_of_an_rgb_one(
     for modality in ("rgb", "flow"):
         run(motion_set, tmp_path / modality, tiny, modality=modality, picks="random:2")
     assert channels == {("rgb", 3), ("flow", 2)}
-    assert len(said["rgb"]) == 1
+    assert len(said["rgb"]) == 5  # a step, and the report's looks at six clips, before and after
     assert torch.allclose(*(torch.cat(said[kind]) for kind in ("rgb", "flow")), atol=1e-4)
 
 
@@ -197,7 +197,8 @@ def test_a_teacher_of_whole_frames_is_given_none_but_them(motion_set, tmp_path, 
 
     monkeypatch.setattr(Teacher, "of_bytes", of_bytes)
     run(motion_set, tmp_path / "run", tiny, modality="flow", overrides=["distill.view=frame"])
-    assert shapes == [(4, 32, 32, 3)]
+    # The report looks at all six clips before and after the step.
+    assert shapes == [(n, 32, 32, 3) for n in (4, 2, 4, 4, 2)]
 
 
 @pytest.mark.slow
