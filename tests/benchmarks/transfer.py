@@ -1,17 +1,18 @@
 """What an image transformer learns of motion: fine-tuned, with adapters, beside it, with probes.
 
     python -m tests.benchmarks.transfer [--seeds 3] [--processes 2] [--quick] [--out FOLDER]
-                                        [--arms WORD] [--set motion]
+                                        [--arms WORD] [--set motion] [--budget epochs]
 
 needs `pip install pybullet` (`rendered`). The image model is trained here, on rendered stills of
-six things that are in no clip: timm's `vit_tiny_patch16_224` with patches of 8 pixels, 128 wide, 4
-blocks, the mean of the patches for a class token, for 64 x 64 pixels. Each arm then learns each of
-three sets: the rendered motions, where one frame says nothing; the rendered things, where one frame
-says it all; and the demo's ten motions over real footage. All see the same clips, 4 frames and
-every second of the video's, and each seed has clips of its own. An arm is trained for the same
-epochs as the others, and on the motions once more for about the processor time that full
-fine-tuning (of the mean over frames) took on that set and seed: at most four times the epochs, so
-that probes, whose features are kept, may stay below.
+six things that are in no clip, to name the thing and to draw each patch again from its token, so
+that tokens tell what is where: timm's `vit_tiny_patch16_224` with patches of 8 pixels, 64 wide, 2
+blocks of 4 heads, the mean of the patches for a class token, for 64 x 64 pixels. Each arm then
+learns each of three sets: the rendered motions, where one frame says nothing; the rendered things,
+where one frame says it all; and the demo's ten motions over real footage. All see the same clips of
+4 frames in a row, and each seed has clips of its own. An arm is trained for the same epochs as the
+others, and on the motions once more for about the same processor time: as many epochs as it makes
+in that by the seconds that it took for the first seed, and at most four times the epochs, so that
+probes, whose features are kept, may stay below.
 
 What an arm found is a line of `full/results.jsonl` in `--out`: a run that was stopped goes on
 there. Printed are means over seeds with 95 % intervals of Student's t, each seed's value in
@@ -27,8 +28,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ from vidinit.checkpoint import save_model
 from vidinit.conversion.table import transfer
 from vidinit.demo.clips import choose_footage, make_clips
 from vidinit.demo.footage import CLASSES
-from vidinit.zoo.base import VideoModel
 from vidinit.zoo.build import assemble
 from vidinit.zoo.images.networks import build_image_model
 from vidinit.zoo.names import find_entry
@@ -54,11 +54,11 @@ from .repeated import Mean, in_turns, logged, own_cache
 ARCH = "vit_tiny_patch16_224"
 SIDE = 64
 NETWORK: dict[str, Any] = {
-    **{"img_size": SIDE, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 2},
+    **{"img_size": SIDE, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 4},
     "class_token": False,
     "global_pool": "avg",  # probes read the patches, which a class token leaves without a loss
 }
-FRAMES, STRIDE, BATCH = 4, 2, 8
+FRAMES, STRIDE, BATCH = 4, 1, 8
 SETS = {
     "motion": len(rendered.MOTIONS),
     "demo": len(CLASSES),
@@ -67,7 +67,9 @@ SETS = {
 """The sets, and how many classes each has."""
 MOTIONS = ("motion", "demo")
 EQUAL_EPOCHS, EQUAL_COMPUTE = "equal epochs", "equal compute"
-MOST = 4  # times the epochs, at equal compute
+BUDGETS = {"epochs": EQUAL_EPOCHS, "compute": EQUAL_COMPUTE}
+COMPUTE = 30.0  # processor seconds of an arm, at equal compute
+MOST = 4  # times the epochs there
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Arm:
     Attributes:
         plan: put on the image model.
         lr: peak learning rate.
+        options: of the plan.
         probe: on the frozen trunk; empty where the plan is trained.
         ordered: True for a probe that sees the order of frames.
     """
@@ -85,22 +88,23 @@ class Arm:
     lr: float
     probe: str = ""
     ordered: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-FULL_ARM, BASELINE = "full fine-tuning, mean over frames", "probe: linear on the mean"
+BASELINE = "probe: linear on the mean"
 ARMS = {
     BASELINE: Arm("c2d", 3e-3, "linear"),
     "probe: attentive with a time code": Arm(
-        "c2d", 1e-3, "attentive:blocks=2,heads=2,time=sincos", ordered=True
+        "c2d", 3e-3, "attentive:blocks=2,heads=4,time=sincos", ordered=True
     ),
-    "probe: readout": Arm("c2d", 1e-3, "readout:heads=2", ordered=True),
-    "probe: gru": Arm("c2d", 1e-3, "gru:blocks=1,heads=2,readout_heads=2", ordered=True),
-    "st-adapter": Arm("st-adapter", 1e-2),
-    "aim": Arm("aim", 3e-3),
-    "zero-cost": Arm("zero-cost", 3e-3),
-    "side4video": Arm("side4video", 3e-3),
-    FULL_ARM: Arm("c2d", 5e-4),
-    "full fine-tuning, timesformer": Arm("timesformer", 5e-4),
+    "probe: readout": Arm("c2d", 3e-3, "readout:heads=4", ordered=True),
+    "probe: gru": Arm("c2d", 2e-3, "gru:blocks=1,heads=4,readout_heads=4", ordered=True),
+    "st-adapter": Arm("st-adapter", 5e-3, options={"width": 64}),  # of the tokens
+    "aim": Arm("aim", 5e-3, options={"scale": 1.0}),
+    "zero-cost": Arm("zero-cost", 5e-3, options={"scale": 1.0}),
+    "side4video": Arm("side4video", 5e-3),
+    "full fine-tuning, mean over frames": Arm("c2d", 1e-3),
+    "full fine-tuning, timesformer": Arm("timesformer", 1e-3),
 }
 
 
@@ -122,7 +126,7 @@ class Size:
     image_epochs: int
 
 
-FULL = Size(train=400, test=120, epochs=12, stills=1200, image_epochs=12)
+FULL = Size(train=480, test=120, epochs=4, stills=1200, image_epochs=12)
 QUICK = Size(train=20, test=20, epochs=1, stills=48, image_epochs=1)
 
 
@@ -204,8 +208,11 @@ def trained_on(stills: Path, epochs: int) -> tuple[nn.Module, float, float]:
     torch.manual_seed(0)
     began = time.process_time()
     pictures, labels = _pictures(stills / "train")
-    model = build_image_model(ARCH, len(rendered.OTHER_THINGS), **NETWORK).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
+    model: Any = build_image_model(ARCH, len(rendered.OTHER_THINGS), **NETWORK).train()
+    side = NETWORK["patch_size"]
+    draw = nn.Linear(NETWORK["embed_dim"], 3 * side**2)
+    weights = [*model.parameters(), *draw.parameters()]
+    optimizer = torch.optim.AdamW(weights, 1e-3, weight_decay=0.05)
     steps = epochs * -(-len(labels) // 32)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, steps, pct_start=0.1)
     for _ in range(epochs):
@@ -213,7 +220,11 @@ def trained_on(stills: Path, epochs: int) -> tuple[nn.Module, float, float]:
             batch = pictures[index]
             batch = batch.flip(-1) if torch.rand(()) < 0.5 else batch
             shift = torch.randint(-6, 7, (2,)).tolist()
-            loss = F.cross_entropy(model(torch.roll(batch, shift, (2, 3))), labels[index])
+            batch = torch.roll(batch, shift, (2, 3))
+            tokens = model.forward_features(batch)
+            patches = F.unfold(batch, side, stride=side).transpose(1, 2)
+            loss = F.cross_entropy(model.forward_head(tokens), labels[index])
+            loss = loss + F.mse_loss(draw(tokens), patches)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -233,12 +244,14 @@ def _pictures(folder: Path) -> tuple[Tensor, Tensor]:
     return pixels, torch.tensor([names.index(file.parent.name) for file in files])
 
 
-def video_model(weights: dict[str, Tensor], plan: str, folder: Path) -> None:
-    """Write the model folder of a plan on the image model."""
+def video_model(weights: dict[str, Tensor], arm: Arm, folder: Path) -> None:
+    """Write the model folder of an arm's plan on the image model."""
     blank = build_image_model(ARCH, 0, **NETWORK)
-    name, classes = f"{plan}-{ARCH}", len(rendered.OTHER_THINGS)
+    name, classes = f"{arm.plan}-{ARCH}", len(rendered.OTHER_THINGS)
     torch.manual_seed(0)
-    model = assemble(blank, find_entry(name), num_classes=classes, name=name, network=NETWORK)
+    model = assemble(
+        blank, find_entry(name), num_classes=classes, name=name, network=NETWORK, **arm.options
+    )
     model.spec = replace(model.spec, frames=FRAMES, stride=STRIDE, size=SIDE, crop_pct=1.0)
     transfer(model, weights, "head", "center")
     save_model(model, folder)
@@ -258,7 +271,7 @@ def run_arm(root: Path, name: str, kind: str, seed: int, budget: str, epochs: in
         "data.min_area": 1.0,
         "data.flip": False,
         "train.optimizer": "adamw",
-        "train.weight_decay": 0.05,
+        "train.weight_decay": 0.01,
         "train.warmup_epochs": 0.1 * epochs,
         "train.clip_grad": 1.0,
         "train.select": "last",
@@ -299,7 +312,7 @@ def run_arm(root: Path, name: str, kind: str, seed: int, budget: str, epochs: in
     shutil.rmtree(out.with_suffix(".kept"), ignore_errors=True)
 
 
-def parameters_trained(model: VideoModel, *, probe: bool) -> int:
+def parameters_trained(model: nn.Module, *, probe: bool) -> int:
     """How many of a model's parameters its training changed."""
     return sum(
         value.numel()
@@ -316,11 +329,14 @@ def results_in(root: Path) -> dict[tuple[str, str, int, str], Found]:
     return {(one.arm, one.kind, one.seed, one.budget): one for one in found}
 
 
-def epochs_for(found: dict[tuple[str, str, int, str], Found], task: tuple[str, str, int]) -> int:
-    """Epochs in which an arm takes about the time that full fine-tuning took."""
-    name, kind, seed = task
-    own, full = (found[arm, kind, seed, EQUAL_EPOCHS] for arm in (name, FULL_ARM))
-    return max(1, min(round(own.epochs * full.seconds / own.seconds), MOST * own.epochs))
+def epochs_for(
+    found: dict[tuple[str, str, int, str], Found], task: tuple[str, str, int]
+) -> int | None:
+    """Epochs that an arm makes in `COMPUTE`; None while its seconds for seed 0 are not known."""
+    own = found.get((*task[:2], 0, EQUAL_EPOCHS))
+    if own is None:
+        return None
+    return max(1, min(round(own.epochs * COMPUTE / own.seconds), MOST * own.epochs))
 
 
 def measure(
@@ -330,31 +346,33 @@ def measure(
     size: Size,
     names: Sequence[str],
     kinds: Sequence[str],
+    budgets: Sequence[str],
 ) -> dict[tuple[str, str, int, str], Found]:
     """Run what is not yet in ``root``, and return all that is."""
     root.mkdir(parents=True, exist_ok=True)
     sets = [(root, kind, seed, size) for seed in range(seeds) for kind in kinds]
     in_turns(make_set, sets, processes=processes)
     weights = image_weights(root, size)
-    for plan in {ARMS[name].plan for name in names}:
-        if not (root / "models" / plan).is_dir():
-            video_model(weights, plan, root / "models" / plan)
+    for arm in (ARMS[name] for name in names):
+        if not (root / "models" / arm.plan).is_dir():
+            video_model(weights, arm, root / "models" / arm.plan)
     every = [(name, kind, seed) for kind in kinds for seed in range(seeds) for name in names]
     found = results_in(root)
     tasks = [
         (root, *task, EQUAL_EPOCHS, size.epochs)
         for task in every
-        if (*task, EQUAL_EPOCHS) not in found
+        if EQUAL_EPOCHS in budgets and (*task, EQUAL_EPOCHS) not in found
     ]
     print(f"{len(tasks)} trainings at equal epochs", flush=True)
     in_turns(run_arm, tasks, processes=processes)
     found = results_in(root)
     tasks = []
     for task in (task for task in every if task[1] in MOTIONS):
-        if (*task, EQUAL_COMPUTE) in found or (FULL_ARM, *task[1:], EQUAL_EPOCHS) not in found:
+        own, epochs = found.get((*task, EQUAL_EPOCHS)), epochs_for(found, task)
+        done = EQUAL_COMPUTE not in budgets or (*task, EQUAL_COMPUTE) in found
+        if done or epochs is None:
             continue
-        own, epochs = found[(*task, EQUAL_EPOCHS)], epochs_for(found, task)
-        if epochs == own.epochs:  # it is that run
+        if own is not None and epochs == own.epochs:  # it is that run
             with open(root / "results.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps({**asdict(own), "budget": EQUAL_COMPUTE}) + "\n")
         else:
@@ -430,6 +448,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one seed, few clips: the steps only")
     parser.add_argument("--arms", default="", help="those with this in their names")
     parser.add_argument("--set", choices=SETS, action="append", help="may be repeated")
+    parser.add_argument("--budget", choices=BUDGETS, help="only this one; default: both")
     parser.add_argument("--out", type=Path, help="a folder to go on in; default: one that is lost")
     options = parser.parse_args()
     names = [name for name in ARMS if options.arms in name]
@@ -439,7 +458,8 @@ def main() -> None:
         root /= "quick" if options.quick else "full"  # clips of one are none of the other's
         with own_cache(root):
             kinds = options.set or list(SETS)
-            found = measure(root, seeds, options.processes, size, names, kinds)
+            budgets = [BUDGETS[options.budget]] if options.budget else list(BUDGETS.values())
+            found = measure(root, seeds, options.processes, size, names, kinds, budgets)
             print_tables(found, names, kinds)
 
 

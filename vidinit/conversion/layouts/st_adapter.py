@@ -102,7 +102,8 @@ def _find(file: PublicFile) -> Candidate | None:
     defaults = inspect.signature(st_adapter).parameters
     options = {key: value for key, value in options.items() if value != defaults[key].default}
     refusal = ""
-    notes = (f"the file does not tell its frames: {FRAMES}, as in its recipes; --frames is others",)
+    told = f"the file does not tell its frames: {FRAMES}, as in its recipes; --frames is others"
+    notes: tuple[str, ...] = (told,)
     if OPTION.get(names) is None:
         refusal = "its adapters are before the attention alone, and no model has them so"
     elif blocks != list(range(blocks[0], blocks[-1] + 1)):
@@ -116,9 +117,9 @@ def _find(file: PublicFile) -> Candidate | None:
         return Candidate(target, options, refusal, notes, {"frames": FRAMES}, tower=tower)
     if sizes.depth != blocks[-1] + 1:
         refusal = f"its adapters end with block {blocks[-1]}, its tower has {sizes.depth} blocks"
-    target, network, told = sized("st-adapter", sizes)
+    target, network, more = sized("st-adapter", sizes)
     clip = {"size": sizes.size, "frames": FRAMES}
-    return Candidate(target, {**options, **network}, refusal or sizes.problem, notes + told, clip)
+    return Candidate(target, {**options, **network}, refusal or sizes.problem, notes + more, clip)
 
 
 SCHEMES = (
