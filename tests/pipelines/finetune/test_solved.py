@@ -25,6 +25,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of the page that are tested elsewhere and take longer than these runs."""
+    monkeypatch.setattr("vidinit.pipelines.finetune.solver.PENALTIES", (1e-3, 1.0))
     monkeypatch.setattr("vidinit.pipelines.finetune.solved.model_sections", lambda *_: [])
     monkeypatch.setattr("vidinit.pipelines.evaluate.results.write_report", lambda *_, **__: None)
 

@@ -36,6 +36,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of the stages are tested elsewhere; they take longer than these runs."""
+    monkeypatch.setattr("vidinit.pipelines.finetune.solver.PENALTIES", (1e-3, 1.0))
+    monkeypatch.setattr("vidinit.pipelines.convert.write_conversion_page", lambda *_: None)
     for module in ("shared.training", "finetune.solved", "evaluate.results"):
         monkeypatch.setattr(
             f"vidinit.pipelines.{module}.write_report",
