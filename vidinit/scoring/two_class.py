@@ -93,11 +93,15 @@ def roc_area(
         0 to 1; None where one of the two is missing.
     """
     counts = np.ones(len(scores)) if weights is None else weights.astype(float)
+    return _area(np.unique(scores, return_inverse=True)[1], positive, counts)
+
+
+def _area(place: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> float | None:
+    """`roc_area` from the place of each score among the distinct ones, int64 (videos,)."""
     with_class, without = counts * positive, counts * ~positive
     total = with_class.sum() * without.sum()
     if not total:
         return None
-    _, place = np.unique(scores, return_inverse=True)
     hits, others = np.bincount(place, with_class), np.bincount(place, without)
     below = np.cumsum(others) - others
     return float((hits * (below + others / 2)).sum() / total)
@@ -234,9 +238,9 @@ def _interval(rate: float | None, count: int) -> list[float] | None:
 def _area_interval(
     values: np.ndarray, positive: np.ndarray, resamples: int, seed: int
 ) -> list[float] | None:
+    place = np.unique(values, return_inverse=True)[1]
     drawn = (
-        roc_area(values, positive, weights)
-        for weights in resample_counts(len(values), resamples, seed)
+        _area(place, positive, counts) for counts in resample_counts(len(values), resamples, seed)
     )
     areas = [area for area in drawn if area is not None]  # a draw may have one class alone
     return None if not areas else [float(end) for end in np.percentile(areas, (2.5, 97.5))]

@@ -192,7 +192,8 @@ def summary(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
         out["temporal"] = {
             name: _temporal_test(scores, other) for name, other in evaluation.tests.items()
         }
-    if (found := two_classes(evaluation, config)) is not None:
+    found = two_classes(evaluation, config, resamples=config.eval.resamples)
+    if found is not None:
         out["two_class"] = {k: v for k, v in dict(_rounded(found)).items() if k != "curve"}
     if evaluation.time:
         out["time"] = evaluation.time
@@ -210,7 +211,9 @@ def check_positive(config: EvaluateConfig, predictions: Predictions) -> None:
     positive_class(np.zeros(0, np.int64), predictions.classes, name)
 
 
-def two_classes(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any] | None:
+def two_classes(
+    evaluation: Evaluation, config: EvaluateConfig, *, resamples: int
+) -> dict[str, Any] | None:
     """One class against all others, where there are two or one is named; see `two_class`.
 
     Raises:
@@ -222,7 +225,7 @@ def two_classes(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any
         evaluation.predictions.classes,
         positive=views.positive,
         wish=Wish(views.threshold, views.wanted_precision, views.wanted_recall),
-        resamples=views.resamples,
+        resamples=resamples,
         seed=config.seed,
     )
 
@@ -254,7 +257,7 @@ def analysis(evaluation: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
     }
     if evaluation.against:
         details["against"] = evaluation.against
-    if (found := two_classes(evaluation, config)) is not None:
+    if (found := two_classes(evaluation, config, resamples=0)) is not None:
         details["two_class"] = found
     return dict(_rounded(details))
 
@@ -288,6 +291,8 @@ def write_results(
     predictions.save(run.claim(FILE))
     run.write("predictions.csv", _table(evaluation))
     details = analysis(evaluation, config)
+    if "two_class" in out:
+        details["two_class"] |= out["two_class"]  # with the interval of the area
     run.write_json(ANALYSIS, details)
     run.write_json("result.json", out)
     write_report(
