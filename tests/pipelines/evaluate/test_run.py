@@ -61,6 +61,8 @@ def test_what_an_evaluation_says_and_writes(scored, run):
     assert predictions.logits.shape == (72, 2) and predictions.model == str(run)
     assert predictions.classes == ["left", "right"]
     assert told["top1_per_view"] == round(predictions.view_accuracy(), 6)
+    assert told["intervals"]["top1"] == told["top1_interval"], "one interval of one figure"
+    assert told["classes"] == 2 and "Top-5" not in (out / "report.html").read_text()
     assert np.ptp(predictions.logits, axis=0).min() > 0.1, "the views are told apart"
 
 
