@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import SMALL, json_of, logged, moving_bar, run_cli, write_video
+from support import SMALL, logged, moving_bar, write_video
 
 import vidinit
 from vidinit.checkpoint import save_model
