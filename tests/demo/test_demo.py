@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,11 @@ def test_the_verdict_is_that_of_the_intervals(tmp_path):
         tmp_path, IMAGE, ("converted", 0.5, (0.4, 0.6)), ("distilled", 0.55, (0.45, 0.65))
     )
     assert both.verdict.endswith("It is not told apart from the converted.")
+
+
+def test_a_row_is_the_same_when_it_was_saved():
+    row = Row("a", 0.3, (0.2, 0.4), 12.5, "runs/a")
+    assert Row.of(json.loads(json.dumps(asdict(row)))) == row
 
 
 def test_a_tie_has_no_winner(tmp_path):

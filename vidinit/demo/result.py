@@ -20,6 +20,12 @@ class Row:
     seconds: float
     run: str
 
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> Row:
+        """From its fields, as JSON has them."""
+        low, high = saved["interval"]
+        return cls(**{**saved, "interval": (low, high)})
+
 
 @dataclass
 class DemoResult:

@@ -187,7 +187,7 @@ class Demo:
     def __init__(self, run: RunFolder, settings: dict[str, Any], how: dict[str, Any]) -> None:
         self.run, self.settings, self.how = run, settings, how
         self.began = time.perf_counter()
-        self.rows = [Row(**one) for one in _read(run.root / ROWS, [])]
+        self.rows = [Row.of(one) for one in _read(run.root / ROWS, [])]
         self.clips = _clips_in(run, settings, SIZES[settings["quick"]])
 
     def result(self) -> DemoResult:
