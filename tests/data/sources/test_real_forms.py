@@ -365,7 +365,8 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     (
         "ava_train_v2.2.csv",
         "-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1\n",
-        r":1: a list of AVA, one box and action of a person a line; pass --task detect to train on boxes",
+        r":1: a list of AVA, one box and action of a person a line; "
+        r"pass --task detect to train on boxes",
     ),
     (
         "ava_predicted_boxes.csv",
@@ -380,7 +381,8 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     (
         "coco.json",
         '{"images": [], "annotations": [], "categories": []}',
-        r"boxes in COCO's form \(images, annotations, categories\); pass --task detect to train on boxes",
+        r"boxes in COCO's form \(images, annotations, categories\); "
+        r"pass --task detect to train on boxes",
     ),
     (
         "video_datainfo.json",

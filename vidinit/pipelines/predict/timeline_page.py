@@ -118,8 +118,8 @@ def _answer(events: Sequence[Event], seconds: float) -> str:
     best = max(events, key=lambda event: event.score)
     return answer(
         f"{count} in {clock(seconds)}",
-        f"Most of it is {name}: {clock(most)} in {own} event{'' if own == 1 else 's'}. The surest is "
-        f"{best.label} at {clock(best.peak)}, with {best.score:.2f}.",
+        f"Most of it is {name}: {clock(most)} in {own} event{'' if own == 1 else 's'}. "
+        f"The surest is {best.label} at {clock(best.peak)}, with {best.score:.2f}.",
     )
 
 
