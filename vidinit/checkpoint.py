@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
 DETECT = "detect."
 """The beginning of the names of a detector's own tensors, beside those of its trunk."""
+
+PROPOSALS = f"{DETECT}proposals."
+"""And of those of them that propose boxes."""
 MEAN_POOL = "mean_pool.safetensors"
 """A linear head on the mean of a probed trunk's tokens, with which the probe is compared."""
 
@@ -87,6 +90,9 @@ def save_model(
     if detector is not None:
         for key, value in detector.head.state_dict().items():
             state[f"{DETECT}{key}"] = value.detach().cpu().contiguous()
+    if detector is not None and detector.proposals is not None:
+        for key, value in detector.proposals.state_dict().items():
+            state[f"{PROPOSALS}{key}"] = value.detach().cpu().contiguous()
     content = {
         "format": FORMAT,
         "vidinit": __version__,
@@ -236,7 +242,13 @@ def load_detector(folder: str | Path) -> Detector:
     classes = detect.num_classes if detect.classes is None else detect.classes
     detector = _made(place, card, lambda: Detector(trunk, classes, detect.settings))
     own = {k.removeprefix(DETECT): v for k, v in state.items() if k.startswith(DETECT)}
+    inner = PROPOSALS.removeprefix(DETECT)
+    proposing = {k.removeprefix(inner): own.pop(k) for k in list(own) if k.startswith(inner)}
     load_exactly(detector.head, own, str(place))
+    if detector.proposals is None and proposing:
+        raise UsageError(f"{place} has weights of proposals, and {CARD} names no network of them")
+    if detector.proposals is not None:
+        load_exactly(detector.proposals, proposing, str(place))
     return detector.eval()
 
 
@@ -400,8 +412,10 @@ def _read(folder: str | Path) -> tuple[Path, Card, dict[str, Tensor]]:
 
 def _faults(card: Card, state: dict[str, Tensor]) -> Iterator[str]:
     """Faults of tensors whatever the network: values, and heads without their classes."""
+    from .zoo.images.state_dicts import COUNTER
+
     for key, tensor in state.items():
-        floats = key.startswith(("heads.", DETECT))
+        floats = key.startswith(("heads.", DETECT)) and not key.endswith(COUNTER)
         if tensor.is_complex() or (floats and not tensor.is_floating_point()):
             yield f"{key} is {_kind_of(tensor)}, it should be floating point"
         elif tensor.is_floating_point() and not _is_finite(tensor):

@@ -53,12 +53,20 @@ class DetectConfig(DetectScoring):
     """Move sides of training boxes by up to this share of a box; default: 0, with regress 0.15."""
     negatives: bool = True
     """Train on boxes without an action, as people who do none."""
+    proposals: Literal["given", "rpn"] = "given"
+    """Boxes come from outside, or a network of the model's own proposes them, trained along."""
+    image_model: str = "resnet50"
+    """With proposals=rpn the image network (timm) that sees the key frame for them."""
+    image_weights: str | None = None
+    """File with its weights, or random; default: as convert finds those of a network."""
 
     @property
     def shaken(self) -> float:
-        """`shake`, or its default."""
+        """`shake`, or its default; proposals lie beside by themselves."""
         if self.shake is not None:
             return self.shake
+        if self.proposals == "rpn":
+            return 0.0
         return 0.15 if self.regress else 0.0
 
     @field_validator("layer")

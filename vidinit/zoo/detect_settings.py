@@ -39,6 +39,8 @@ class DetectSettings:
             written ``Mixed_4e``); None: the last.
         fit: how frames are fitted to clips in evaluation: ``letterbox`` keeps the aspect in the
             trunk's square; ``whole``: the rectangle with the trunk's short side.
+        proposals: name of the timm network that proposes boxes in the key frame
+            (`proposals.KeyFrameProposals`), which ``regress`` then moves; None: boxes are given.
 
     Raises:
         UsageError: for a value that is none of these.
@@ -55,6 +57,7 @@ class DetectSettings:
     stride: Literal[16] | None = None
     layer: str | None = None
     fit: Literal["letterbox", "whole"] = "letterbox"
+    proposals: str | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("kind", KINDS), ("time", TIMES), ("fit", FITS)):
@@ -68,6 +71,10 @@ class DetectSettings:
                 raise UsageError(f"detect.{name} cannot be {getattr(self, name)}")
         if self.stride not in (None, 16):
             raise UsageError(f"detect.stride cannot be {self.stride}", "use 16, or leave it out")
+        if self.proposals is not None and not self.regress:
+            raise UsageError(
+                "detect.proposals are rough boxes, and detect.regress is false", "set it, too"
+            )
         if self.layer is not None and (match := _LAYER.fullmatch(self.layer)):
             object.__setattr__(self, "layer", f"mixed{match[1].lower()}")
 

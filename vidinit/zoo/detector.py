@@ -1,4 +1,4 @@
-"""A detector of actions: the boxes are given, and it says what the people in them do.
+"""A detector of actions: of boxes, given or its own, it says what the people in them do.
 
 Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, section 5, after Gu et
 al., "AVA", CVPR 2018: the maps of a video model are pooled over time, RoIAlign reads a grid of a
@@ -22,6 +22,7 @@ from .base import VideoModel
 from .detect_settings import Detect, DetectSettings
 from .modify.output_stride import STRIDE, set_output_stride, why_no_output_stride
 from .names import check_option
+from .proposals import KeyFrameProposals
 from .spec import ClipSpec
 
 __all__ = ["DetectOutputs", "DetectSettings", "Detector", "as_detector", "default_stride"]
@@ -103,9 +104,11 @@ class Detector(nn.Module):
         head: what makes logits of the boxes' features.
         classes: names of the classes, or None.
         num_classes: C.
+        proposals: what proposes boxes in key frames, see `own_boxes`; None where they are given.
 
     Raises:
-        UsageError: no classes, names that are there twice, and a layer that the trunk has not.
+        UsageError: no classes, names that are there twice, a layer that the trunk has not, and as
+            `KeyFrameProposals`.
     """
 
     def __init__(
@@ -123,6 +126,9 @@ class Detector(nn.Module):
         like = next(trunk.parameters())
         features = width * (2 if settings.context else 1)
         self.head = BoxHead(features, self.num_outputs, settings).to(like.device)
+        self.proposals: KeyFrameProposals | None = None
+        if settings.proposals is not None:
+            self.proposals = KeyFrameProposals(settings.proposals, trunk.spec).to(like.device)
 
     def reset_head(self, classes: Sequence[str] | int) -> None:
         """A new last layer for these classes, N(0, 0.01) and zero bias; all else stays.
@@ -195,6 +201,19 @@ class Detector(nn.Module):
             frame = F.adaptive_avg_pool2d(maps, grid).amax(dim=(2, 3))
             features = torch.cat([features, frame[boxes[:, 0].long()]], dim=1)
         return features.to(own)
+
+    def own_boxes(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes that the detector itself proposes, (N, 5), and how sure they are, (N,), 0 to 1.
+
+        Args:
+            clip: as `forward` takes it.
+
+        Raises:
+            ValueError: boxes are given to this detector.
+        """
+        if self.proposals is None:
+            raise ValueError("this detector proposes no boxes: give them")
+        return self.proposals(clip, self.spec)  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------------- what the outputs mean
 
@@ -271,7 +290,9 @@ class Detector(nn.Module):
 
     def head_parameters(self) -> set[str]:
         """Names of the parameters that are not the trunk's."""
-        return {f"head.{name}" for name, _ in self.head.named_parameters()}
+        return {
+            name for name, _ in self.named_parameters() if name.startswith(("head.", "proposals."))
+        }
 
     def layer_ids(self) -> dict[str, int]:
         """The trunk's, see `VideoModel.layer_ids`; what reads its maps is the last layer."""

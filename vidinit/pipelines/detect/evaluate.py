@@ -32,7 +32,7 @@ from ..shared.modality import set_spec
 from ..shared.run_records import HealthFile, holds_something, open_run, replaced_folder
 from .data import keyframes, people_of, probes_of, rows_of, scored_parts
 from .rescore import result_of, write_detections
-from .score import detect_key_frames, detections_of
+from .score import OWN, detect_key_frames, detections_of, proposes
 
 _WHOLE = ("eval", "against", "head", "classes", "ensemble", "text", "fuse", "weight")
 """Settings of an evaluation that are of whole clips."""
@@ -54,7 +54,8 @@ def execute(config: EvaluateConfig, *, overwrite: bool) -> dict[str, Any]:
     classes = tuple(detector.classes or map(str, range(detector.num_classes)))
     used = np.unique(truth.boxes.labels).tolist()
     class_places(classes, truth.classes, used, truth.where)  # an error now, not at the end
-    people, given = people_of(truth, config.detect, config.data)
+    own = proposes(detector, config.detect)
+    people, given = (truth, OWN) if own else people_of(truth, config.detect, config.data)
     config.out = from_main(accelerator, lambda: config.out)
 
     def opened() -> RunFolder:
@@ -70,6 +71,7 @@ def execute(config: EvaluateConfig, *, overwrite: bool) -> dict[str, Any]:
         detector,
         people,
         accelerator,
+        own=config.detect.min_score if own else None,
         fit=config.data.fit,
         **scoring_options(config.data, accelerator, quarantine),
     )

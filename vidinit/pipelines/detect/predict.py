@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint import load_detector
+from ...checkpoint import load_detector, model_folder, read_card
 from ...config import DEFAULT, DetectScoring
 from ...console import ProgressBar, say, with_messages
 from ...data.boxes import read_boxes
@@ -48,7 +48,7 @@ from .people import (
 )
 from .report import key_frame_sections
 from .results import scores_of
-from .score import detect_key_frames, detections_of
+from .score import OWN, detect_key_frames, detections_of
 from .tables import class_section
 
 EVERY = 1.0
@@ -70,13 +70,21 @@ class Wanted:
     video: bool
     topk: int
 
-    def check(self) -> None:
+    @property
+    def own(self) -> bool:
+        """True where nobody says where boxes are, so that the model has to."""
+        return self.boxes is None and self.people is None
+
+    def check(self, model: Detector | str | Path) -> None:
         """Refuse what does not go together.
+
+        Args:
+            model: a detector, or its folder.
 
         Raises:
             UsageError: boxes come from nowhere, or from two places.
         """
-        if (self.boxes is None) == (self.people is None):
+        if (self.own and not _proposes(model)) or (self.boxes and self.people):
             raise UsageError(
                 "a detector tells what people do in boxes, and one place they come from",
                 f"pass --boxes FILE, or --people with a detector of torchvision's or {MOTION}",
@@ -87,6 +95,15 @@ class Wanted:
             raise UsageError("--boxes names the key frames", "leave --every out")
         if self.people_weights is not None and self.people in (None, MOTION):
             raise UsageError("--people-weights are of a detector", "name it with --people")
+
+
+def _proposes(model: Detector | str | Path) -> bool:
+    """True for a detector, or the folder of one, with proposals of its own."""
+    if not isinstance(model, (str, Path)):
+        return model.proposals is not None
+    folder = model_folder(model)
+    detect = None if folder is None else read_card(folder).detect
+    return detect is not None and detect.proposals is not None
 
 
 def predict_boxes(
@@ -130,17 +147,19 @@ def predict_boxes(
     assert config.out is not None
     run = RunFolder.open(config.out, overwrite=overwrite)
     quarantine = Quarantine()
-    truth = None
+    truth, origin = None, None
+    errors: dict[int, str] = {}
     if wanted.boxes is not None:
         people, truth, origin = boxes_from_file(wanted.boxes, rows, config, classes)
-        errors: dict[int, str] = {}
+    elif wanted.own:
+        people = Keyframes(rows, _nobody(rows, wanted), OWN)
     else:
         people, errors = _found_people(rows, config, wanted, accelerator.device, quarantine)
-        origin = None
     found = detect_key_frames(
         detector,
         people,
         accelerator,
+        own=config.detect.min_score if wanted.own else None,
         fit=data.fit,
         batch_size=data.clips,
         workers=workers_of(data, 1),
@@ -159,6 +178,8 @@ def predict_boxes(
         given=people.where,
         moved=detector.settings.regress,
     )
+    if wanted.own:
+        say(f"{OWN}: {len(detections):,} in {len(people.boxes):,} key frames")
     reasons = {
         **checked.known,
         **{rows.rows[number].path: reason for number, reason in errors.items()},
@@ -265,6 +286,17 @@ def _once(boxes: Boxes) -> Boxes:
     return of_boxes(boxes, keep)
 
 
+def _keys(rows: Rows, wanted: Wanted) -> list[tuple[int, int]]:
+    """Row and frame of the key frames, where nobody names them."""
+    return list(all_key_frames(rows, EVERY if wanted.every is None else wanted.every))
+
+
+def _nobody(rows: Rows, wanted: Wanted) -> Boxes:
+    """The key frames without boxes."""
+    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    return boxes_of([(row, frame, *empty) for row, frame in _keys(rows, wanted)])
+
+
 def _found_people(
     rows: Rows, config: EvaluateConfig, wanted: Wanted, device: Any, quarantine: Quarantine
 ) -> tuple[Keyframes, dict[int, str]]:
@@ -279,7 +311,7 @@ def _found_people(
         network = open_detector(wanted.people, wanted.people_weights, device)
         finder = PersonDetector(network, least)
         where = f"people of {wanted.people} with a score of {least:g} and more"
-    keys = list(all_key_frames(rows, EVERY if wanted.every is None else wanted.every))
+    keys = _keys(rows, wanted)
     with ProgressBar("finding people", "key frames") as bar:
         boxes, errors = find_people(
             rows,

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ...config import DetectScoring
 from ...data.boxes.columns import Boxes
 from ...data.loading.keyframes import Fit, KeyframeViews
 from ...data.loading.loader import Loader
@@ -55,6 +57,18 @@ def bars_of(spec: ClipSpec) -> tuple[int, ...]:
     return tuple(min(255, max(0, round(255 * value))) for value in spec.mean)
 
 
+OWN = "boxes are the model's own proposals"
+"""Where boxes come from, in words, if from the detector itself."""
+
+OVERLAP = 0.5
+"""IoU above which the less sure of two of its boxes is dropped; by the best class of each."""
+
+
+def proposes(detector: Detector, scoring: DetectScoring) -> bool:
+    """True where boxes are the detector's own: it has proposals, and no boxes are given."""
+    return detector.proposals is not None and scoring.boxes is None
+
+
 @dataclass(frozen=True)
 class Found:
     """What a model says of the boxes of some key frames.
@@ -64,6 +78,7 @@ class Found:
         place: number of the box in its key frame, int64 (M,).
         box: where it is in the end, fractions of the frame, float32 (M, 4).
         scores: of each class, float32 (M, C).
+        person: how sure the box itself is, float32 (M,); NaN where nobody says.
         errors: why key frames have no scores, by their number.
     """
 
@@ -71,6 +86,7 @@ class Found:
     place: np.ndarray
     box: np.ndarray
     scores: np.ndarray
+    person: np.ndarray
     errors: dict[int, str]
 
 
@@ -79,6 +95,7 @@ def detect_key_frames(
     people: Keyframes,
     accelerator: Any,
     *,
+    own: float | None = None,
     fit: Fit | None = None,
     batch_size: int = 8,
     workers: int = 0,
@@ -97,6 +114,9 @@ def detect_key_frames(
         detector: on the accelerator's device; in eval mode while it is asked.
         people: key frames and the boxes in them; a key frame without boxes is not read.
         accelerator: gives the device, the precision and the processes.
+        own: read all key frames, and take the boxes that the detector itself proposes in them and
+            is at least so sure of, 0 to 1, moved, and those dropped that overlap a better one by
+            more than `OVERLAP`; None: the boxes of ``people``.
         fit: how frames become clips; default: as the detector's settings say.
         batch_size: clips of a forward pass; 1 where clips differ in shape.
         workers, deadline, reader, decode_side, partial, quarantine: as for
@@ -111,7 +131,9 @@ def detect_key_frames(
         decode_side=decode_side,
         partial=partial,
     )
-    keys = np.flatnonzero(np.diff(people.boxes.starts)).tolist()
+    keys = list(range(len(people.boxes)))
+    if own is None:
+        keys = np.flatnonzero(np.diff(people.boxes.starts)).tolist()
     size = batch_size if views.same_shape() else 1
     rank, world = accelerator.process_index, accelerator.num_processes
     batches = [keys[first : first + size] for first in range(0, len(keys), size)]
@@ -123,38 +145,53 @@ def detect_key_frames(
     errors: dict[int, str] = {}
     with in_eval_mode(detector):
         for batch in loader:
-            part, failed = _detect_batch(detector, batch, accelerator)
+            part, failed = _detect_batch(detector, batch, accelerator, own)
             parts.append(part)
             errors |= failed
     classes = detector.num_classes
     empty = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    nothing = (*empty, np.zeros((0, 4), np.float32), np.zeros((0, classes), np.float32))
-    own = [np.concatenate(columns) for columns in zip(nothing, *parts, strict=True)]
-    gathered = gather_all(accelerator, (own, errors))
+    sizes = ((0, 4), (0, classes), (0,))
+    nothing = (*empty, *(np.zeros(size, np.float32) for size in sizes))
+    ours = [np.concatenate(columns) for columns in zip(nothing, *parts, strict=True)]
+    gathered = gather_all(accelerator, (ours, errors))
     whole = [np.concatenate(columns) for columns in zip(*(c for c, _ in gathered), strict=True)]
     order = np.lexsort((whole[1], whole[0]))
-    key, place, box, scores = (column[order] for column in whole)
-    return Found(key, place, box, scores, {k: v for _, e in gathered for k, v in e.items()})
+    key, place, box, scores, person = (column[order] for column in whole)
+    if own is None and people.boxes.score is not None:
+        person = people.boxes.score[people.boxes.starts[key] + place]
+    return Found(key, place, box, scores, person, {k: v for _, e in gathered for k, v in e.items()})
 
 
 @torch.no_grad()
 def _detect_batch(
-    detector: Detector, batch: dict[str, Any], accelerator: Any
+    detector: Detector, batch: dict[str, Any], accelerator: Any, own: float | None
 ) -> tuple[tuple[np.ndarray, ...], dict[int, str]]:
-    """Key frame, place, box and scores of the boxes of a batch, and key frames without scores."""
+    """The columns of `Found` of a batch, and its key frames without scores."""
+    from torchvision.ops import batched_nms
+
     spec, device = detector.spec, accelerator.device
     keys = batch["key"].numpy()
     errors = {int(k): e for k, e in zip(keys, batch["error"], strict=True) if e is not None}
     readable = torch.tensor([error is None for error in batch["error"]])
-    valid = batch["valid"] & readable[:, None]
-    clip, place = torch.nonzero(valid).T
-    boxes = numbered(batch["boxes"], valid).to(device)
     pixels = normalize(batch["clip"].to(device), spec.mean, spec.std, bgr=spec.channels == "bgr")
     with accelerator.autocast():
+        if own is None:
+            boxes = numbered(batch["boxes"], batch["valid"] & readable[:, None]).to(device)
+            sure = boxes.new_full((len(boxes),), torch.nan)
+        else:
+            boxes, sure = detector.own_boxes(pixels)
+            kept = (sure >= own) & readable.to(device)[boxes[:, 0].long()]
+            boxes, sure = boxes[kept], sure[kept]
         logits, moves = detector.outputs(pixels, boxes)
     scores = detector.scores(logits.float())
     if moves is not None:
         boxes = detector.moved(boxes, moves)
+    if own is not None:
+        best = batched_nms(boxes[:, 1:], sure * scores.amax(dim=1), boxes[:, 0], OVERLAP)
+        best = best.sort().values
+        boxes, sure, scores = boxes[best], sure[best], scores[best]
+    clip = boxes[:, 0].long().cpu()
+    place = places_in(clip)
     back = batch["place"][clip]
     fractions = (boxes[:, 1:].cpu() - back[:, 2:].repeat(1, 2)) / back[:, :2].repeat(1, 2)
     if moves is not None:
@@ -164,8 +201,15 @@ def _detect_batch(
     for number in np.unique(clip.numpy()[wrong]).tolist():
         errors[int(keys[number])] = NO_NUMBER
     fine = ~np.isin(keys[clip.numpy()], list(errors))
-    columns = (keys[clip.numpy()], place.numpy(), fractions.numpy(), found)
+    if own is not None:  # in the bars of a letterbox there is nobody
+        fine &= (fractions[:, 2:] > fractions[:, :2]).all(dim=1).numpy()
+    columns = (keys[clip.numpy()], place.numpy(), fractions.numpy(), found, sure.cpu().numpy())
     return tuple(column[fine] for column in columns), errors
+
+
+def places_in(clip: Tensor) -> Tensor:
+    """The number of each box within its clip, of clips' numbers (N,) that rise."""
+    return torch.arange(len(clip)) - torch.searchsorted(clip, clip)
 
 
 def detections_of(
@@ -190,12 +234,8 @@ def detections_of(
     """
     boxes = people.boxes
     assert boxes.frame is not None
-    number = boxes.starts[found.key] + found.place
-    person = np.full(len(number), np.nan, dtype=np.float32)
-    if boxes.score is not None:
-        person = boxes.score[number]
-    box = found.box if moved else boxes.box[number]
-    columns = (box, found.scores, person)
+    box = found.box if moved else boxes.box[boxes.starts[found.key] + found.place]
+    columns = (box, found.scores, found.person)
     row, frame, box, scores, person = sorted_detections(
         boxes.row[found.key], boxes.frame[found.key], found.place, columns
     )

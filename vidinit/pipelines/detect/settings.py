@@ -43,7 +43,15 @@ def contradictions(
     if data.sampling not in (None, "dense"):
         text = f"data.sampling={data.sampling} is for whole videos: a clip lies around a key frame"
         yield ("task", "data.sampling"), text
-    if detect.regress and detect.shaken == 0:
+    if detect.proposals == "rpn" and detect.shake:
+        text = "detect.shake moves given boxes, and with detect.proposals=rpn none are"
+        yield ("detect.shake", "detect.proposals"), f"{text}: leave it out"
+    if detect.proposals == "given":
+        for key in ("image_model", "image_weights"):
+            if getattr(detect, key) != getattr(DetectConfig(), key):
+                text = f"detect.{key} is of the network that proposes boxes"
+                yield (f"detect.{key}", "detect.proposals"), f"{text}: set detect.proposals=rpn"
+    if detect.regress and detect.proposals == "given" and detect.shaken == 0:
         text = "detect.regress learns nothing from boxes that are where they should be"
         yield ("detect.regress", "detect.shake"), f"{text}: set detect.shake=0.15"
 

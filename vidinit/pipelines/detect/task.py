@@ -29,6 +29,12 @@ class DetectTask(Task):
     A mean is one over the boxes of the whole step, of all its batches and processes: how a step is
     cut into these does not change its loss. A step without a box costs 0.
 
+    A detector with proposals of its own learns from those and the true boxes, as
+    `KeyFrameProposals.sample` draws them, nobody being one class more of kind ``single`` and no
+    class of ``multi``. Means are then over the boxes drawn in a batch, and two losses more are the
+    region proposal network's: ``loss_objectness``, the binary cross-entropy of anchors, and
+    ``loss_proposals``, smooth L1 of their moves (Faster R-CNN, section 3.1.2; torchvision's).
+
     Args:
         detector: what is trained: its head, and its trunk but for what no box depends on.
         frozen_trunk: train the head alone; the trunk stays in eval mode.
@@ -37,6 +43,7 @@ class DetectTask(Task):
     def __init__(self, detector: Detector, *, frozen_trunk: bool = False) -> None:
         super().__init__(detector.trunk)
         self.heads = detector.head
+        self.proposals = detector.proposals
         # Not a module of this one: it would hold the trunk and the head a second time.
         self._detector = (detector,)
         self.frozen_trunk = frozen_trunk
@@ -66,9 +73,17 @@ class DetectTask(Task):
         """
         valid = batch["valid"]
         boxes, targets = numbered(batch["boxes"], valid), batch["targets"][valid]
+        goals = batch["goals"][valid]
+        count = batch.get(DIVISOR, max(1, len(boxes)))
+        losses: dict[str, Tensor] = {}
+        if self.proposals is not None:
+            number = torch.nonzero(valid)[:, 0]
+            boxes, goals, targets, losses = self.proposals.sample(
+                batch["clip"], self.detector.spec, goals, number, targets
+            )
+            count = max(1, len(boxes))
         logits, moves = self.detector.outputs(batch["clip"], boxes)
         logits = logits.float()
-        count = batch.get(DIVISOR, max(1, len(boxes)))
         does = targets.sum(dim=1) > 0
         if self.detector.kind == "multi":
             costs = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
@@ -78,17 +93,17 @@ class DetectTask(Task):
             costs = F.cross_entropy(logits, label, reduction="sum")
         if moves is None:
             return {"loss": costs / count}
-        goals = batch["goals"][valid]
         # A box that lost its area has no scale that a move could be measured by.
         sides = torch.cat([boxes[:, 3:] - boxes[:, 1:3], goals[:, 2:] - goals[:, :2]], dim=1)
         moved = does & (sides > 1).all(dim=1)
         wanted = self.detector.deltas_to(boxes[moved], goals[moved])
         far = F.smooth_l1_loss(moves[moved].float(), wanted, reduction="sum")
-        return {"classes": costs / count, "boxes": far / count}
+        return {"classes": costs / count, "boxes": far / count, **losses}
 
     def head_parameters(self) -> set[str]:
-        """Names of the parameters of the head on boxes."""
-        return {name for name, _ in self.named_parameters() if name.startswith("heads.")}
+        """Names of the parameters of the head on boxes, and of the one that proposes them."""
+        new = ("heads.", "proposals.proposer.")
+        return {name for name, _ in self.named_parameters() if name.startswith(new)}
 
     def classifiers(self) -> dict[str, nn.Module]:
         """The layer that gives the logits of boxes."""

@@ -30,6 +30,7 @@ from ...zoo.detector import (
     as_detector,
     default_stride,
 )
+from ...zoo.images.networks import ImageSource, load_image_model
 from ...zoo.spec import ClipSpec
 from ..finetune.settings import FinetuneConfig
 from ..shared.clips import (
@@ -59,7 +60,7 @@ from .data import (
     training_parts,
 )
 from .results import scores_of
-from .score import bars_of, detect_key_frames, detections_of
+from .score import OWN, bars_of, detect_key_frames, detections_of, proposes
 from .tables import class_section
 from .task import DetectTask, set_divisors
 
@@ -149,7 +150,7 @@ def execute(
 def open_detector(config: FinetuneConfig, classes: list[str], kind: Kind) -> Detector:
     """The configured model as a detector of these classes, as it is to be trained.
 
-    A model that is a detector of the same classes goes on with its head.
+    A model that is a detector of the same classes goes on with its head, and its proposals.
 
     Raises:
         UsageError: its clips are not dense, or what is configured does not suit it.
@@ -170,13 +171,31 @@ def open_detector(config: FinetuneConfig, classes: list[str], kind: Kind) -> Det
             "lies around its key frame",
             "set data.sampling=dense, and data.frames and data.stride as it suits",
         )
-    if not trained:
-        return as_detector(trunk, classes, settings_of(config, trunk, kind))
-    if detector.classes == classes and detector.kind == kind:
-        say(f"{config.model}: a detector of these classes: its head and its settings are kept")
-        return detector
-    say(f"{config.model}: new head for {len(classes)} classes of boxes")
-    return as_detector(trunk, classes, settings_of(config, trunk, kind))
+    if trained and detector.classes == classes and detector.kind == kind:
+        own = detector.proposals is not None
+        if own or config.detect.proposals == "given":
+            kept = "its head, its proposals" if own else "its head"
+            say(f"{config.model}: a detector of these classes: {kept} and its settings are kept")
+            return detector
+    if trained:
+        say(f"{config.model}: new head for {len(classes)} classes of boxes")
+    made = as_detector(trunk, classes, settings_of(config, trunk, kind))
+    if made.proposals is not None:
+        made.proposals.load(_image_source(config.detect))
+    return made
+
+
+def _image_source(detect: DetectConfig) -> ImageSource:
+    """The image network that proposes boxes, with its weights, which are said."""
+    weights = detect.image_weights
+    source = load_image_model(
+        detect.image_model,
+        weights=None if weights == "random" else weights,
+        pretrained=weights != "random",
+        ways=("name a file as detect.image_weights", "detect.image_weights=random for none"),
+    )
+    say(f"boxes are proposed by {detect.image_model}, {source.weights}, trained along")
+    return source
 
 
 def settings_of(config: FinetuneConfig, trunk: VideoModel, kind: Kind) -> DetectSettings:
@@ -196,10 +215,11 @@ def settings_of(config: FinetuneConfig, trunk: VideoModel, kind: Kind) -> Detect
         hidden=detect.hidden,
         dropout=config.train.dropout,
         kind=kind,
-        regress=detect.regress,
+        regress=detect.regress or detect.proposals == "rpn",
         stride=stride,
         layer=layer,
         fit=config.data.fit or "letterbox",
+        proposals=detect.image_model if detect.proposals == "rpn" else None,
     )
 
 
@@ -282,7 +302,8 @@ def _evaluation(
     latest: dict[str, Any],
 ) -> Callable[[], dict[str, float]]:
     """Frame-AP on the validation key frames; ``latest`` gets all that is known of it."""
-    people, given = people_of(val, config.detect, config.data)
+    own = proposes(detector, config.detect)
+    people, given = (val, OWN) if own else people_of(val, config.detect, config.data)
     moved = detector.settings.regress
 
     def evaluate() -> dict[str, float]:
@@ -290,6 +311,7 @@ def _evaluation(
             detector,
             people,
             accelerator,
+            own=config.detect.min_score if own else None,
             fit=config.data.fit,
             **scoring_options(config.data, accelerator, quarantine),
         )

@@ -116,7 +116,8 @@ def predict(
         events: a file to write the events into: .csv, .json, or .srt of one video.
         boxes: of a detector, a file with people's boxes, in any form that `vidinit.finetune` takes;
             its key frames are those that are told about. Where it names actions that the model
-            knows, they are the truth in the report.
+            knows, they are the truth in the report. A detector with proposals of its own needs
+            neither ``boxes`` nor ``people``.
         people: of a detector, where people are: a detector of torchvision's, as
             ``fasterrcnn_resnet50_fpn_v2``, or ``motion``: what moves while the camera stands still.
         people_weights: file with the weights of that detector; default: torchvision's, downloaded
@@ -198,7 +199,7 @@ def predict(
         from ..detect.predict import Wanted, predict_boxes
 
         wanted = Wanted(boxes, people, people_weights, every, ava, video, topk)
-        wanted.check()
+        wanted.check(cast("Detector | str | Path", model))
     least = (None, positive) if threshold is None else threshold_of(threshold, positive)
     finding = Finding(positive=least[1], threshold=least[0], smooth=smooth or 0.0)
     files = find_files([paths] if isinstance(paths, (str, Path)) else paths)
