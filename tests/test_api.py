@@ -34,7 +34,7 @@ PAIRS = [
     (profile.profile, vidinit.profile, set()),
     (export.export, vidinit.export, set()),
     (data.check, vidinit.check_data, set()),
-    (demo.demo, run_demo, {"clips_only"}),
+    (demo.demo, run_demo, {"clips_only", "detect"}),
 ]
 
 

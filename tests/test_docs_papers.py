@@ -36,9 +36,9 @@ ROWS = [
     for line in TEXT.splitlines()
     if line.startswith("|") and not line.startswith(("|---", "| row", "| model"))
 ]
-# Of no paper of the page: the demo's, VideoMAE's, one of our own, and those of docs/adapters.md.
+# Of no paper of the page: the demo's, VideoMAE's, our own for small data, those of docs/adapters.md.
 OTHERS = (
-    r".*(_demo|_small|/c2d-vit_.*|/timesformer-vit_.*|/(st-adapter|aim|zero-cost|side4video)-.*)"
+    r".*(_demo|_small|_small-data|/c2d-vit_.*|/timesformer-vit_.*|/(st-adapter|aim|zero-cost|side4video)-.*)"
 )
 
 

@@ -56,9 +56,19 @@ def invoke(line: str) -> Result:
 
 
 def agree(found: Any, wanted: Any, where: str = "") -> None:
-    """All that 0.1 told is told again; numbers agree to what another CPU may change."""
+    """All that 0.1 told is told again; numbers agree to what another CPU may change.
+
+    Two things are told otherwise since: trainings log no top-5 of five classes or fewer, and the
+    interval of a top-1 is Wilson's where it was of resampled videos.
+    """
     if isinstance(wanted, dict):
         for key, value in wanted.items():
+            if where.endswith(".intervals") and key == "top1":
+                low, high = found[key]
+                assert 0 <= low < high <= 1, where
+                continue
+            if key == "top5" and "epoch" in wanted and key not in found:
+                continue
             assert key in found, f"{where}.{key}"
             agree(found[key], value, f"{where}.{key}")
     elif isinstance(wanted, list):

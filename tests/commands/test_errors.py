@@ -70,7 +70,7 @@ CASES = {
     "unknown key": ("finetune r3d50 train.epocs=3 --data good", 2, "did you mean 'train.epochs'"),
     "unknown key in a file": ("finetune r3d50 --data good --config my.yaml", 2, "my.yaml:2"),
     "wrong value": ("finetune r3d50 train.lr=fast --data good", 2, "train.lr"),
-    "no model": ("finetune --data good", 2, "no model is given"),
+    "no model": ("finetune --data good", 3, "no class has a second clip"),
     "no data": (f"finetune {MODEL}", 2, "--data"),
     "missing folder": (f"finetune {MODEL} --data nowhere", 2, "nowhere does not exist"),
     "missing model folder": ("eval runs/none --data good", 2, "no such model folder"),

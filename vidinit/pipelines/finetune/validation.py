@@ -57,7 +57,7 @@ class Validation:
         place = self.run.root / FILE
         if not place.is_file():
             return None
-        with np.load(place) as saved:
+        with np.load(place, allow_pickle=False) as saved:
             values = {name: saved[name].astype(np.float64) for name in saved.files}
         probabilities = values["probabilities"]
         if len(probabilities) != len(self.rows):  # of other clips than these
