@@ -14,12 +14,19 @@ from boxes_support import write_boxes
 from pipelines.detect.conftest import SMALL
 from safetensors.torch import load_file
 from support import MODEL
+from torchvision.ops import nms
 
 import vidinit
 from vidinit.checkpoint import load_detector
 from vidinit.config import DataConfig, DetectConfig, EvalConfig, TrainConfig
+from vidinit.data.pixels.batch import normalize
+from vidinit.data.readers import probe
+from vidinit.engine.accelerators import make_accelerator
+from vidinit.pipelines.detect.data import keyframes, scored_parts
+from vidinit.pipelines.detect.score import detect_key_frames, views_of
 from vidinit.pipelines.detect.settings import contradictions
 from vidinit.pipelines.detect.task import DetectTask
+from vidinit.pipelines.evaluate.settings import EvaluateConfig
 from vidinit.scoring.detections import load
 from vidinit.zoo.detector import DetectSettings, as_detector
 
@@ -89,6 +96,40 @@ def test_settings_that_contradict_one_another() -> None:
     assert told(proposals="rpn", image_model=NETWORK) == []
     assert "none are" in told(proposals="rpn", shake=0.1)[0]
     assert "set detect.proposals=rpn" in told(image_model=NETWORK)[0]
+
+
+def test_own_boxes_are_moved_weighed_and_each_there_once(box_set: Path) -> None:
+    """By hand from the detector; in the bars beside a picture of 64 x 48 there is no box."""
+    torch.manual_seed(0)
+    trunk = vidinit.create_model(MODEL)
+    trunk.spec = replace(trunk.spec, frames=2, size=64)
+    settings = DetectSettings(kind="single", regress=True, proposals=NETWORK)
+    detector = as_detector(trunk, ["red", "blue"], settings).eval()
+    parts = scored_parts(DataConfig(train=str(box_set)))
+    known = {row.path: probe(row.path) for row in parts[0].rows.rows}
+    people = keyframes(parts, known, origin=None)
+    least = 0.3
+    accelerator = make_accelerator(EvaluateConfig(model="", device="cpu"), seed=0)
+    found = detect_key_frames(detector, people, accelerator, own=least, batch_size=3)
+    assert not found.errors and set(found.key) == set(range(4))
+    item = views_of(people, detector.spec)[2]
+    clip = normalize(item["clip"][None], detector.spec.mean, detector.spec.std)
+    with torch.no_grad():
+        boxes, sure = detector.own_boxes(clip)
+        boxes, sure = boxes[sure >= least], sure[sure >= least]
+        logits, moves = detector.outputs(clip, boxes)
+        corners = detector.moved(boxes, moves)[:, 1:]  # type: ignore[arg-type]
+    scores = logits.softmax(1)[:, :2] * sure[:, None]
+    best = nms(corners, scores.amax(1), 0.5).sort().values
+    x, y, left, top = item["place"]
+    wanted = (corners[best] - torch.stack([left, top] * 2)) / torch.stack([x, y] * 2)
+    wanted = wanted.clamp(0, 1)
+    fine = (wanted[:, 2:] > wanted[:, :2]).all(1)
+    assert top == 8 and 0 < len(best) < len(boxes)
+    own = found.key == 2
+    assert np.allclose(found.box[own], wanted[fine], atol=1e-4)
+    assert np.allclose(found.scores[own], scores[best][fine], atol=1e-5)
+    assert np.allclose(found.person[own], sure[best][fine], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ OWN = "boxes are the model's own proposals"
 """Where boxes come from, in words, if from the detector itself."""
 
 OVERLAP = 0.5
-"""IoU above which the less sure of two of its boxes is dropped; by the best class of each."""
+"""IoU above which the less sure of two of its boxes is dropped, by the best score of each."""
 
 
 def proposes(detector: Detector, scoring: DetectScoring) -> bool:
@@ -116,7 +116,8 @@ def detect_key_frames(
         accelerator: gives the device, the precision and the processes.
         own: read all key frames, and take the boxes that the detector itself proposes in them and
             is at least so sure of, 0 to 1, moved, and those dropped that overlap a better one by
-            more than `OVERLAP`; None: the boxes of ``people``.
+            more than `OVERLAP`; scores are then those of the classes times how sure the box is.
+            None: the boxes of ``people``.
         fit: how frames become clips; default: as the detector's settings say.
         batch_size: clips of a forward pass; 1 where clips differ in shape.
         workers, deadline, reader, decode_side, partial, quarantine: as for
@@ -187,7 +188,9 @@ def _detect_batch(
     if moves is not None:
         boxes = detector.moved(boxes, moves)
     if own is not None:
-        best = batched_nms(boxes[:, 1:], sure * scores.amax(dim=1), boxes[:, 0], OVERLAP)
+        # Features are maxima over a box: a class tells less well than the proposal where it ends.
+        scores = scores * sure[:, None]
+        best = batched_nms(boxes[:, 1:], scores.amax(dim=1), boxes[:, 0], OVERLAP)
         best = best.sort().values
         boxes, sure, scores = boxes[best], sure[best], scores[best]
     clip = boxes[:, 0].long().cpu()
