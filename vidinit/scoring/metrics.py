@@ -63,6 +63,13 @@ class Scores:
             return pair_label(scores, self.nouns[keep], labels)
         return single_label(scores, labels)
 
+    def logged(self) -> dict[str, float]:
+        """The metrics that a training logs: of five classes or fewer no top-5, which is always 1."""
+        found = self.metrics()
+        if self.nouns is None and self.probabilities.shape[1] <= 5:
+            del found["top5"]
+        return found
+
     def loss(self) -> float:
         """The mean over the videos of -log p of the label, p the mean probability of its views.
 

@@ -326,7 +326,7 @@ def _evaluation(
                 start=config.eval.start,
                 average=config.eval.average,
                 **scoring_options(config.data, accelerator, source.val_quarantine),
-            ).metrics()
+            ).logged()
             metrics.update({f"{key}_{source.name}": value for key, value in values.items()})
         return metrics
 

@@ -509,7 +509,7 @@ def score_probes(
         found = {CHOICE: own[task.chosen(each)], **each}
     if "val" not in scores:
         return found
-    metrics = {name: one.metrics() for name, one in scores["val"]().items()}
+    metrics = {name: one.logged() for name, one in scores["val"]().items()}
     keys = [watch] if watch == "top1" else [watch, "top1"]
     each = {f"{key}_{name}": one[key] for key in keys for name, one in metrics.items()}
     return {**metrics[task.chosen(found)], **each, **found}

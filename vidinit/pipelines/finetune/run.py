@@ -315,9 +315,6 @@ def _evaluation(
         more = {"val_loss": found.loss(), "most_predicted": found.most_predicted()}
         if task.binary and val.kind == "single":
             del more["val_loss"]  # of another kind than the loss that is minimized
-        metrics = found.metrics()
-        if len(val.classes or ()) <= 5 and val.nouns is None:
-            del metrics["top5"]  # it is 1, whatever the model does
-        return {**metrics, **more}
+        return {**found.logged(), **more}
 
     return evaluate

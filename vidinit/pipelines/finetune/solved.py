@@ -191,7 +191,7 @@ def execute_solved(
         scores = scores_of(solved, scored, val, config.eval.average)
         each = {name: one.metrics()[watch] for name, one in scores.items()}
         metrics = {
-            **scores[chosen].metrics(),
+            **scores[chosen].logged(),
             **{f"{watch}_{name}": value for name, value in each.items() if value is not None},
         }
         run.log(epoch=1, step=0, **metrics)
