@@ -38,7 +38,8 @@ ROWS = [
 ]
 # Of no paper of the page: the demo's, VideoMAE's, our own for small data, those of docs/adapters.md.
 OTHERS = (
-    r".*(_demo|_small|_small-data|/c2d-vit_.*|/timesformer-vit_.*|/(st-adapter|aim|zero-cost|side4video)-.*)"
+    r".*(_demo|_small|_small-data|/c2d-vit_.*|/timesformer-vit_.*"
+    r"|/(st-adapter|aim|zero-cost|side4video)-.*)"
 )
 
 

@@ -14,7 +14,8 @@ import vidinit
 from vidinit.pipelines.finetune.settings import FinetuneConfig
 
 # Minutes, the machine's state, or tested elsewhere.
-SLOW = {"fit", "demo", "doctor", "export", "cotrain", "distill", "eval", "data", "profile"}
+SLOW = {"fit", "finetune", "demo", "doctor", "export"}
+SLOW |= {"cotrain", "distill", "eval", "data", "profile"}
 HEADS = sorted({name.partition(" ")[0] for name in commands()})
 
 

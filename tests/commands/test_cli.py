@@ -131,6 +131,7 @@ def test_distill_then_finetune(motion_set, tmp_path):
     assert model.lineage[-1]["teachers"] == ["imagenet-lite"]
 
 
+@pytest.mark.slow
 def test_a_teacher_with_local_weights(motion_set, tmp_path):
     weights = tmp_path / "teacher.pth"
     torch.save(timm.create_model("mobilenetv2_050", num_classes=7).state_dict(), weights)

@@ -101,8 +101,7 @@ def test_the_table_says_why_sts_leaves_a_kernel_alone():
     "target",
     [
         "sts-r3d50",
-        "s3d",
-        *(pytest.param(x, marks=pytest.mark.slow) for x in ("r3d50", "c2d-r50", "i3d")),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("s3d", "r3d50", "c2d-r50", "i3d")),
     ],
 )
 def test_resnet50_with_unforgiving_norms(target, tmp_path):
@@ -123,7 +122,7 @@ def test_resnet50_with_unforgiving_norms(target, tmp_path):
         ),
     ],
 )
-@pytest.mark.parametrize("plan", ["s3d", "i3d"])
+@pytest.mark.parametrize("plan", ["s3d", pytest.param("i3d", marks=pytest.mark.slow)])
 def test_other_activations_and_blocks_are_exact_too(name, plan, tmp_path):
     # SiLU and hard-swish are not idempotent, and a basic block ends in a sum: both need care.
     file = weights_file(name, tmp_path / "w.pth", num_classes=11)

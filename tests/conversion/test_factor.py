@@ -133,7 +133,7 @@ def still_difference(model: VideoModel, image: nn.Module, *counts: int) -> float
 
 
 @pytest.mark.parametrize("midplanes", ["per_block", "per_conv"])
-@pytest.mark.parametrize("eps", [1e-5, 1e-3])
+@pytest.mark.parametrize("eps", [pytest.param(1e-5, marks=pytest.mark.slow), 1e-3])
 def test_a_wide_stem_makes_r2plus1d_exact(image_net, midplanes, eps):
     model = resnet3d(
         7, kind="r2plus1d", depth=18, midplanes=midplanes, bn_eps=eps, stem="wide"

@@ -19,16 +19,16 @@ from vidinit.zoo.temporal import TemporalConv, TemporalShift, VolumeConv
 # The smallest of each kind, and the plans that are not defined for it.
 QUICK = {
     "resnet10t": ("sts",),
-    "test_byobnet": ("sts",),
     "regnetx_002": ("sts",),
     "test_convnext": ("sts",),
-    "tf_efficientnet_lite0": (),
-    "mobilenetv2_035": (),
     "mobilenetv3_small_050": (),
-    "dla46_c": ("sts",),
     "test_nfnet": ("i3d", "sts"),
 }
 OTHERS = {
+    "test_byobnet": ("sts",),
+    "tf_efficientnet_lite0": (),
+    "mobilenetv2_035": (),
+    "dla46_c": ("sts",),
     "mobilenetv4_conv_small_035": (),
     "ghostnet_050": (),
     "densenet121": ("sts",),

@@ -86,8 +86,11 @@ def test_every_exact_family_at_two_lengths(files, source, target, options, frame
     ("source", "target", "options", "words"),
     [
         ("resnet18", "r3d-18", {}, "--stem wide"),
-        ("resnet18", "r2plus1d-18", {}, "passes 45 channels instead of 64"),
-        ("resnet18", "tsm-r18", {}, "zeros"),
+        pytest.param(
+            *("resnet18", "r2plus1d-18", {}, "passes 45 channels instead of 64"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("resnet18", "tsm-r18", {}, "zeros", marks=pytest.mark.slow),
         ("resnet18", "i3d", {"inflate": "mean"}, "--time-padding replicate"),
     ],
 )
@@ -97,6 +100,7 @@ def test_what_is_not_exact_says_why(files, source, target, options, words):
     assert words in " ".join(report.notes)
 
 
+@pytest.mark.slow
 def test_mean_inflation_with_replicate_padding_is_exact(files, tmp_path):
     report = vidinit.convert(
         str(files["resnet18"]),
@@ -122,6 +126,7 @@ def test_unused_middle_channels_can_learn(files):
     assert (temporal.weight.grad[:, unused].abs().amax(dim=(0, 2, 3)) > 0).all()
 
 
+@pytest.mark.slow
 def test_new_heads_and_flow(files, tmp_path):
     report = vidinit.convert(
         str(files["resnet18"]), "i3d", num_classes=3, in_channels=2, frames=4, size=32,

@@ -264,6 +264,7 @@ def test_a_first_checkpoint_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_killed_while_saving(again, tmp_path):
     """At any operation on the file system: the old state or the new one, nothing between."""
     steps = 3 if again else 2

@@ -104,6 +104,7 @@ def test_two_processes_train_and_evaluate_as_one(motion_set, tmp_path):
     assert len(tables[0].splitlines()) == 7
 
 
+@pytest.mark.slow
 def test_an_error_in_a_group_is_one_line_with_its_code(motion_set, tmp_path):
     line = ["eval", MODEL, "--data", motion_set, "--processes", "2", "--out", tmp_path / "e"]
     done = run_cli(*line, "data.size=16", "data.frames=1", "--head", "none", "--val", tmp_path)

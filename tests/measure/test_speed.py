@@ -60,6 +60,7 @@ print(memory.peak_mb() if kept.numel() else None)
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_sees_what_a_pass_holds_for_a_moment() -> None:
     """In a process of its own: the system may take back pages of one that has run for long."""
     done = subprocess.run(

@@ -58,7 +58,7 @@ def step(model, clips: list[Tensor]) -> tuple[Tensor, int]:
 
 QUICK = ("s3d-mobilenetv2_050", "i3d-resnet10t", "tsm-resnet10t", "sts-resnet14t", "c2d-r50")
 OTHERS = [
-    "s3d-densenet121",  # no residual blocks
+    pytest.param("s3d-densenet121", marks=pytest.mark.slow),  # no residual blocks
     pytest.param("c2d-nf_resnet26", marks=pytest.mark.slow),
     pytest.param("i3d-regnetx_002", marks=pytest.mark.slow),
 ]

@@ -94,7 +94,10 @@ def test_windows_of_the_head(frames):
     assert window_mean(fold(x), 4, 7).item() == pytest.approx((0 + 2 * 1 + 2 * 2 + 3) / 6)
 
 
-@pytest.mark.parametrize("padding", ["zeros", "same", "replicate"])
+@pytest.mark.parametrize(
+    "padding",
+    ["zeros", *(pytest.param(x, marks=pytest.mark.slow) for x in ("same", "replicate"))],
+)
 def test_any_number_of_frames(padding):
     with torch.device("meta"):
         nets = [

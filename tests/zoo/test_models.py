@@ -46,12 +46,17 @@ def test_sts_and_its_plain_twin_share_keys():
 @pytest.mark.parametrize(
     ("name", "options", "frame_by_frame"),
     [
-        ("sts-r3d50", {}, True),
-        ("sts-ir-csn-50", {}, True),
         ("sts-r2plus1d-34", {"depth": 18}, True),
-        pytest.param("sts-r2plus1d-34", {}, True, marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("sts-r3d50", {}, True),
+                ("sts-ir-csn-50", {}, True),
+                ("sts-r2plus1d-34", {}, True),
+                ("sts-slowfast-r50-4x16", {"alpha": 2}, False),  # its slow pathway skips frames
+            )
+        ),
         ("sts-x3d-s", {}, False),  # its squeeze-and-excitation sees the whole clip
-        ("sts-slowfast-r50-4x16", {"alpha": 2}, False),  # its slow pathway skips frames
     ],
 )
 def test_sts_without_side_taps_is_the_plain_twin(name, options, frame_by_frame):

@@ -57,7 +57,10 @@ def test_counts_at_224(name, frames, params, gmacs):
 # ------------------------------------------------------------------ pytorchvideo
 
 
-@pytest.mark.parametrize("name", ["c2d-r50", "i3d-r50", "slowonly-r50"])
+@pytest.mark.parametrize(
+    "name",
+    ["i3d-r50", *(pytest.param(x, marks=pytest.mark.slow) for x in ("c2d-r50", "slowonly-r50"))],
+)
 def test_resnets_equal_pytorchvideo(name):
     hub = pytest.importorskip("pytorchvideo.models.hub")
     build = {"c2d-r50": hub.c2d_r50, "i3d-r50": hub.i3d_r50, "slowonly-r50": hub.slow_r50}

@@ -92,9 +92,9 @@ def bottleneck_r2plus1d(num_classes: int) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "options", "build"),
     [
-        ("r3d-18", {}, r3d_18),
+        pytest.param("r3d-18", {}, r3d_18, marks=pytest.mark.slow),
         ("mc3-18", {}, mc3_18),
-        ("r2plus1d-18", {}, r2plus1d_18),
+        pytest.param("r2plus1d-18", {}, r2plus1d_18, marks=pytest.mark.slow),
         pytest.param(
             "r2plus1d-50",
             {"midplanes": "per_block", "bn_eps": 1e-5},

@@ -80,8 +80,13 @@ def test_r101_equals_the_hub_models(name, build):
     [
         ("slowfast-r50-4x16", 32, 34_480_216, (27.639, 36.102)),
         ("slowfast-r50-8x8", 32, 34_566_488, (50.309, 65.712)),
-        ("slowfast-r101-8x8", 32, 62_826_968, (96.397, 125.908)),
-        ("slowfast-r101-16x8", 64, 53_774_808, (163.095, 213.024)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("slowfast-r101-8x8", 32, 62_826_968, (96.397, 125.908)),
+                ("slowfast-r101-16x8", 64, 53_774_808, (163.095, 213.024)),
+            )
+        ),
     ],
 )
 def test_counts_are_the_authors(name, frames, params, gmacs):
@@ -99,7 +104,7 @@ def test_counts_are_the_authors(name, frames, params, gmacs):
         ("sts-slowfast-r50-8x8", (34_565_560, 33_643_560), (50.308, 65.708), 5.80),
     ],
 )
-@pytest.mark.parametrize("sts", [True, False])
+@pytest.mark.parametrize("sts", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_sts_counts(name, params, backbone, image, sts):
     model = on_meta(name, sts=sts)
     counted = count_parameters(model)
@@ -159,7 +164,10 @@ def test_any_number_of_frames_goes_through(how):
             assert model(clip).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", ["slowfast-r50-4x16", "sts-slowfast-r50-8x8"])
+@pytest.mark.parametrize(
+    "name",
+    ["slowfast-r50-4x16", pytest.param("sts-slowfast-r50-8x8", marks=pytest.mark.slow)],
+)
 def test_the_slow_pathway_is_the_image_network(name):
     image = timm.create_model("resnet50", num_classes=3)
     model = vidinit.create_model(name, num_classes=3).eval()

@@ -36,6 +36,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     return examined(hard_files.build(tmp_path_factory.mktemp("zoo")))
 
 
+@pytest.mark.slow
 def test_hard_files_are_read_exactly_or_left_out_for_the_right_reason(zoo: Zoo) -> None:
     assert len(zoo) >= 55
     assert not _faults(zoo)

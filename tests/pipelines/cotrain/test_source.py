@@ -56,6 +56,7 @@ def joint(motion_set, more_motion, picture_set, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_sources_of_one_head(joint, capsys):
     whole = vidinit.load(joint)
     assert whole.classes == ["left", "right", "still"]
@@ -88,6 +89,7 @@ def test_all_sources_are_scored_with_their_own_heads(joint, tmp_path):
     assert (tmp_path / "eval" / "sources" / "b" / "predictions.csv").is_file()
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_one_source(joint, tmp_path, capsys):
     out = tmp_path / "run"
     result = vidinit.finetune(joint, source="b", out=out, overrides=SMALL[2:], epochs=1, lr=1e-9)
@@ -183,7 +185,7 @@ def test_images_alone_train_a_video_model(picture_set, tmp_path):
     assert model(torch.randn(1, 3, 4, 32, 32)).shape == (1, 3), "all keys are a video model's"
 
 
-@pytest.mark.parametrize("schedule", ["use_one", "use_all"])
+@pytest.mark.parametrize("schedule", ["use_one", pytest.param("use_all", marks=pytest.mark.slow)])
 def test_a_dry_run_tells_the_plan_that_the_run_follows(schedule, motion_set, picture_set, tmp_path):
     given = {
         "sources": [f"a={motion_set},batch_size=3"],

@@ -52,6 +52,7 @@ def asked(monkeypatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_a_warm_cache_asks_no_teacher_and_changes_nothing(
     motion_set, tmp_path, asked, capsys, tiny
 ):

@@ -239,6 +239,7 @@ def test_a_class_without_videos(run, motion_set, tmp_path):
     assert load(tmp_path / "e").classes == ["left", "right"]
 
 
+@pytest.mark.slow
 def test_all_clips_of_a_video_and_the_video_as_one(run, tmp_path):
     for name, frames in (("left", 13), ("right", 7)):
         write_video(tmp_path / "data" / name / "0.mp4", moving_bar(2, 1, frames=frames))

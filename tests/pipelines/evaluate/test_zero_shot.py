@@ -155,6 +155,7 @@ def test_dist_is_compared_with_texts(dist, renamed, texts, tmp_path, share):
     check(tmp_path / "out", dist, logits, 4)
 
 
+@pytest.mark.slow
 def test_a_text_head_is_trained_saved_and_predicts(dist, motion_set, tmp_path, capfd):
     file = save_embeddings(tmp_path / "t.safetensors", table_of(DIM, 2), ["right", "left"])
     small = [*SMALL, "data.frames=4", f"text.file={file}"]

@@ -46,7 +46,9 @@ def files(motion_set: Path) -> list[str]:
     return sorted(str(file) for file in (motion_set / "val").rglob("*.mp4"))
 
 
-@pytest.mark.parametrize("views", [{}, {"clips": 2, "crops": 3}])
+@pytest.mark.parametrize(
+    "views", [pytest.param({}, marks=pytest.mark.slow), {"clips": 2, "crops": 3}]
+)
 def test_a_prediction_is_what_eval_scores(run, files, motion_set, tmp_path, views):
     found = vidinit.predict(run, files, **views)
     vidinit.evaluate(run, data=motion_set, out=tmp_path / "e", **views)

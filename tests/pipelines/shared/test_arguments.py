@@ -63,6 +63,7 @@ def test_two_labels_a_clip(listed, motion_set, tmp_path):
     assert load_pair(tmp_path / "more").noun.weight.allclose(pair.noun.weight, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_labels_a_clip_with_mixing(listed, motion_set, tmp_path):
     labels = {True: "{};bar", False: "{}"}
     data = listed("multi.csv", "path,labels", lambda folder, i: [labels[i > 0].format(folder)])

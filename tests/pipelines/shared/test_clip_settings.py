@@ -48,6 +48,7 @@ def test_what_is_set_is_in_the_folder_and_can_be_taken_back(tuned: Path):
     assert spec.as_dict().keys() & {"steps", "fps", "channels"} == set()
 
 
+@pytest.mark.slow
 def test_a_folder_is_scored_and_asked_as_it_was_trained(tuned, motion_set, tmp_path):
     def logits(name: str, *overrides: str) -> np.ndarray:
         where = tmp_path / name

@@ -129,6 +129,7 @@ def test_augmentations_of_color_are_refused(motion_set, tmp_path, setting):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_they_are_refused_for_a_model_of_flow_too(distilled, motion_set, tmp_path):
     with pytest.raises(UsageError, match=r"data.grayscale is for RGB"):
         vidinit.finetune(
@@ -165,6 +166,7 @@ def test_a_folder_records_that_it_sees_flow(distilled):
     assert all(row["loss"] > 0 for row in losses(distilled))
 
 
+@pytest.mark.slow
 def test_teachers_say_of_a_flow_student_what_they_say_of_an_rgb_one(
     motion_set, tmp_path, tiny, monkeypatch
 ):

@@ -51,7 +51,7 @@ def check(name: str, classifiers: int, *, has_norm: bool, **arguments) -> None:
 @pytest.mark.parametrize(
     ("name", "classifiers", "has_norm"),
     [
-        ("efficientvit_m0", 1, True),
+        pytest.param("efficientvit_m0", 1, True, marks=pytest.mark.slow),
         ("levit_128s", 2, True),
         ("efficientvim_m1", 4, False),  # weighted, each on a quarter of the features
     ],
