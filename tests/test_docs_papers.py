@@ -36,7 +36,7 @@ ROWS = [
     for line in TEXT.splitlines()
     if line.startswith("|") and not line.startswith(("|---", "| row", "| model"))
 ]
-# Of no paper of the page: the demo's, VideoMAE's, our own for small data, those of docs/adapters.md.
+# Of no paper of the page: the demo's, VideoMAE's, ours for few clips, those of docs/adapters.md.
 OTHERS = (
     r".*(_demo|_small|_small-data|/c2d-vit_.*|/timesformer-vit_.*"
     r"|/(st-adapter|aim|zero-cost|side4video)-.*)"

@@ -64,7 +64,7 @@ class Scores:
         return single_label(scores, labels)
 
     def logged(self) -> dict[str, float]:
-        """The metrics that a training logs: of five classes or fewer no top-5, which is always 1."""
+        """The metrics that a training logs: no top-5 of five classes or fewer, which is 1."""
         found = self.metrics()
         if self.nouns is None and self.probabilities.shape[1] <= 5:
             del found["top5"]
