@@ -15,7 +15,7 @@ from vidinit.pipelines.finetune.settings import FinetuneConfig
 
 # Minutes, the machine's state, or tested elsewhere.
 SLOW = {"fit", "finetune", "demo", "doctor", "export"}
-SLOW |= {"cotrain", "distill", "eval", "data", "profile"}
+SLOW |= {"cotrain", "distill", "eval", "data", "predict", "profile"}
 HEADS = sorted({name.partition(" ")[0] for name in commands()})
 
 

@@ -160,6 +160,7 @@ def test_a_narrow_stem_is_fitted(image_net):
 
 
 @pytest.mark.parametrize("sts", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_sts_r2plus1d_is_exact_but_for_its_shortcuts(image_net, sts):
     model = sts_r2plus1d(7, depth=18, sts=sts).eval()
     made, notes = factor(model, image_net.state_dict())

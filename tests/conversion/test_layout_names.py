@@ -275,7 +275,7 @@ def source_model(name, layout):
     return create_model(name, num_classes=CLASSES, **options)
 
 
-LARGE = ("sts-slowfast", "slowfast", "r2plus1d", "sts-r2plus1d", "ir-csn-50", "sts-ir-csn-50")
+LARGE = ("sts-", "slow", "r2plus1d", "ir-csn", "ip-csn", "tsm", "i3d-r50")
 
 
 @pytest.mark.parametrize(

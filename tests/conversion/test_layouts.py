@@ -228,6 +228,7 @@ def test_x3d_image_file_leaves_one_bias():
     check_round_trip(state, "sts-image", dropped=["fc1.bias"])
 
 
+@pytest.mark.slow
 def test_mmaction_graphs_that_are_not_ours_are_refused():
     image = write_layout(create_model("sts-r2plus1d-34", num_classes=CLASSES), "sts-image")
     state = {

@@ -19,12 +19,12 @@ from vidinit.zoo.temporal import TemporalConv, TemporalShift, VolumeConv
 # The smallest of each kind, and the plans that are not defined for it.
 QUICK = {
     "resnet10t": ("sts",),
-    "regnetx_002": ("sts",),
     "test_convnext": ("sts",),
     "mobilenetv3_small_050": (),
     "test_nfnet": ("i3d", "sts"),
 }
 OTHERS = {
+    "regnetx_002": ("sts",),
     "test_byobnet": ("sts",),
     "tf_efficientnet_lite0": (),
     "mobilenetv2_035": (),

@@ -302,7 +302,8 @@ def test_two_resumes_at_once_are_one(zygote, lines, unbroken, tmp_path):
     held.wait()
 
 
-@pytest.mark.parametrize("how", ["removed", pytest.param("replaced", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_folder_that_is_gone_is_noticed_and_the_state_saved(
     how, zygote, lines, unbroken, tmp_path
 ):
@@ -330,7 +331,8 @@ def test_a_folder_that_is_gone_is_noticed_and_the_state_saved(
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.slow), "best"])
+@pytest.mark.slow
+@pytest.mark.parametrize("select", ["last", "best"])
 def test_what_is_missing_of_a_finish_is_made(select, zygote, lines, unbroken, tmp_path):
     line = [*lines["finetune"], f"train.select={select}"]
     reference = unbroken("finetune", f"train.select={select}")

@@ -35,6 +35,7 @@ def test_one_graph_per_clip_length(name):
 
 
 @pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
 def test_gradients_of_a_compiled_model(checkpointing):
     """The compiler decides itself what it recomputes."""
     model = vidinit.create_model("s3d-resnet10t", num_classes=5)

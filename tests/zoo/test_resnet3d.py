@@ -46,8 +46,8 @@ def gmacs(model: nn.Module, frames: int, size: int) -> float:
         ("r2plus1d-34", {"midplanes": "per_block"}, 61_831_661, {32: 150.401}),
         ("r2plus1d-50", {}, 46_985_057, {32: 115.326}),
         ("r2plus1d-50", {"midplanes": "per_block"}, 53_949_691, {32: 130.464}),
-        ("r2plus1d-101", {}, 86_050_785, {32: 176.469}),
-        ("r2plus1d-152", {}, 118_226_785, {32: 251.997}),
+        pytest.param("r2plus1d-101", {}, 86_050_785, {32: 176.469}, marks=pytest.mark.slow),
+        pytest.param("r2plus1d-152", {}, 118_226_785, {32: 251.997}, marks=pytest.mark.slow),
     ],
 )
 def test_counts_are_the_papers(name, options, params, costs):

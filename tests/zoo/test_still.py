@@ -73,7 +73,9 @@ def test_the_center_tap_is_all_that_zeros_leave_of_a_kernel(name):
 
 @torch.no_grad()
 @pytest.mark.parametrize("inflate", ["center", pytest.param("mean", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("plan", ["i3d", pytest.param("s3d", marks=pytest.mark.slow), "tsm"])
+@pytest.mark.parametrize(
+    "plan", ["i3d", *(pytest.param(x, marks=pytest.mark.slow) for x in ("s3d", "tsm"))]
+)
 def test_an_image_gets_its_parents_logits(plan, inflate, tmp_path):
     import timm
 

@@ -74,6 +74,7 @@ def test_sources_of_one_head(joint, capsys):
     assert result["sources"]["a"]["passes_per_epoch"] == 1.0
 
 
+@pytest.mark.slow
 def test_all_sources_are_scored_with_their_own_heads(joint, tmp_path):
     told = vidinit.evaluate(
         joint, all_sources=True, out=tmp_path / "eval", overrides=["data.workers=0"]

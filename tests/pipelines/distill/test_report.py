@@ -45,6 +45,7 @@ def runs(motion_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_finetune_leaves_the_heads_of_teachers_behind(runs, motion_set, tmp_path, capfd):
     assert vidinit.load(runs / "distilled").num_classes == 9
     vidinit.finetune(
