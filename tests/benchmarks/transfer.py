@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.transfer [--seeds 3] [--processes 2] [--quick] [--out FOLDER]
                                         [--arms WORD] [--set motion] [--budget epochs]
+                                        [--epochs 4]
 
 needs `pip install pybullet` (`rendered`). The image model is trained here, on rendered stills of
 six things that are in no clip, to name the thing and to draw each patch again from its token, so
@@ -98,7 +99,7 @@ ARMS = {
         "c2d", 3e-3, "attentive:blocks=2,heads=4,time=sincos", ordered=True
     ),
     "probe: readout": Arm("c2d", 3e-3, "readout:heads=4", ordered=True),
-    "probe: gru": Arm("c2d", 2e-3, "gru:blocks=1,heads=4,readout_heads=4", ordered=True),
+    "probe: gru": Arm("c2d", 3e-4, "gru:blocks=1,heads=4,readout_heads=4", ordered=True),
     "st-adapter": Arm("st-adapter", 5e-3, options={"width": 64}),  # of the tokens
     "aim": Arm("aim", 5e-3, options={"scale": 1.0}),
     "zero-cost": Arm("zero-cost", 5e-3, options={"scale": 1.0}),
@@ -449,13 +450,16 @@ def main() -> None:
     parser.add_argument("--arms", default="", help="those with this in their names")
     parser.add_argument("--set", choices=SETS, action="append", help="may be repeated")
     parser.add_argument("--budget", choices=BUDGETS, help="only this one; default: both")
+    parser.add_argument("--epochs", type=int, default=FULL.epochs, help="of each arm")
     parser.add_argument("--out", type=Path, help="a folder to go on in; default: one that is lost")
     options = parser.parse_args()
     names = [name for name in ARMS if options.arms in name]
-    size, seeds = (QUICK, 1) if options.quick else (FULL, options.seeds)
+    longer = replace(FULL, epochs=options.epochs)
+    size, seeds = (QUICK, 1) if options.quick else (longer, options.seeds)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) if options.out is None else options.out.absolute()
-        root /= "quick" if options.quick else "full"  # clips of one are none of the other's
+        # Clips and results of one are none of the other's.
+        root /= "quick" if options.quick else "full" if size == FULL else f"full-{size.epochs}"
         with own_cache(root):
             kinds = options.set or list(SETS)
             budgets = [BUDGETS[options.budget]] if options.budget else list(BUDGETS.values())

@@ -16,7 +16,7 @@ from ..files import check_out
 from ..processes import in_group
 from ..text.towers import is_image_tower
 from . import launch
-from .registry import execute
+from .registry import COMMANDS, execute
 from .shared.init_from import check_initial
 from .shared.skewed_classes import check_class_weights
 from .shared.text_head import check_text
@@ -65,7 +65,8 @@ def run(
     if config.out is None:
         config.out = str(default_out(command, config.model))
     elif not in_group():  # another process of the group may have begun to write
-        check_out(Path(config.out), overwrite=overwrite, resume=resume)
+        can_resume = COMMANDS[command].trains
+        check_out(Path(config.out), overwrite=overwrite, resume=resume if can_resume else None)
     for path in _paths(config):
         if "{" not in path and not Path(path).expanduser().exists():  # braces: a row of tar shards
             raise UsageError(f"{path} does not exist", "check the path of the data")

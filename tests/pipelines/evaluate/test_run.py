@@ -105,6 +105,8 @@ def test_predictions_on_the_command_line(scored, tmp_path):
     done = CliRunner().invoke(app, [*map(str, line), "--json"])
     told = json.loads(done.stdout)
     assert told["average"] == "logits" and told["out"] == str(tmp_path / "e"), done.stderr
+    full = CliRunner().invoke(app, [*map(str, line)])
+    assert full.exit_code == 2 and "--resume" not in full.stderr, "one evaluation does not resume"
     done = CliRunner().invoke(app, [*map(str, line), "--overwrite"])
     assert "logits averaged" in done.stdout and "  4 x 3: top-1" in done.stdout
     assert "against" in done.stdout and "p = 1" in done.stdout
