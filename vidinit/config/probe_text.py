@@ -19,7 +19,7 @@ SOLVED = (RIDGE, LOGISTIC)
 """Probes that are solved over one pass of the trunk; the others are trained, step by step."""
 MEAN, CHANGE, SEGMENTS, ALL = "mean", "change", "segments", "all"
 FEATURES = (MEAN, CHANGE, SEGMENTS, ALL)
-"""What a solved probe may read: see `pipelines.finetune.solved`."""
+"""Features that a solved probe may read: see `pipelines.finetune.solved`."""
 
 
 def _count(text: str) -> int:

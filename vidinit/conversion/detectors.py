@@ -18,7 +18,7 @@ from ..zoo.detector import Detector, DetectSettings
 from .layouts.read_write import Found, write_layout
 
 PUBLIC = DetectSettings(stride=16, fit="whole")
-"""What both code bases have in common; they see whole frames, not squares, when they are tested."""
+"""Settings of both code bases; they see whole frames, not squares, when they are tested."""
 
 
 @dataclass(frozen=True)

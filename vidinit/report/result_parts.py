@@ -77,7 +77,7 @@ _OF_THE_RUN = (
     "classes",
     *("overlap", "class_clips", "left_out"),
 )
-"""What counts the work rather than how good it is."""
+"""Entries that count the work rather than how good it is."""
 METRICS = (
     *("frame_ap", "video_ap", "map"),
     *("top1", "top5", "mean_class_accuracy", "top1_verb", "top1_noun"),
@@ -87,7 +87,7 @@ _ELSEWHERE = {
     *("curve", "temporal", "against", "two_class", "by_class"),
     *("health", "scores"),  # in the answer
 }
-"""What is shown as it deserves."""
+"""Entries that have a part of the page of their own."""
 _NOTES = "notes"  # sentences
 _COUNTS = ("skipped", "overlap", "left_out", "empty_classes")  # of which there are often none
 _ROWS, _ROWS_AT_ONCE = 1000, 20  # of a table; more than a few are there to be opened

@@ -1,4 +1,4 @@
-"""What the page of a training begins with: how good the model is, and what to make of that."""
+"""The first part of a training's page: how good the model is, and what to make of that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model sees people do, box by box, in memory and on disk: scored again without the model.
+"""Detections of a model, box by box, in memory and on disk: scored again without the model.
 
 No torch is imported here.
 """
@@ -6,7 +6,6 @@ No torch is imported here.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..data.boxes.columns import Boxes
-from ..errors import DataError, UsageError
 from ..files import written
+from .archive import read_archive
 
 FILE = "detections.npz"
 """Its name in the folder of an evaluation."""
@@ -165,24 +164,7 @@ def load(path: str | Path) -> Detections:
         UsageError: there is no such file.
         DataError: it is cut off, damaged, or another file.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / FILE
-    if not file.is_file():
-        raise UsageError(f"{file} does not exist", "name a folder of vidinit eval, or its file")
-    try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if str(arrays.get("format")) != _FORMAT:
-            raise DataError(f"{file} holds no detections of vidinit eval", _HINT)
-        return _from_arrays(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{file} is damaged, or holds no detections of vidinit eval", _HINT) from (
-            error
-        )
+    return read_archive(path, _from_arrays, name=FILE, form=_FORMAT, holds="detections", hint=_HINT)
 
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Detections:

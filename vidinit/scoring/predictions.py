@@ -6,8 +6,6 @@ No torch is imported here.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,9 @@ from typing import Any, get_args
 import numpy as np
 
 from ..data.rows import LabelKind, Row, Rows
-from ..errors import DataError, UsageError
 from ..files import written
 from ..zoo.probabilities import Average, averaged
+from .archive import read_archive
 from .metrics import Scores, labels_of, single_label
 
 FILE = "predictions.npz"
@@ -235,24 +233,9 @@ def load(path: str | Path) -> Predictions:
         UsageError: there is no such file.
         DataError: it is cut off, damaged, or another file.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / FILE
-    if not file.is_file():
-        raise UsageError(f"{file} does not exist", "name a folder of vidinit eval, or its file")
-    try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if str(arrays.get("format")) != _FORMAT:
-            raise DataError(f"{file} holds no predictions of vidinit eval", _HINT)
-        return _from_arrays(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        cut = zipfile.is_zipfile(file) or file.read_bytes()[:2] == b"PK"
-        what = "is damaged or cut off" if cut else "holds no predictions of vidinit eval"
-        raise DataError(f"{file} {what}", _HINT) from error
+    return read_archive(
+        path, _from_arrays, name=FILE, form=_FORMAT, holds="predictions", hint=_HINT
+    )
 
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:

@@ -35,7 +35,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Operating:
-    """What would have been found at each threshold there is, from the highest score down.
+    """Counts at each threshold there is, from the highest score down.
 
     Attributes:
         thresholds: the distinct scores, (N,); a video is found when it scores so much or more.

@@ -68,7 +68,7 @@ class Pooler(Section):
     readout_heads: int | None = Field(None, ge=1)
     """Heads of the readout behind a recurrent network."""
     parts: list[Literal["mean", "change", "segments"]] | None = None
-    """What segments are made of, see `poolers.SegmentsPooler`."""
+    """Parts of a segments pooler, see `poolers.SegmentsPooler`."""
     segments: int | None = Field(None, ge=1, le=100_000)
     """How many of them a clip has."""
 

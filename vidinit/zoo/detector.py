@@ -31,11 +31,11 @@ FINE_LAYER = "mixed4f"
 """Of the Inception family the last layer whose maps have a position for every 16 pixels."""
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""What differences of centers and of logarithmic sides are multiplied with (Fast R-CNN's)."""
+"""Factors of the differences of centers and of logarithmic sides (Fast R-CNN's)."""
 
 
 class DetectOutputs(NamedTuple):
-    """What a detector says of N boxes: logits (N, outputs), and deltas (N, 4) or None."""
+    """The outputs of a detector for N boxes: logits (N, outputs), and deltas (N, 4) or None."""
 
     logits: Tensor
     deltas: Tensor | None
@@ -172,7 +172,7 @@ class Detector(nn.Module):
         return pooled.permute(0, 3, 1, 2)
 
     def read(self, maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> DetectOutputs:
-        """What the detector says of boxes in maps that are there already.
+        """The outputs for boxes in maps that are there already.
 
         Args:
             maps: of `pooled_maps`, (B, D, H', W').
@@ -264,7 +264,7 @@ class Detector(nn.Module):
 
     @property
     def lineage(self) -> list[dict[str, Any]]:
-        """What made the weights what they are, oldest first: the trunk's."""
+        """The steps that made the weights, oldest first: the trunk's."""
         return self.trunk.lineage
 
     @lineage.setter

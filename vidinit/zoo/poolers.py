@@ -403,7 +403,7 @@ class GatedPooler(Pooler):
 
 
 PARTS = ("mean", "change", "segments")
-"""What `SegmentsPooler` makes of the frames' tokens, in this order."""
+"""Parts that `SegmentsPooler` makes of the frames' tokens, in this order."""
 
 
 class SegmentsPooler(Pooler):

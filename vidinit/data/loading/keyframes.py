@@ -35,7 +35,7 @@ Fit = Literal["letterbox", "whole"]
 
 @dataclass(frozen=True)
 class _Keyframes:
-    """What training and evaluation read alike.
+    """Settings that training and evaluation read alike.
 
     Args:
         rows: the videos.

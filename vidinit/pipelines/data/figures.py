@@ -198,7 +198,7 @@ def lines_of(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _room(clip: Mapping[str, Any]) -> str:
-    """Whether a clip has room in the videos."""
+    """A sentence on the videos in which a clip has no room."""
     if clip["sampling"] != "dense":
         return f"{clip['sampling']}: covers each video"
     if not clip["shorter"]:
@@ -211,7 +211,7 @@ def _room(clip: Mapping[str, Any]) -> str:
 
 
 def warnings_of(report: Mapping[str, Any]) -> list[str]:
-    """What leaks from one part into another, a line for each kind."""
+    """Leaks from one part into another, a line for each kind."""
     lines = []
     if both := report["both"]:
         parts = " and ".join(both[0]["parts"])

@@ -149,7 +149,7 @@ def rows_of(parts: Iterable[BoxPart]) -> Rows:
 
 
 def probes_of(*parts: Rows) -> dict[str, Probe | None]:
-    """What is known of each video, by path, once they are checked."""
+    """Facts of each video, by path, once they are checked."""
     return {row.path: row.probe for rows in parts for row in rows.rows}
 
 

@@ -1,4 +1,4 @@
-"""What people do in videos, box by box: `vidinit predict` with a detector."""
+"""`vidinit predict` with a detector: the actions of people in videos, box by box."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def proposes(detector: Detector, scoring: DetectScoring) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """What a model says of the boxes of some key frames.
+    """The answers of a model for the boxes of some key frames.
 
     Attributes:
         key: number of the key frame of each box, int64 (M,).
@@ -105,7 +105,7 @@ def detect_key_frames(
     partial: Any = "keep",
     quarantine: Quarantine | None = None,
 ) -> Found:
-    """What a detector says of the boxes of key frames; the same on all processes.
+    """The answers of a detector for the boxes of key frames; the same on all processes.
 
     Batches are the same ones whatever the number of processes, which share them out, so that a
     kernel that rounds differently for another number of clips or boxes changes nothing.

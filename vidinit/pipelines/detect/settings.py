@@ -30,7 +30,7 @@ _EVAL = {"clips": (1, "is for whole videos"), "crops": (1, "is for whole videos"
 def contradictions(
     data: DataConfig, train: TrainConfig, scored: EvalConfig, detect: DetectConfig
 ) -> Iterator[Contradiction]:
-    """What ``--task detect`` cannot do, and settings of the head that contradict one another."""
+    """Settings that ``--task detect`` cannot use, and those of the head that contradict."""
     sections = (("data", data, _DATA), ("train", train, _TRAIN), ("eval", scored, _EVAL))
     for name, section, known in sections:
         for key, (usual, why) in known.items():

@@ -53,7 +53,7 @@ class DetectTask(Task):
 
     @property
     def detector(self) -> Detector:
-        """What is trained."""
+        """The detector, which is trained."""
         return self._detector[0]
 
     def train(self, mode: bool = True) -> DetectTask:

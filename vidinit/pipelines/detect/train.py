@@ -336,5 +336,5 @@ def _evaluation(
 
 
 def _kept(file: Path) -> dict[str, Any]:
-    """What was written of the epoch that is kept; nothing where none was scored."""
+    """The record of the epoch that is kept; nothing where none was scored."""
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

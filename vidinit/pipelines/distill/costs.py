@@ -1,4 +1,4 @@
-"""What each objective costs, measured by a dry run: seconds and memory of a step."""
+"""The costs of each objective, measured by a dry run: seconds and memory of a step."""
 
 from __future__ import annotations
 

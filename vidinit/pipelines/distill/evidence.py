@@ -1,4 +1,4 @@
-"""What a distillation has taught, before there is any label: measured on some clips, and shown.
+"""Evidence of what a distillation has taught, without any label: measured on some clips.
 
 The student at its start and at its end is compared with its teachers on the same clips, by what is
 hidden and what is seen of them; it is asked how much the order of frames changes what it says; and
@@ -77,7 +77,7 @@ class Evidence:
             from_main(self.training.accelerator, self._measure_start)
 
     def at_the_end(self) -> dict[str, Any] | None:
-        """What the run's model knows now, as `Learned.as_json`; None where nothing is measured."""
+        """The run's model now, as `Learned.as_json`; None where nothing is measured."""
         if not self._possible():
             return None
         found: dict[str, Any] = from_main(self.training.accelerator, self._measure_end)
@@ -161,7 +161,7 @@ def _evaluating(task: DistillTask) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Part:
-    """What was found out about the clips of a batch."""
+    """Findings on the clips of a batch."""
 
     agreement: dict[str, Tensor]
     forward: Tensor
@@ -196,7 +196,7 @@ def _shuffle(frames: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a student knows of some clips.
+    """Measures of a student on some clips.
 
     Attributes:
         agreement: means over the clips by name; see `objectives.base.DistillObjective.agreement`.
@@ -246,7 +246,7 @@ class Learned:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What was measured before the first step; nothing where the file is not there or is broken."""
+    """The measures before the first step; nothing where the file is not there or is broken."""
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):

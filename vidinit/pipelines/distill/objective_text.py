@@ -1,4 +1,4 @@
-"""What a student learns from its teachers, and what is hidden from it, as it is written.
+"""The text forms of a student's objectives, and of what is hidden from it.
 
 Parsing imports nothing heavy.
 """

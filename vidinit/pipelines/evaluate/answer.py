@@ -1,4 +1,4 @@
-"""What the page of an evaluation begins with."""
+"""The first part of an evaluation's page: the answer."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ SEGMENTS_OF_A_CLIP = 4
 
 @dataclass(frozen=True)
 class Features:
-    """What a trunk makes of the views of some videos.
+    """Features of the views of some videos, by a frozen trunk.
 
     Attributes:
         values: float32 (videos, views, D) by the name of a part: a trunk's own ``descriptor``, and

@@ -21,7 +21,7 @@ FILE = "validation.npz"
 
 
 Save = Callable[[dict[str, float]], None]
-"""What saves a model, with its metrics."""
+"""A function that saves a model, with its metrics."""
 
 
 class Validation:

@@ -1,4 +1,4 @@
-"""What to do with what there is: pure functions from facts to settings, each with its reason.
+"""Choices of `vidinit fit`: pure functions from facts to settings, each with its reason.
 
 The rules are few and coarse on purpose. They come from trials on small sets (docs/results.md), and
 each of their settings may be given instead.
@@ -203,7 +203,7 @@ def _training(facts: Facts, given: Mapping[str, Any]) -> Iterator[Choice]:
 
 @dataclass(frozen=True)
 class Times:
-    """What was measured on this machine, in seconds.
+    """Seconds that were measured on this machine.
 
     Attributes:
         step: of training, with decoding.

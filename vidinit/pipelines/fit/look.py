@@ -1,4 +1,4 @@
-"""What there is: the videos, the machine, and the image weights at hand."""
+"""Facts of the videos, of the machine, and of the image weights at hand."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ _READING = ("data.class_names", "data.split", "data.max_bad", "data.reader", "da
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """The request of a user.
 
     Attributes:
         videos, val, test, root, unlabelled: the data, as texts.

@@ -63,7 +63,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Course:
-    """What a finished run knows of itself.
+    """The records of a finished run.
 
     Attributes:
         rows: of metrics.jsonl.
@@ -99,7 +99,7 @@ class Course:
 def facts_of(
     rows: Rows, val: Rows | None, sampling: Sampling, *, losses: int = 1, binary: bool = False
 ) -> dict[str, Any]:
-    """What the data of a classifier's training says of it, by the names of `Course`.
+    """Facts of the data of a classifier's training, by the names of `Course`.
 
     Args:
         rows: that are trained on, with their probes.

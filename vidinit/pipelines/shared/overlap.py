@@ -54,7 +54,7 @@ def say_overlap(train: Rows, val: Rows | None, what: str, *, named: bool) -> tup
 
 
 def say_distilled(lineage: Sequence[Mapping[str, Any]], val: Rows | None) -> list[str]:
-    """What is said where a model was distilled on files that it is validated on, without labels.
+    """The remark where a model was distilled on files that it is validated on, without labels.
 
     Args:
         lineage: of the model.

@@ -227,7 +227,7 @@ class Training(Generic[Config]):
     def _examined(
         self, job: Job, result: FitResult, facts: Mapping[str, Any]
     ) -> tuple[list[health.Finding], dict[str, Any] | None]:
-        """What went badly, and the best and the last evaluation, by what the run has recorded."""
+        """Findings of the run's doctor, and its best and last evaluation, from the records."""
 
         def look() -> tuple[list[health.Finding], dict[str, Any] | None]:
             rows = self.run.read_metrics()

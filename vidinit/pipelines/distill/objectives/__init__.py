@@ -1,1 +1,1 @@
-"""What a student learns from its teachers, an objective a file; `base` has the interface."""
+"""Objectives of a student that learns from teachers, one a file; `base` has the interface."""

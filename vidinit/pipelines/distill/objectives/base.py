@@ -25,7 +25,7 @@ Answers = dict[str, Tensor]
 
 
 class StudentPass:
-    """What a student makes of a batch, each part computed when it is first asked for.
+    """The outputs of a student for a batch, each part computed when it is first asked for.
 
     Args:
         model: the student.

@@ -1,4 +1,4 @@
-"""What objectives hide from a student: counted, not drawn.
+"""Frames and patches that are hidden from a student: counted, not drawn.
 
 Which frames of a clip are hidden, and the numbers that draw its patches, are functions of (seed,
 epoch, row, repeat): processes, workers and interruptions change nothing of it.

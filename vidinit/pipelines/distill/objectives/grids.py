@@ -48,7 +48,7 @@ def match_grid(maps: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def cut_grid(maps: Tensor, cuts: Tensor, rows: int, columns: int) -> Tensor:
-    """What a crop shows of the maps of whole frames.
+    """The part of the maps of whole frames that a crop shows.
 
     Each cell is the mean of 2 x 2 bilinear samples in its part of the crop (RoIAlign; He et al.,
     "Mask R-CNN", 2017).

@@ -62,7 +62,7 @@ def check_student(section: DistillSection, student: VideoModel) -> None:
 def make_objectives(
     section: DistillSection, student: VideoModel, teachers: Sequence[Teacher]
 ) -> list[DistillObjective]:
-    """What the student learns beside the outputs of its teachers, in order.
+    """The objectives of a student beside the outputs of its teachers, in order.
 
     Raises:
         UsageError: student or teachers do not suit an objective.
